@@ -1,0 +1,75 @@
+"""`python -m benchmarks`: measure, print a table or JSON."""
+
+from __future__ import annotations
+
+import json
+import signal
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.installation import Installation, NotRunningError, own, running
+from benchmarks.latency import JobNotTaggedError, measure
+from catalog.errors import SettingsError
+from catalog.settings import Settings
+
+
+@click.group()
+def main() -> None:
+    """Measure an installation. Times are of this machine and this minute: compare only within one run."""
+    # A termination unwinds as Ctrl-C does, so that an installation of our own is stopped as well.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@main.command()
+@click.option(
+    "--running", "use_running", is_flag=True, help="Measure the installation that `make run` started."
+)
+@click.option("--count", default=200, show_default=True, type=click.IntRange(min=2), help="Products to send.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the JSON there as well.")
+def latency(use_running: bool, count: int, as_json: bool, out: Path | None) -> None:
+    """POST to tags of one product at a time, beside the bare forward; memory of web and worker.
+
+    Starts an installation of its own with fresh state, unless --running names the one of TAGSMITH_PORT.
+    """
+    try:
+        settings = Settings.load()
+        target: AbstractContextManager[Installation] = (
+            running(f"http://{settings.host}:{settings.port}", settings.var) if use_running else own()
+        )
+        with target as installation:
+            result = measure(installation, settings, count)
+    except (SettingsError, NotRunningError, JobNotTaggedError) as error:
+        raise click.ClickException(str(error)) from error
+    document = json.dumps(result, indent=2)
+    if out is not None:
+        out.write_text(document + "\n", encoding="utf-8")
+    click.echo(document if as_json else table(result))
+
+
+def table(result: dict[str, Any]) -> str:
+    machine = result["machine"]
+    lines = [
+        f"{machine['processor']}, {machine['cores']} cores, load {machine['load_1m']:.1f} before the run",
+        f"{result['products']} products, model {result['model']['name']} {result['model']['version'][:12]}",
+        "",
+        f"{'ms':<22}{'p50':>9}{'p90':>9}{'p99':>9}",
+    ]
+    for title, key in (
+        ("POST to 202", "post_ms"),
+        ("POST to tags", "post_to_tags_ms"),
+        ("bare forward, batch 1", "bare_forward_ms"),
+    ):
+        figures = result[key]
+        lines.append(f"{title:<22}{figures['p50']:>9.1f}{figures['p90']:>9.1f}{figures['p99']:>9.1f}")
+    lines += ["", f"{'MB':<22}{'RSS':>9}{'PSS':>9}"]
+    for name, memory in sorted(result["memory_mb"].items()):
+        lines.append(f"{name:<22}{memory['rss']:>9.1f}{memory['pss']:>9.1f}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

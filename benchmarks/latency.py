@@ -1,0 +1,83 @@
+"""POST to tags, one product at a time on an idle installation, beside the bare forward of one product.
+
+The two are interleaved, so that a slow minute of the machine touches both. The difference is what the service
+adds: HTTP, the photo's intake, two transactions, the queue and the answer.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from benchmarks.installation import Installation
+from benchmarks.machine import describe
+from catalog.settings import Settings
+from samples.client import Client, Sample, read_samples
+
+WARM_UP = 5
+WAIT_S = 30
+
+
+class JobNotTaggedError(Exception):
+    """A product of the benchmark did not end tagged, so there is nothing to time."""
+
+
+def milliseconds(times_s: Sequence[float]) -> dict[str, float]:
+    """Percentiles by linear interpolation between the measured times."""
+    cuts = statistics.quantiles(times_s, n=100, method="inclusive")
+    return {"p50": round(cuts[49] * 1e3, 1), "p90": round(cuts[89] * 1e3, 1), "p99": round(cuts[98] * 1e3, 1)}
+
+
+def numbered(samples: Sequence[Sample], number: int) -> Sample:
+    """A product that differs from every other of the run, so that nothing remembered can answer for it."""
+    sample = samples[number % len(samples)]
+    return replace(sample, title=f"{sample.title} {number}", external_id=f"{sample.external_id}-{number}")
+
+
+def post_to_tags(client: Client, sample: Sample) -> tuple[float, float]:
+    """Seconds until the 202, and until the tags are in hand."""
+    began = time.perf_counter()
+    job = client.upload(sample)["job"]
+    accepted = time.perf_counter()
+    job = client.job(job["id"], wait_s=WAIT_S)
+    tagged = time.perf_counter()
+    if job["status"] != "succeeded":
+        raise JobNotTaggedError(f"job {job['id']} is {job['status']} after {WAIT_S} s: {job['error']}")
+    return accepted - began, tagged - began
+
+
+def measure(installation: Installation, settings: Settings, count: int) -> dict[str, Any]:
+    """Figures in milliseconds and megabytes, with the machine they were measured on."""
+    from workers.runtime import ModelRuntime  # torch: seconds that --help need not pay
+
+    machine = describe()
+    runtime = ModelRuntime.load(settings)
+    samples = read_samples()
+    accepted, tagged, forward = [], [], []
+    with Client(installation.base_url, installation.key) as client:
+        served = client.call("GET", "/v1/model")
+        for number in range(-WARM_UP, count):
+            sample = numbered(samples, number)
+            times = post_to_tags(client, sample)
+            example = runtime.prepare(sample.title, sample.description, [sample.photo])
+            batches = runtime.collate([example])
+            began = time.perf_counter()
+            runtime.forward(batches)
+            took = time.perf_counter() - began
+            if number >= 0:
+                accepted.append(times[0])
+                tagged.append(times[1])
+                forward.append(took)
+    return {
+        "benchmark": "latency",
+        "machine": machine,
+        "model": {"name": served["name"], "version": served["version"]},
+        "products": count,
+        "post_ms": milliseconds(accepted),
+        "post_to_tags_ms": milliseconds(tagged),
+        "bare_forward_ms": milliseconds(forward),
+        "memory_mb": installation.memory_mb(),
+    }

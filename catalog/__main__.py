@@ -1,0 +1,127 @@
+"""`python -m catalog`: schema, keys and replays, for the operator."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from sqlalchemy import Engine
+
+from catalog import database, jobs, tenants
+from catalog.errors import CatalogError, DatabaseUnavailable
+from catalog.settings import Settings
+
+KEY_FILE = "api-key"
+FIRST_TENANT = "default"
+
+
+@click.group()
+def main() -> None:
+    """The records of one installation."""
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database schema to the newest revision."""
+    with _engine() as (_, engine):
+        database.migrate(engine)
+        click.echo("the database schema is up to date")
+
+
+@main.command()
+@click.option(
+    "--wait-s", default=60.0, show_default=True, help="How long to wait for the database, in seconds."
+)
+def prepare(wait_s: float) -> None:
+    """Wait for the database, migrate it, and write the first API key to var/api-key unless it is there."""
+    with _engine() as (settings, engine):
+        _await_database(engine, wait_s)
+        database.migrate(engine)
+        path = settings.var / KEY_FILE
+        if write_first_key(engine, path):
+            click.echo(f"wrote the first API key to {path}")
+
+
+@main.group()
+def key() -> None:
+    """API keys."""
+
+
+@key.command()
+@click.option("--tenant", required=True, help="The tenant's name; made if there is none of that name.")
+@click.option("--name", default="", help="What the key is for.")
+def create(tenant: str, name: str) -> None:
+    """Make an API key and print it: it cannot be shown again."""
+    with _engine() as (_, engine), database.transaction(engine) as session:
+        tenant_id = tenants.create_tenant(session, tenant).id
+        plain = tenants.create_api_key(session, tenant_id, name)
+    click.echo(plain)
+
+
+@main.group()
+def job() -> None:
+    """Jobs."""
+
+
+@job.command()
+@click.argument("job_ids", nargs=-1, required=True)
+def replay(job_ids: tuple[str, ...]) -> None:
+    """Queue failed jobs again; the next sweep sends them."""
+    with _engine() as (_, engine), database.transaction(engine) as session:
+        queued = jobs.replay(session, job_ids)
+    for job_id in queued:
+        click.echo(job_id)
+    if missing := sorted(set(job_ids) - set(queued)):
+        raise click.ClickException(
+            f"not queued, because not failed or no longer of its product: {', '.join(missing)}"
+        )
+
+
+def write_first_key(engine: Engine, path: Path) -> bool:
+    """Makes a key for the first tenant and writes it to `path`, for its owner only; False if a usable one is there."""
+    with database.transaction(engine) as session:
+        if path.exists() and tenants.authenticate(session, path.read_text().strip()) is not None:
+            return False
+        tenant_id = tenants.create_tenant(session, FIRST_TENANT).id
+        plain = tenants.create_api_key(session, tenant_id, "first")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(path.name + ".new")
+        beside.unlink(missing_ok=True)
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(plain + "\n")
+    # After the commit: a file that is there holds a key that works.
+    beside.replace(path)
+    return True
+
+
+def _await_database(engine: Engine, wait_s: float) -> None:
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            database.ping(engine)
+            return
+        except DatabaseUnavailable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+@contextmanager
+def _engine() -> Iterator[tuple[Settings, Engine]]:
+    """Settings and engine for one command; what the operator can mend becomes one line and exit code 1."""
+    try:
+        settings = Settings.load()
+        engine = database.make_engine(settings)
+        try:
+            yield settings, engine
+        finally:
+            engine.dispose()
+    except CatalogError as error:
+        raise click.ClickException(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,350 @@
+"""The life of a job as workers see it: claim, then finish, fail or put back. The row is the truth.
+
+A claim gives a job to one worker for `lease_s` seconds and makes a new lease token; every outcome is written only
+by the holder of the current token, in one statement that also checks it. So a message may be delivered twice, a
+worker may be slow, die, or come back from the dead, and a job still ends once with one set of tags. A lease that
+has run out while nobody else took the job still counts: throwing its work away would help nobody.
+
+All times are the database's clock. Queue and model are unknown here.
+"""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, select, text, update
+from sqlalchemy.orm import Session
+
+from catalog.errors import NotCancellable, NotFound
+from catalog.lanes import LaneCount, counts
+from catalog.settings import Settings
+from catalog.sweep import SweepResult, sweep
+from catalog.tables import Job
+from catalog.tags import tags_of, write_embeddings, write_tags
+from catalog.views import LEASE_RAN_OUT, SUPERSEDED, JobView, Lane, Problem, TagView
+
+__all__ = [
+    "ClaimedJob",
+    "Finished",
+    "JobView",
+    "LaneCount",
+    "SweepResult",
+    "cancel",
+    "claim",
+    "counts",
+    "ended",
+    "fail",
+    "finish",
+    "finish_many",
+    "get_job",
+    "put_back",
+    "replay",
+    "sweep",
+]
+
+
+@dataclass(frozen=True)
+class ClaimedJob:
+    """A job in the hands of one worker, with all that it needs to tag the product."""
+
+    id: str
+    product_id: str
+    tenant_id: str
+    lane: Lane
+    attempts: int
+    lease_token: str
+    lease_until: datetime
+    title: str
+    description: str
+    photo_ids: tuple[str, ...]
+    last_attempt: bool = False
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A claimed job with its result."""
+
+    job: ClaimedJob
+    tags: Sequence[TagView]
+    embedding: Sequence[float] | None
+    model_name: str
+    model_version: str
+
+
+# One statement, so one snapshot: the content it returns is that of the revision it checked. SKIP LOCKED, because
+# a row that somebody holds right now is being claimed by a twin of this message, or sent by the sweep.
+_CLAIM = text(
+    """
+    WITH picked AS (
+        SELECT jobs.id, products.title, products.description,
+               CASE WHEN products.revision IS DISTINCT FROM jobs.revision THEN 'cancelled'
+                    WHEN jobs.attempts >= :max_attempts THEN 'failed'
+                    ELSE 'running' END AS next
+        FROM jobs LEFT JOIN products ON products.id = jobs.product_id
+        WHERE jobs.id = ANY(CAST(:job_ids AS text[]))
+          AND (jobs.status = 'queued' AND jobs.not_before <= now()
+               OR jobs.status = 'running' AND jobs.lease_until <= now())
+        ORDER BY jobs.id
+        FOR UPDATE OF jobs SKIP LOCKED
+    )
+    UPDATE jobs SET
+        status = next,
+        attempts = attempts + CASE WHEN next = 'running' THEN 1 ELSE 0 END,
+        lease_token = CASE WHEN next = 'running' THEN gen_random_uuid()::text END,
+        lease_until = CASE WHEN next = 'running' THEN now() + CAST(:lease AS interval) END,
+        resend_at = CASE WHEN next = 'running' THEN now() + CAST(:lease AS interval) ELSE resend_at END,
+        resends = 0,
+        worker = :worker,
+        started_at = CASE WHEN next = 'running' THEN now() ELSE started_at END,
+        finished_at = CASE WHEN next <> 'running' THEN now() END,
+        error = CASE WHEN next = 'failed' THEN COALESCE(error, CAST(:lease_ran_out AS jsonb))
+                     WHEN next = 'cancelled' THEN CAST(:superseded AS jsonb)
+                     ELSE error END
+    FROM picked
+    WHERE jobs.id = picked.id
+    RETURNING jobs.id, jobs.status, jobs.product_id, jobs.tenant_id, jobs.lane, jobs.attempts, jobs.lease_token,
+        jobs.lease_until, picked.title, picked.description,
+        ARRAY(SELECT photo_id FROM product_photos WHERE product_photos.product_id = jobs.product_id
+              ORDER BY position) AS photo_ids
+    """
+)
+
+
+def claim(session: Session, job_ids: Sequence[str], *, worker: str, settings: Settings) -> list[ClaimedJob]:
+    """Takes those of the jobs that are due and free; the others are done, cancelled, or in other hands.
+
+    Free is a queued job, and a running one whose lease ran out. Such a one that has had all its attempts becomes
+    `failed`, and one whose product has moved on to a newer revision becomes `cancelled`; neither is returned.
+    """
+    rows = session.execute(
+        _CLAIM,
+        {
+            "job_ids": list(job_ids),
+            "worker": worker,
+            "lease": timedelta(seconds=settings.lease_s),
+            "max_attempts": settings.max_attempts,
+            "lease_ran_out": json.dumps(LEASE_RAN_OUT),
+            "superseded": json.dumps(SUPERSEDED),
+        },
+    )
+    return [
+        ClaimedJob(
+            id=row.id,
+            product_id=row.product_id,
+            tenant_id=row.tenant_id,
+            lane=row.lane,
+            attempts=row.attempts,
+            lease_token=row.lease_token,
+            lease_until=row.lease_until,
+            title=row.title,
+            description=row.description,
+            photo_ids=tuple(row.photo_ids),
+            last_attempt=row.attempts >= settings.max_attempts,
+        )
+        for row in rows
+        if row.status == "running"
+    ]
+
+
+_LOCK_PRODUCTS = text(
+    "SELECT 1 FROM products WHERE id = ANY(CAST(:ids AS text[])) ORDER BY id FOR NO KEY UPDATE"
+)
+_SUCCEED = text(
+    """
+    UPDATE jobs SET
+        status = 'succeeded', finished_at = now(), lease_token = NULL, lease_until = NULL, error = NULL,
+        model_name = done.model_name, model_version = done.model_version
+    FROM unnest(CAST(:ids AS text[]), CAST(:tokens AS text[]), CAST(:names AS text[]), CAST(:versions AS text[]))
+        AS done (id, token, model_name, model_version)
+    WHERE jobs.id = done.id AND jobs.status = 'running' AND jobs.lease_token = done.token
+    RETURNING jobs.id, jobs.product_id, jobs.revision
+    """
+)
+_SHOW_TAGS = text(
+    """
+    UPDATE products SET tagged_job_id = done.job_id, tagged_revision = done.revision, updated_at = now()
+    FROM unnest(CAST(:ids AS text[]), CAST(:job_ids AS text[]), CAST(:revisions AS int[]))
+        AS done (id, job_id, revision)
+    WHERE products.id = done.id AND products.tagged_revision < done.revision
+    """
+)
+
+
+def finish(
+    session: Session,
+    job: ClaimedJob,
+    *,
+    tags: Sequence[TagView],
+    embedding: Sequence[float] | None,
+    model_name: str,
+    model_version: str,
+) -> bool:
+    """Writes the result of one job; False where its lease was lost, and then nothing is written."""
+    return job.id in finish_many(session, [Finished(job, tags, embedding, model_name, model_version)])
+
+
+def finish_many(session: Session, finished: Sequence[Finished]) -> set[str]:
+    """Writes the results of a batch; returns the ids of those written. Of a job whose lease was lost, nothing is."""
+    # Products before jobs, in order: like everyone who locks both.
+    session.execute(_LOCK_PRODUCTS, {"ids": [done.job.product_id for done in finished]})
+    rows = session.execute(
+        _SUCCEED,
+        {
+            "ids": [done.job.id for done in finished],
+            "tokens": [done.job.lease_token for done in finished],
+            "names": [done.model_name for done in finished],
+            "versions": [done.model_version for done in finished],
+        },
+    ).all()
+    written = {row.id for row in rows}
+    kept = [done for done in finished if done.job.id in written]
+    write_tags(session, {done.job.id: done.tags for done in kept})
+    write_embeddings(
+        session,
+        [
+            {
+                "job_id": done.job.id,
+                "product_id": done.job.product_id,
+                "model_version": done.model_version,
+                "embedding": list(done.embedding),
+            }
+            for done in kept
+            if done.embedding is not None
+        ],
+    )
+    # A batch can hold two revisions of one product: the later one counts.
+    newest = {row.product_id: row for row in sorted(rows, key=lambda row: row.revision)}
+    if newest:
+        session.execute(
+            _SHOW_TAGS,
+            {
+                "ids": list(newest),
+                "job_ids": [row.id for row in newest.values()],
+                "revisions": [row.revision for row in newest.values()],
+            },
+        )
+    return written
+
+
+def fail(session: Session, job: ClaimedJob, problem: Problem) -> bool:
+    """Ends the job as failed, for a fault of its own; False where its lease was lost."""
+    return _let_go(session, job, status="failed", finished_at=func.now(), error=problem)
+
+
+_PUT_BACK = text(
+    """
+    UPDATE jobs SET
+        status = next.status,
+        finished_at = CASE WHEN next.status <> 'queued' THEN now() END,
+        lease_token = NULL,
+        lease_until = NULL,
+        not_before = now() + CAST(:delay AS interval),
+        resend_at = now() + CAST(:delay AS interval),
+        resends = 0,
+        error = CAST(:problem AS jsonb)
+    FROM (
+        SELECT mine.id,
+               CASE WHEN products.revision IS DISTINCT FROM mine.revision THEN 'cancelled'
+                    WHEN :last_attempt THEN 'failed'
+                    ELSE 'queued' END AS status
+        FROM jobs AS mine LEFT JOIN products ON products.id = mine.product_id
+        WHERE mine.id = :id
+    ) AS next
+    WHERE jobs.id = next.id AND jobs.status = 'running' AND jobs.lease_token = :token
+    RETURNING jobs.id
+    """
+)
+
+
+def put_back(session: Session, job: ClaimedJob, problem: Problem, delay_s: float) -> bool:
+    """Queues the job again, due in `delay_s` seconds, after a fault of the world; False where its lease was lost.
+
+    After the last attempt it is `failed` instead, and `cancelled` where a newer revision has its own job.
+    """
+    row = session.execute(
+        _PUT_BACK,
+        {
+            "id": job.id,
+            "token": job.lease_token,
+            "delay": timedelta(seconds=delay_s),
+            "last_attempt": job.last_attempt,
+            "problem": json.dumps(problem),
+        },
+    )
+    return row.scalar_one_or_none() is not None
+
+
+def cancel(session: Session, tenant_id: str, job_id: str) -> JobView:
+    """Cancels a queued job. Raises NotFound, and NotCancellable for one that runs or has ended."""
+    cancelled = session.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.tenant_id == tenant_id, Job.status == "queued")
+        .values(status="cancelled", finished_at=func.now())
+        .returning(Job.id)
+    ).scalar_one_or_none()
+    view = get_job(session, tenant_id, job_id)
+    if cancelled is None:
+        raise NotCancellable(job_id, view.status)
+    return view
+
+
+_REPLAY = text(
+    """
+    UPDATE jobs SET status = 'queued', attempts = 0, not_before = now(), resend_at = now(), resends = 0,
+        finished_at = NULL, error = NULL
+    FROM products
+    WHERE jobs.id = ANY(CAST(:ids AS text[])) AND jobs.status = 'failed'
+      AND products.id = jobs.product_id AND products.revision = jobs.revision
+    RETURNING jobs.id
+    """
+)
+
+
+def replay(session: Session, job_ids: Sequence[str]) -> list[str]:
+    """Queues failed jobs again with all their attempts; the sweep sends them. Returns the ids of those it queued.
+
+    A job whose product was changed or deleted since stays as it is.
+    """
+    return list(session.execute(_REPLAY, {"ids": list(job_ids)}).scalars())
+
+
+def ended(session: Session, job_ids: Collection[str]) -> set[str]:
+    """Which of the jobs will not change any more; one that does not exist is among them."""
+    live = session.execute(select(Job.id).where(Job.id.in_(job_ids), Job.status.in_(("queued", "running"))))
+    return set(job_ids) - set(live.scalars())
+
+
+def get_job(session: Session, tenant_id: str, job_id: str) -> JobView:
+    """The job, with its tags once it has succeeded. Raises NotFound, also for another tenant's."""
+    row = session.execute(
+        select(
+            Job.id,
+            Job.product_id,
+            Job.status,
+            Job.lane,
+            Job.attempts,
+            Job.submitted_at,
+            Job.started_at,
+            Job.finished_at,
+            Job.model_name,
+            Job.model_version,
+            Job.error,
+        ).where(Job.id == job_id, Job.tenant_id == tenant_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFound("job", job_id)
+    tags = tags_of(session, [job_id])[job_id] if row.status == "succeeded" else None
+    return JobView(**row._mapping, tags=tags)
+
+
+def _let_go(session: Session, job: ClaimedJob, **outcome: Any) -> bool:
+    """Ends the lease with this outcome, if it is still this worker's."""
+    row = session.execute(
+        update(Job)
+        .where(Job.id == job.id, Job.status == "running", Job.lease_token == job.lease_token)
+        .values(lease_token=None, lease_until=None, **outcome)
+        .returning(Job.id)
+    )
+    return row.scalar_one_or_none() is not None

@@ -1,0 +1,126 @@
+"""Photos by the SHA-256 of their bytes, over fsspec: a folder by default, S3 and its like by setting.
+
+Beside each original lies its model view, the small JPEG that workers read. Knows no database and no picture format.
+"""
+
+import os
+import re
+import secrets
+from pathlib import Path
+from typing import Any, Self
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from catalog.errors import PhotoMissing, StoreUnavailable
+
+ORIGINAL, MODEL_VIEW = "original", "model_view"
+PHOTO_ID = re.compile(r"[0-9a-f]{64}")
+# Nothing larger can have come in: the most a whole request may have by default.
+MAX_READ_BYTES = 64_000_000
+
+
+class PhotoStore:
+    """A folder of photos: `<root>/<first two digits>/<id>.original` and `<id>.model_view`."""
+
+    def __init__(self, filesystem: Any, root: str) -> None:
+        self._filesystem = filesystem  # fsspec ships no types
+        self._root = root.rstrip("/")
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """Opens the store at an fsspec URL. Raises StoreUnavailable where its protocol is not installed."""
+        try:
+            filesystem, root = fsspec.url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            protocol = url.split(":", 1)[0]
+            raise StoreUnavailable(
+                f"the photo store protocol {protocol!r} cannot be used ({error}); install its fsspec "
+                "implementation or correct TAGSMITH_PHOTO_STORE_URL"
+            ) from error
+        return cls(filesystem, root)
+
+    def put(self, photo_id: str, original: bytes, model_view: bytes) -> None:
+        """Stores both parts; a part that is there already is left alone. Raises StoreUnavailable."""
+        # The model view first: who finds the original may rely on the other.
+        for part, content in ((MODEL_VIEW, model_view), (ORIGINAL, original)):
+            path = self._path(photo_id, part)
+            try:
+                if not self._filesystem.exists(path):
+                    self._write(path, content)
+            except OSError as error:
+                raise StoreUnavailable(f"the photo store cannot take photo {photo_id}: {error}") from error
+
+    def original(self, photo_id: str) -> bytes:
+        """The photo as it was stored. Raises PhotoMissing or StoreUnavailable."""
+        return self._read(photo_id, ORIGINAL)
+
+    def model_view(self, photo_id: str) -> bytes:
+        """The small JPEG for the model. Raises PhotoMissing or StoreUnavailable."""
+        return self._read(photo_id, MODEL_VIEW)
+
+    def delete(self, photo_id: str) -> None:
+        """Removes both parts; one that is gone already is no error. Raises StoreUnavailable."""
+        # The other way round than `put`, for the same reason.
+        for part in (ORIGINAL, MODEL_VIEW):
+            try:
+                self._filesystem.rm_file(self._path(photo_id, part))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise StoreUnavailable(f"the photo store cannot delete photo {photo_id}: {error}") from error
+
+    def check(self) -> None:
+        """Asks the store for an answer. Raises StoreUnavailable when there is none."""
+        try:
+            self._filesystem.exists(self._root)
+        except OSError as error:
+            raise StoreUnavailable(f"the photo store does not answer: {error}") from error
+
+    def _path(self, photo_id: str, part: str) -> str:
+        # The id becomes a path: anything else could climb out of the store.
+        if not PHOTO_ID.fullmatch(photo_id):
+            raise ValueError(f"a photo id is 64 hexadecimal digits, not {photo_id!r}")
+        return f"{self._root}/{photo_id[:2]}/{photo_id}.{part}"
+
+    def _read(self, photo_id: str, part: str) -> bytes:
+        path = self._path(photo_id, part)
+        try:
+            with self._filesystem.open(path, "rb") as file:
+                content: bytes = file.read(MAX_READ_BYTES + 1)
+        except FileNotFoundError as error:
+            raise PhotoMissing(photo_id, part) from error
+        except OSError as error:
+            raise StoreUnavailable(f"the photo store does not give photo {photo_id}: {error}") from error
+        if len(content) > MAX_READ_BYTES:
+            raise StoreUnavailable(
+                f"the {part} of photo {photo_id} has over {MAX_READ_BYTES} bytes; this service stored no such thing"
+            )
+        return content
+
+    def _write(self, path: str, content: bytes) -> None:
+        if isinstance(self._filesystem, LocalFileSystem):
+            _write_local(Path(path), content)
+        else:
+            # Object stores show a whole object or none.
+            self._filesystem.pipe_file(path, content)
+
+
+def _write_local(path: Path, content: bytes) -> None:
+    """Writes beside and renames, synced: a reader never sees half a photo, and a crash loses none that was accepted."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
+    try:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

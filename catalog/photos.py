@@ -1,0 +1,134 @@
+"""Which products hold which photos, and when the bytes of a photo may go.
+
+A photo's bytes are stored once for all tenants, so nobody may remove them because one product went away. Three
+rules keep a photo from vanishing under a product that has just been accepted:
+
+1. `hold` takes a shared lock on the photo's name until the accepting transaction ends; `remove_released` takes the
+   exclusive one from its look at the references until the bytes are gone.
+2. Whoever accepts a product puts the bytes into the store before the transaction, and again after it: the second
+   `put` finds them there, except when they were removed in between.
+3. A photo that a PATCH replaced stays for a while, because an older job may be reading it.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy import Engine, delete, func, select, text, update
+from sqlalchemy.orm import Session
+
+from catalog.database import transaction
+from catalog.photo_store import PhotoStore
+from catalog.tables import Photo, ProductPhoto
+from catalog.views import PhotoRef
+
+_LOCK_SHARED = text(
+    "SELECT pg_advisory_xact_lock_shared(hashtextextended(id, 0)) FROM unnest(CAST(:ids AS text[])) AS id"
+)
+# The conflict also locks a row that needs no change, so that a `release` under way sees our reference or waits.
+_HOLD = text(
+    """
+    WITH known AS (
+        INSERT INTO photos (tenant_id, id, width, height, bytes, media_type)
+        SELECT :tenant_id, photo.* FROM unnest(
+            CAST(:ids AS text[]), CAST(:widths AS int[]), CAST(:heights AS int[]), CAST(:sizes AS bigint[]),
+            CAST(:media_types AS text[])
+        ) AS photo
+        ON CONFLICT (tenant_id, id) DO UPDATE SET released_at = NULL WHERE photos.released_at IS NOT NULL
+    )
+    INSERT INTO product_photos (product_id, position, tenant_id, photo_id)
+    SELECT :product_id, position - 1, :tenant_id, id
+    FROM unnest(CAST(:in_order AS text[])) WITH ORDINALITY AS held (id, position)
+    """
+)
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:id, 0))")
+
+
+def hold(session: Session, tenant_id: str, product_id: str, photos: Sequence[PhotoRef]) -> None:
+    """Makes these the product's photos, in this order. The product must have none yet."""
+    if not photos:
+        return
+    # Sorted, here and wherever several photo rows are locked: two products that share photos never deadlock.
+    distinct = {photo.id: photo for photo in sorted(photos, key=lambda photo: photo.id)}
+    session.execute(_LOCK_SHARED, {"ids": list(distinct)})
+    session.execute(
+        _HOLD,
+        {
+            "tenant_id": tenant_id,
+            "product_id": product_id,
+            "ids": list(distinct),
+            "widths": [photo.width for photo in distinct.values()],
+            "heights": [photo.height for photo in distinct.values()],
+            "sizes": [photo.bytes for photo in distinct.values()],
+            "media_types": [photo.media_type for photo in distinct.values()],
+            "in_order": [photo.id for photo in photos],
+        },
+    )
+
+
+def release(session: Session, tenant_id: str, product_id: str) -> list[str]:
+    """Takes all photos from the product; returns the ids of those that no product of any tenant holds now."""
+    freed = session.execute(
+        delete(ProductPhoto).where(ProductPhoto.product_id == product_id).returning(ProductPhoto.photo_id)
+    ).scalars()
+    photo_ids = sorted(set(freed))
+    if not photo_ids:
+        return []
+    mine = (Photo.tenant_id == tenant_id) & Photo.id.in_(photo_ids)
+    # Locked first, in a statement of its own: the next one then sees every reference committed before.
+    session.execute(select(Photo.id).where(mine).order_by(Photo.id).with_for_update())
+    held = select(ProductPhoto).where(
+        ProductPhoto.tenant_id == Photo.tenant_id, ProductPhoto.photo_id == Photo.id
+    )
+    released = session.execute(
+        update(Photo).where(mine, ~held.exists()).values(released_at=func.now()).returning(Photo.id)
+    ).scalars()
+    candidates = list(released)
+    wanted = session.execute(
+        select(Photo.id).where(Photo.id.in_(candidates), Photo.released_at.is_(None))
+    ).scalars()
+    return sorted(set(candidates) - set(wanted))
+
+
+def remove_released(
+    engine: Engine,
+    store: PhotoStore,
+    photo_ids: Sequence[str] | None = None,
+    *,
+    older_than_s: float = 0,
+    limit: int = 100,
+) -> int:
+    """Removes bytes and rows of photos that nobody holds; returns how many photos went.
+
+    Of `photo_ids`, or of all that were released more than `older_than_s` seconds ago. Raises StoreUnavailable
+    where the store refuses; the photo then stays marked, for the next time.
+    """
+    if photo_ids is None:
+        with transaction(engine) as session:
+            due = func.now() - timedelta(seconds=older_than_s)
+            photo_ids = list(
+                session.execute(
+                    select(Photo.id).where(Photo.released_at <= due).distinct().limit(limit)
+                ).scalars()
+            )
+    return sum(_remove_if_free(engine, store, photo_id) for photo_id in photo_ids)
+
+
+def _remove_if_free(engine: Engine, store: PhotoStore, photo_id: str) -> bool:
+    with transaction(engine) as session:
+        session.execute(_LOCK, {"id": photo_id})
+        held = session.execute(
+            select(ProductPhoto.product_id).where(ProductPhoto.photo_id == photo_id).limit(1)
+        )
+        if held.first() is not None:
+            # Another tenant holds it: only the row of the tenant who let go is of no use any more.
+            free = select(ProductPhoto).where(
+                ProductPhoto.tenant_id == Photo.tenant_id, ProductPhoto.photo_id == Photo.id
+            )
+            session.execute(
+                delete(Photo).where(Photo.id == photo_id, Photo.released_at.is_not(None), ~free.exists())
+            )
+            return False
+        session.execute(delete(Photo).where(Photo.id == photo_id))
+        # Inside the transaction: without the lock a product accepted meanwhile would lose its photo.
+        store.delete(photo_id)
+        return True

@@ -1,0 +1,151 @@
+"""The sweep: finds the jobs whose message was lost, or whose worker was, and sends them again.
+
+Run every few seconds by one process or by several: rows that another sweep holds are skipped. It also ends jobs
+that have had all their attempts, and clears away what nobody needs any more.
+
+A job that stays queued is sent again later and later (each wait doubles, up to RESEND_DOUBLINGS times): in a deep
+queue most jobs have a good message waiting, and sending all of them every few seconds would bury the broker.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import Engine, text
+
+from catalog import idempotency, photos
+from catalog.database import transaction
+from catalog.errors import BrokerUnavailable, StoreUnavailable
+from catalog.photo_store import PhotoStore
+from catalog.queue import MAX_IDS
+from catalog.settings import Settings
+from catalog.views import LANES, LEASE_RAN_OUT, SUPERSEDED, Lane
+
+RESEND_DOUBLINGS = 4
+PRUNE_LIMIT = 1000
+# A photo that a change replaced stays this many leases: an older job may be reading it.
+LEASES_BEFORE_REMOVAL = 3
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What one sweep did, in jobs, records and photos. `unsent` are due jobs that the broker did not take."""
+
+    sent: int = 0
+    unsent: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    records_pruned: int = 0
+    photos_removed: int = 0
+
+
+_TAKE_DUE = text(
+    """
+    WITH due AS (
+        SELECT jobs.id,
+               CASE WHEN products.revision IS DISTINCT FROM jobs.revision THEN 'cancelled'
+                    WHEN jobs.status = 'running' AND jobs.attempts >= :max_attempts THEN 'failed'
+                    ELSE jobs.status END AS next
+        FROM jobs LEFT JOIN products ON products.id = jobs.product_id
+        WHERE jobs.status IN ('queued', 'running') AND jobs.lane = :lane AND jobs.resend_at <= now()
+        ORDER BY jobs.resend_at
+        LIMIT :limit
+        FOR UPDATE OF jobs SKIP LOCKED
+    )
+    UPDATE jobs SET
+        status = next,
+        resend_at = now() + CAST(:resend_after AS interval) * power(2, least(resends, :doublings)),
+        resends = least(resends + 1, :doublings),
+        finished_at = CASE WHEN next IN ('failed', 'cancelled') THEN now() END,
+        lease_token = CASE WHEN next = 'running' THEN lease_token END,
+        lease_until = CASE WHEN next = 'running' THEN lease_until END,
+        error = CASE WHEN next = 'failed' THEN COALESCE(error, CAST(:lease_ran_out AS jsonb))
+                     WHEN next = 'cancelled' THEN CAST(:superseded AS jsonb)
+                     ELSE error END
+    FROM due
+    WHERE jobs.id = due.id
+    RETURNING jobs.id, jobs.status
+    """
+)
+_STILL_DUE = text(
+    """
+    UPDATE jobs SET resend_at = now(), resends = greatest(resends - 1, 0)
+    WHERE id = ANY(CAST(:ids AS text[])) AND status IN ('queued', 'running') AND resend_at > now()
+      AND (status = 'queued' OR lease_until <= now())
+    """
+)
+
+
+def sweep(engine: Engine, send: Callable[[list[str], Lane], None], settings: Settings) -> SweepResult:
+    """One sweep. `send` puts one message of job ids into a lane and raises BrokerUnavailable where it cannot.
+
+    A broker that is away ends the sending; the jobs stay due for the next sweep. Raises DatabaseUnavailable.
+    """
+    sent = unsent = failed = cancelled = 0
+    broker_works = True
+    for lane in LANES:
+        # Committed before anything is sent: a worker that is quick must not find its job locked by us. Should this
+        # process die in between, the jobs are due again after their wait.
+        with transaction(engine) as session:
+            taken = session.execute(
+                _TAKE_DUE,
+                {
+                    "lane": lane,
+                    "limit": settings.sweep_limit,
+                    "max_attempts": settings.max_attempts,
+                    "resend_after": timedelta(seconds=settings.resend_after_s),
+                    "doublings": RESEND_DOUBLINGS,
+                    "lease_ran_out": json.dumps(LEASE_RAN_OUT),
+                    "superseded": json.dumps(SUPERSEDED),
+                },
+            ).all()
+        failed += sum(row.status == "failed" for row in taken)
+        cancelled += sum(row.status == "cancelled" for row in taken)
+        due = [row.id for row in taken if row.status in ("queued", "running")]
+        done = _send_all(due, lane, send) if broker_works else 0
+        sent, unsent = sent + done, unsent + len(due) - done
+        if done < len(due):
+            broker_works = False
+            with transaction(engine) as session:
+                session.execute(_STILL_DUE, {"ids": due[done:]})
+    return SweepResult(
+        sent=sent,
+        unsent=unsent,
+        failed=failed,
+        cancelled=cancelled,
+        records_pruned=_prune_records(engine),
+        photos_removed=_remove_photos(engine, settings),
+    )
+
+
+def _send_all(job_ids: Sequence[str], lane: Lane, send: Callable[[list[str], Lane], None]) -> int:
+    """Sends the jobs in messages of the lane's size; returns how many the broker took."""
+    done = 0
+    while done < len(job_ids):
+        message = list(job_ids[done : done + MAX_IDS[lane]])
+        try:
+            send(message, lane)
+        except BrokerUnavailable as error:
+            log.warning("sweep_stopped_sending", lane=lane, unsent=len(job_ids) - done, error=str(error))
+            break
+        done += len(message)
+    return done
+
+
+def _prune_records(engine: Engine) -> int:
+    with transaction(engine) as session:
+        return idempotency.prune(session, PRUNE_LIMIT)
+
+
+def _remove_photos(engine: Engine, settings: Settings) -> int:
+    age_s = LEASES_BEFORE_REMOVAL * settings.lease_s
+    try:
+        store = PhotoStore.open(settings.resolved_photo_store_url())
+        return photos.remove_released(engine, store, older_than_s=age_s)
+    except StoreUnavailable as error:
+        log.warning("sweep_left_photos", error=str(error))
+        return 0

@@ -1,0 +1,45 @@
+"""Tenants and their API keys. A key is shown once, when it is made; only its SHA-256 is kept.
+
+A plain hash suffices because a key is 256 random bits: there is nothing to guess, so nothing to slow down, and the
+hash finds the row by its index.
+"""
+
+import hashlib
+import secrets
+
+from sqlalchemy import insert, select
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.orm import Session
+
+from catalog.identifiers import new_id
+from catalog.tables import ApiKey, Tenant
+
+KEY_PREFIX = "tsk_"
+KEY_BYTES = 32
+
+
+def create_tenant(session: Session, name: str) -> Tenant:
+    """Makes the tenant, or finds the one of that name."""
+    session.execute(
+        upsert(Tenant).values(id=new_id("ten"), name=name).on_conflict_do_nothing(index_elements=["name"])
+    )
+    return session.execute(select(Tenant).where(Tenant.name == name)).scalar_one()
+
+
+def create_api_key(session: Session, tenant_id: str, name: str) -> str:
+    """Makes a key for the tenant and returns it: the only time it can be seen."""
+    key = KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
+    session.execute(insert(ApiKey).values(hash=hash_key(key), tenant_id=tenant_id, name=name))
+    return key
+
+
+def authenticate(session: Session, key: str) -> str | None:
+    """The id of the key's tenant, or None for a key that is not ours."""
+    if not key.startswith(KEY_PREFIX):
+        return None
+    return session.execute(select(ApiKey.tenant_id).where(ApiKey.hash == hash_key(key))).scalar_one_or_none()
+
+
+def hash_key(key: str) -> str:
+    """What is stored of a key."""
+    return hashlib.sha256(key.encode()).hexdigest()

@@ -1,0 +1,153 @@
+"""Start one installation on this machine and stay until it is told to stop.
+
+Checks what would otherwise fail later and unreadably (settings, port, a second start over the same state),
+gives supervisord.conf its variables, keeps supervisord in the foreground and lets `samples.welcome` report on
+the terminal. Knows no process of the installation: supervisord.conf names them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from types import FrameType
+
+from catalog.errors import SettingsError
+from catalog.settings import Settings
+
+HERE = Path(__file__).resolve().parent
+
+# The kernel takes 107 bytes for a socket's path, and supervisor first binds PATH.<pid> beside it.
+MAX_SOCKET_PATH_BYTES = 107 - len(".4194304")
+
+# The worker's metrics port follows the web port, so that two installations differ in one setting only.
+METRICS_PORT_OFFSET = 9464 - 8000
+
+
+def supervisor_socket(var: Path) -> Path:
+    """Where supervisorctl finds this installation: under its state, or in the temp folder if that is deep."""
+    path = var / "supervisor.sock"
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES:
+        return path
+    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"tagsmith-{os.getuid()}-{name}.sock"
+
+
+def is_listening(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(os.fspath(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+    return True
+
+
+def port_problem(host: str, port: int) -> str | None:
+    """Why the address cannot be listened on, or None when it can."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def environment(settings: Settings, var: Path, control: Path) -> dict[str, str]:
+    """The variables that supervisord.conf reads, over those of the caller."""
+    metrics_port = settings.metrics_port
+    if "metrics_port" not in settings.model_fields_set:
+        metrics_port = settings.port + METRICS_PORT_OFFSET
+        if metrics_port > 65535:
+            metrics_port = settings.port - METRICS_PORT_OFFSET
+    return os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "PYTHONPATH": os.fspath(HERE),
+        "PYTHONUNBUFFERED": "1",
+        "TAGSMITH_VAR": os.fspath(var),
+        "TAGSMITH_HOST": settings.host,
+        "TAGSMITH_PORT": str(settings.port),
+        "TAGSMITH_METRICS_PORT": str(metrics_port),
+        "SUPERVISOR_SOCKET": os.fspath(control),
+        "RUN_POSTGRES": "true" if settings.database_url is None else "false",
+        "RUN_REDIS": "true" if settings.broker_url is None else "false",
+    }
+
+
+def serve(env: dict[str, str], with_samples: bool) -> int:
+    """Run supervisord and, beside it, the welcome, until one signal or supervisord's own end. Exit status."""
+    stopping = False
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+        # A hang-up reaches supervisord as well and there means "restart"; a termination after it wins.
+        supervisord.send_signal(signal.SIGTERM)
+
+    command = [sys.executable, "-m", "supervisor.supervisord", "-c", os.fspath(HERE / "supervisord.conf")]
+    supervisord = subprocess.Popen(command, env=env, cwd=HERE)
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, stop)
+
+    welcome = None
+    if with_samples:
+        # A group of its own: Ctrl-C is ours to pass on, and it need not show where the welcome stood.
+        command = [sys.executable, "-m", "samples.welcome"]
+        welcome = subprocess.Popen(command, env=env, cwd=HERE, process_group=0)
+        threading.Thread(
+            target=welcome.wait, daemon=True
+        ).start()  # else it stays as a zombie once it is done
+    status = supervisord.wait()
+    if welcome is not None:
+        welcome.terminate()
+        welcome.wait()
+    if not stopping:
+        log = Path(env["TAGSMITH_VAR"]) / "log" / "supervisord.log"
+        print(f"supervisord ended by itself ({status}): see {log}", file=sys.stderr)
+        return status or 1
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Start one installation here and stay until told to stop.")
+    parser.add_argument(
+        "--without-samples", action="store_true", help="tag no sample products, print nothing"
+    )
+    arguments = parser.parse_args()
+    try:
+        settings = Settings.load()
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 1
+    var = settings.var.resolve()
+    control = supervisor_socket(var)
+    if is_listening(control):
+        print(
+            f"An installation is already running on {var}: "
+            "stop it, or give this one a TAGSMITH_VAR of its own.",
+            file=sys.stderr,
+        )
+        return 1
+    if problem := port_problem(settings.host, settings.port):
+        print(
+            f"Cannot listen on {settings.host}:{settings.port} ({problem}): "
+            "stop what uses it, or choose another port with TAGSMITH_PORT.",
+            file=sys.stderr,
+        )
+        return 1
+    (var / "log").mkdir(parents=True, exist_ok=True)
+    return serve(environment(settings, var, control), not arguments.without_samples)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,28 @@
+"""What can go wrong with a checkpoint or a product.
+
+ModelsError
+├── CheckpointError          the directory is not a readable checkpoint
+│   └── NewerFormat          it was written by a later Tagsmith
+├── BackboneUnavailable      a pretrained tower cannot be had from where the recipe says
+└── UnreadablePhoto          the bytes of a photo cannot be decoded: a fault of that product alone
+"""
+
+
+class ModelsError(Exception):
+    """Anything that `models` raises on purpose."""
+
+
+class CheckpointError(ModelsError):
+    """The directory is not a complete, readable checkpoint."""
+
+
+class NewerFormat(CheckpointError):
+    """The checkpoint's format number is above the one this code knows."""
+
+
+class BackboneUnavailable(ModelsError):
+    """A pretrained tower cannot be loaded; the message names the setting to change."""
+
+
+class UnreadablePhoto(ModelsError):
+    """A photo's bytes are not a picture that can be decoded."""

@@ -1,0 +1,194 @@
+"""The network: two towers, a gate for each attribute, and text-only and photo-only heads beside the fused
+one.
+
+Concatenating both embeddings can lose to text alone (Rakuten France: 89.87 against 89.93 macro-F1), because a
+shared head learns to trust whichever modality is usually right. Here every attribute weighs the modalities
+for each product, and the fused answer is a correction on top of the weighted answers of the parts.
+
+It knows nothing of files, taxonomies beyond their sizes, or losses. Legend: B products, P photos of all of
+them, T tokens, S side, D width of the fused space, A attributes, V values of one attribute, W all values
+together.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.product import Example
+from models.towers import PhotoTower, TextTower
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """Everything the network's shape depends on; `sizes` are the V of each attribute, in taxonomy order."""
+
+    text: dict[str, Any]
+    photo: dict[str, Any]
+    sizes: tuple[int, ...]
+    width: int = 384
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Products on one device.
+
+    `token_ids`, `type_ids` int64 (B, T); `token_mask` bool (B, T); `photos` uint8 (P, 3, S, S);
+    `photo_owner` int64 (P,), the row in B that each photo belongs to.
+    """
+
+    token_ids: Tensor
+    type_ids: Tensor
+    token_mask: Tensor
+    photos: Tensor
+    photo_owner: Tensor
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> "Batch":
+        return Batch(
+            *(getattr(self, field.name).to(device, non_blocking=non_blocking) for field in fields(self))
+        )
+
+    def pin_memory(self) -> "Batch":
+        """In page-locked memory, from where a copy to the device overlaps with its work."""
+        return Batch(*(getattr(self, field.name).pin_memory() for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Both modalities in the fused space: `text`, `photos` (B, D); `has_text`, `has_photos` bool (B,)."""
+
+    text: Tensor
+    photos: Tensor
+    has_text: Tensor
+    has_photos: Tensor
+
+
+@dataclass(frozen=True)
+class FusionOutput:
+    """Logits of each attribute (B, V); gates (B, A, 2), text first; embedding (B, D) of unit length."""
+
+    fused: tuple[Tensor, ...]
+    text_only: tuple[Tensor, ...]
+    photo_only: tuple[Tensor, ...]
+    gates: Tensor
+    embedding: Tensor
+    has_text: Tensor
+    has_photos: Tensor
+
+
+def collate(examples: list[Example]) -> Batch:
+    """Pads the text with zeros to the longest example; photos of all products lie in one stack."""
+    longest = max(1, max(example.tokens for example in examples))
+    token_ids = np.zeros((len(examples), longest), dtype=np.int64)
+    type_ids = np.zeros_like(token_ids)
+    token_mask = np.zeros(token_ids.shape, dtype=bool)
+    for row, example in enumerate(examples):
+        token_ids[row, : example.tokens] = example.token_ids
+        type_ids[row, : example.tokens] = example.type_ids
+        token_mask[row, : example.tokens] = True
+    owner = np.repeat(np.arange(len(examples)), [len(example.photos) for example in examples])
+    photos = np.concatenate([example.photos for example in examples])
+    return Batch(
+        token_ids=torch.from_numpy(token_ids),
+        type_ids=torch.from_numpy(type_ids),
+        token_mask=torch.from_numpy(token_mask),
+        photos=torch.from_numpy(photos),
+        photo_owner=torch.from_numpy(owner),
+    )
+
+
+class FusionTagger(nn.Module):
+    """From a batch of products to logits for every attribute, fused and from each modality alone."""
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.text_tower = TextTower(config.text)
+        self.photo_tower = PhotoTower(config.photo)
+        width, values, attributes = config.width, sum(config.sizes), len(config.sizes)
+        self.text_projection = projection(self.text_tower.width, width, config.dropout)
+        self.photo_projection = projection(self.photo_tower.width, width, config.dropout)
+        self.absent_text = nn.Parameter(torch.randn(width) * 0.02)
+        self.absent_photos = nn.Parameter(torch.randn(width) * 0.02)
+        self.text_head = nn.Linear(width, values)
+        self.photo_head = nn.Linear(width, values)
+        self.gate = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, attributes * 2))
+        self.fused_norm = nn.LayerNorm(width)
+        self.fused_head = nn.Linear(width, values)
+
+    def forward(self, batch: Batch) -> FusionOutput:
+        return self.fuse(self.embed(batch))
+
+    def embed(self, batch: Batch) -> Embedded:
+        """Runs each tower on what is there; a missing modality becomes its learned "absent" embedding."""
+        has_text = batch.token_mask.any(dim=1)  # (B,)
+        has_photos = torch.zeros(len(batch), dtype=torch.bool, device=batch.photo_owner.device)
+        has_photos[batch.photo_owner] = True  # (B,)
+        text = self.absent_text.expand(len(batch), -1)  # (B, D)
+        if bool(has_text.any()):
+            encoded = self.text_tower(batch.token_ids, batch.type_ids, batch.token_mask)
+            text = torch.where(has_text.unsqueeze(1), self.text_projection(encoded), text)
+        photos = self.absent_photos.expand(len(batch), -1)  # (B, D)
+        if len(batch.photos):
+            encoded = mean_by_owner(self.photo_tower(batch.photos), batch.photo_owner, len(batch))
+            photos = torch.where(has_photos.unsqueeze(1), self.photo_projection(encoded), photos)
+        return Embedded(text, photos, has_text, has_photos)
+
+    def fuse(self, embedded: Embedded) -> FusionOutput:
+        """Gates weigh what is present only: with one modality missing the other has weight one."""
+        sizes = list(self.config.sizes)
+        text_only = self.text_head(embedded.text)  # (B, W)
+        photo_only = self.photo_head(embedded.photos)  # (B, W)
+        gates = self.gates(embedded)  # (B, A, 2)
+        both = torch.stack([embedded.text, embedded.photos], dim=1)  # (B, 2, D)
+        mixed = self.fused_norm(gates @ both)  # (B, A, D)
+        weight, bias = self.fused_head.weight.split(sizes), self.fused_head.bias.split(sizes)
+        parts = zip(text_only.split(sizes, dim=1), photo_only.split(sizes, dim=1), strict=True)
+        fused = tuple(
+            nn.functional.linear(mixed[:, a], weight[a], bias[a])
+            + gates[:, a, :1] * text
+            + gates[:, a, 1:] * photos
+            for a, (text, photos) in enumerate(parts)
+        )
+        embedding = nn.functional.normalize(mixed.mean(dim=1), dim=-1)
+        return FusionOutput(
+            fused,
+            text_only.split(sizes, dim=1),
+            photo_only.split(sizes, dim=1),
+            gates,
+            embedding,
+            embedded.has_text,
+            embedded.has_photos,
+        )
+
+    def gates(self, embedded: Embedded) -> Tensor:
+        """(B, A, 2): a softmax over the modalities that are there, for each attribute."""
+        scores = self.gate(torch.cat([embedded.text, embedded.photos], dim=1))
+        scores = scores.view(len(embedded.text), -1, 2)
+        present = torch.stack([embedded.has_text, embedded.has_photos], dim=1).unsqueeze(1)  # (B, 1, 2)
+        # A product with neither modality keeps both: the answer is then the prior of the absent embeddings.
+        present = present | ~present.any(dim=2, keepdim=True)
+        return scores.masked_fill(~present, float("-inf")).softmax(dim=2)
+
+
+def projection(width_in: int, width_out: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(
+        nn.LayerNorm(width_in),
+        nn.Linear(width_in, width_out),
+        nn.GELU(),
+        nn.LayerNorm(width_out),
+        nn.Dropout(dropout),
+    )
+
+
+def mean_by_owner(features: Tensor, owner: Tensor, count: int) -> Tensor:
+    """(P, D) photo features to the mean of each product, (B, D); zeros where a product has no photo."""
+    total = features.new_zeros(count, features.shape[1]).index_add(0, owner, features)
+    photos = features.new_zeros(count).index_add(0, owner, features.new_ones(len(owner)))
+    return total / photos.clamp(min=1).unsqueeze(1)

@@ -1,0 +1,131 @@
+"""From a product to an Example: tokens and pixels, the same way in training and in serving.
+
+Knows nothing of the network. Decoding, resizing and tokenizing all release the GIL, so several threads may
+prepare at once. Legend: T tokens, P photos, S side in pixels.
+"""
+
+import io
+import warnings
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tokenizers import Tokenizer
+
+from models.errors import CheckpointError, UnreadablePhoto
+from models.product import Example, Product
+
+# The decoders a photo may reach; every other format Pillow knows stays shut (Pillow handbook, "Security").
+PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF")
+NO_TOKENS = np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """The numbers of `preprocess.json`.
+
+    Photos are squashed to a square of `photo_size` pixels: the whole product stays in view, and no crop can
+    cut off a shoe. `mean` and `std` are per channel on the 0..1 scale.
+    """
+
+    photo_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    max_tokens: int = 128
+    max_photos: int = 8
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> "Preprocessing":
+        """Raises CheckpointError when a number is missing or unknown."""
+        known = {field.name for field in fields(cls)}
+        if set(document) != known:
+            raise CheckpointError(
+                f"preprocess.json must hold exactly {sorted(known)}, not {sorted(document)}"
+            )
+        return cls(**{**document, "mean": tuple(document["mean"]), "std": tuple(document["std"])})
+
+
+class Preprocessor:
+    """Prepares products; safe to call from several threads."""
+
+    def __init__(self, config: Preprocessing, tokenizer: Tokenizer) -> None:
+        self.config = config
+        self.tokenizer = tokenizer
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(config.max_tokens)
+
+    @classmethod
+    def from_files(cls, config: Preprocessing, tokenizer_folder: Path) -> "Preprocessor":
+        """Raises CheckpointError when the folder has no fast tokenizer."""
+        path = tokenizer_folder / "tokenizer.json"
+        if not path.is_file():
+            raise CheckpointError(
+                f"{path} is missing: the text tower needs a fast tokenizer (tokenizer.json)"
+            )
+        return cls(config, Tokenizer.from_file(str(path)))
+
+    def __call__(self, product: Product) -> Example:
+        """Raises UnreadablePhoto when a photo cannot be decoded."""
+        token_ids, type_ids = self.tokens(product.title, product.description)
+        photos = [self.pixels(decode(photo)) for photo in product.photos[: self.config.max_photos]]
+        return Example(token_ids, type_ids, self.stack(photos))
+
+    def tokens(self, title: str, description: str) -> tuple[np.ndarray, np.ndarray]:
+        """Token ids and segment ids, int64 (T,) each: title and description as a pair of segments."""
+        title, description = title.strip(), description.strip()
+        if not title and not description:
+            return NO_TOKENS, NO_TOKENS
+        if title and description:
+            encoding = self.tokenizer.encode(title, description)
+        else:
+            encoding = self.tokenizer.encode(title or description)
+        return np.asarray(encoding.ids, dtype=np.int64), np.asarray(encoding.type_ids, dtype=np.int64)
+
+    def pixels(
+        self, picture: Image.Image, box: tuple[float, float, float, float] | None = None
+    ) -> np.ndarray:
+        """uint8 (3, S, S); `box` is the part of the picture to keep, in its own pixels."""
+        side = self.config.photo_size
+        resized = picture.resize((side, side), Image.Resampling.BICUBIC, box=box)
+        return np.asarray(resized, dtype=np.uint8).transpose(2, 0, 1)
+
+    def stack(self, photos: list[np.ndarray]) -> np.ndarray:
+        """uint8 (P, 3, S, S), also for P = 0."""
+        side = self.config.photo_size
+        return np.stack(photos) if photos else np.zeros((0, 3, side, side), dtype=np.uint8)
+
+
+def decode(photo: bytes) -> Image.Image:
+    """An RGB picture; transparency becomes white, as shops show it.
+
+    Raises UnreadablePhoto for anything that is not a whole picture of PHOTO_FORMATS.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            picture = Image.open(io.BytesIO(photo), formats=PHOTO_FORMATS)
+            picture.load()
+            return to_rgb(picture)
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
+        raise UnreadablePhoto(f"a photo cannot be decoded: {error}") from error
+
+
+def to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode == "RGB":
+        return picture
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(white, picture).convert("RGB")
+    return picture.convert("RGB")

@@ -1,0 +1,74 @@
+"""What goes into a tagger and what comes out of it: plain records that know no tensor library.
+
+`Example` is the one exception: it carries the prepared arrays of a product between the CPU that prepares and
+the device that runs.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Decision = Literal["auto", "review", "abstain"]
+
+
+@dataclass(frozen=True)
+class Product:
+    """The seller's text and the encoded photos (JPEG, PNG, WebP or AVIF bytes), either of which may be
+    empty.
+    """
+
+    title: str = ""
+    description: str = ""
+    photos: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class Example:
+    """A product ready for the device.
+
+    `token_ids`, `type_ids`: int64 (T,), empty when the product has no text. `photos`: uint8 (P, 3, S, S).
+    """
+
+    token_ids: np.ndarray
+    type_ids: np.ndarray
+    photos: np.ndarray
+
+    @property
+    def tokens(self) -> int:
+        """T: what the batcher sorts by and budgets."""
+        return len(self.token_ids)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The same value's probability from one modality alone; None where the product lacks it."""
+
+    text: float | None
+    photos: float | None
+
+
+@dataclass(frozen=True)
+class Alternative:
+    value: str
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Tag:
+    """One value offered for one attribute; `value` is None exactly when the decision is `abstain`."""
+
+    attribute: str
+    value: str | None
+    confidence: float
+    decision: Decision
+    evidence: Evidence
+    alternatives: tuple[Alternative, ...]
+
+
+@dataclass(frozen=True)
+class Tagging:
+    """All tags of one product and its fused embedding (D floats, unit length)."""
+
+    tags: tuple[Tag, ...]
+    embedding: tuple[float, ...]

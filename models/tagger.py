@@ -1,0 +1,146 @@
+"""A loaded checkpoint that tags products: prepare on any CPU thread, predict on the device.
+
+It knows no queue, no database and no training. B products, V values.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from models.calibration import AttributeCalibration, Pattern, patterns, probabilities, temperatures
+from models.checkpoint import Checkpoint, load, version
+from models.fusion import Batch, FusionOutput, collate
+from models.product import Alternative, Evidence, Example, Product, Tag, Tagging
+from models.taxonomy import Attribute, Taxonomy
+
+ALTERNATIVES = 3  # what a reviewer can take in beside the offered value
+# On a CPU larger batches are not faster (eight fill its caches and cores), they only pad and hold more.
+CPU_BATCH = 8
+
+
+class Tagger:
+    """Serves one checkpoint on one device."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        version: str,
+        device: torch.device | str,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.version = version
+        self.device = torch.device(device)
+        self.model = checkpoint.model.to(self.device, dtype).eval()
+
+    @classmethod
+    def load(
+        cls, path: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> "Tagger":
+        """Raises CheckpointError or NewerFormat."""
+        return cls(load(path), version(path), device, dtype)
+
+    @property
+    def name(self) -> str:
+        return self.checkpoint.name
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        return self.checkpoint.taxonomy
+
+    def prepare(self, product: Product) -> Example:
+        """CPU work only; safe from several threads. Raises UnreadablePhoto."""
+        return self.checkpoint.preprocessor(product)
+
+    def predict(self, examples: list[Example]) -> list[Tagging]:
+        """One tagging for each example, in order: per attribute one tag, or one per value of a multiple
+        attribute.
+        """
+        return self.forward(self.collate(examples))
+
+    def collate(self, examples: list[Example]) -> list[Batch]:
+        """The examples as the device takes them, made ready on any thread while it is busy with others."""
+        if self.device.type == "cpu":
+            chunks = [examples[n : n + CPU_BATCH] for n in range(0, len(examples), CPU_BATCH)]
+            return [collate(chunk) for chunk in chunks]
+        return [collate(examples).pin_memory()] if examples else []
+
+    @torch.inference_mode()
+    def forward(self, batches: list[Batch]) -> list[Tagging]:
+        """One tagging for each product of the batches, in order."""
+        return [tagging for batch in batches for tagging in self.run(batch.to(self.device))]
+
+    def run(self, batch: Batch) -> list[Tagging]:
+        output = self.model(batch)
+        of = patterns(output.has_text, output.has_photos)
+        columns = [
+            self.tags_of(index, output, of) for index in range(len(self.taxonomy))
+        ]  # A lists of B lists
+        embeddings = output.embedding.float().cpu().tolist()
+        return [
+            Tagging(tuple(tag for column in columns for tag in column[row]), tuple(embeddings[row]))
+            for row in range(len(batch))
+        ]
+
+    def tags_of(self, index: int, output: FusionOutput, of: list[Pattern]) -> list[list[Tag]]:
+        """The tags of one attribute for every product, (B lists)."""
+        attribute = self.taxonomy.attributes[index]
+        calibration = self.checkpoint.calibration.attributes[index]
+        fused = probabilities(on_cpu(output.fused[index]), temperatures(calibration, of), attribute.multiple)
+        text = probabilities(on_cpu(output.text_only[index]), calibration.text_only, attribute.multiple)
+        photo = probabilities(on_cpu(output.photo_only[index]), calibration.photo_only, attribute.multiple)
+        has_text, has_photos = output.has_text.tolist(), output.has_photos.tolist()
+        rows = zip(fused.tolist(), text.tolist(), photo.tolist(), has_text, has_photos, of, strict=True)
+        return [
+            choose(
+                attribute,
+                calibration,
+                pattern,
+                row,
+                [
+                    Evidence(by_text if with_text else None, by_photos if with_photos else None)
+                    for by_text, by_photos in zip(texts, photos, strict=True)
+                ],
+            )
+            for row, texts, photos, with_text, with_photos, pattern in rows
+        ]
+
+
+def choose(
+    attribute: Attribute,
+    calibration: AttributeCalibration,
+    pattern: Pattern,
+    confidences: list[float],
+    evidence: list[Evidence],
+) -> list[Tag]:
+    """The tags of one attribute of one product, most confident first.
+
+    A single-valued attribute offers its most probable value; a multiple one every value that is more likely
+    than not. Where nothing may be offered one `abstain` tag without a value says so.
+    """
+    order = sorted(range(len(confidences)), key=lambda value: -confidences[value])
+    offered = [v for v in order if calibration.decide(confidences[v], pattern) != "abstain"]
+    offered = offered if attribute.multiple else offered[:1]
+    rest = [Alternative(attribute.values[v], confidences[v]) for v in order if v not in offered][
+        :ALTERNATIVES
+    ]
+    if not offered:
+        best = order[0]
+        return [Tag(attribute.name, None, confidences[best], "abstain", evidence[best], tuple(rest))]
+    return [
+        Tag(
+            attribute.name,
+            attribute.values[v],
+            confidences[v],
+            calibration.decide(confidences[v], pattern),
+            evidence[v],
+            tuple(rest),
+        )
+        for v in offered
+    ]
+
+
+def on_cpu(logits: Tensor) -> Tensor:
+    """Probabilities are taken in float32 whatever the towers ran in."""
+    return logits.float().cpu()

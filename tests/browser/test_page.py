@@ -1,0 +1,117 @@
+"""The page in a real browser: what a person does with it and what they see."""
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.web.seller import encoded, picture
+
+pytestmark = pytest.mark.slow
+
+RED = {"name": "red.jpg", "mimeType": "image/jpeg", "buffer": encoded(picture(300, 400))}
+BLUE = {"name": "blue.png", "mimeType": "image/png", "buffer": encoded(picture(200, 200), "PNG")}
+BROKEN = {"name": "broken.jpg", "mimeType": "image/jpeg", "buffer": encoded(picture(300, 400))[:-300]}
+
+
+@pytest.mark.usefixtures("worker")
+def test_the_printed_address_tags_a_product_and_shows_the_evidence(
+    serve: Callable[..., str], open_page: Callable[..., Page]
+) -> None:
+    page = open_page(serve())
+    page.get_by_label("Title").fill("Navy blue running shoes")
+    page.get_by_label("Description").fill("Light mesh upper.")
+    page.locator("#picker").set_input_files([RED, BLUE])
+    expect(page.locator("#photos img")).to_have_count(2)
+    page.get_by_role("button", name="Remove photo 1").click()
+    expect(page.locator("#photos img")).to_have_count(1)
+    page.get_by_role("button", name="Tag this product").click()
+    tags = page.locator("#tags > li")
+    expect(tags).to_have_count(3)
+    first, second, third = tags.nth(0), tags.nth(1), tags.nth(2)
+    expect(first).to_contain_text("Article type")
+    expect(first).to_contain_text("Casual Shoes")
+    expect(first).to_contain_text("Auto")
+    expect(first.get_by_role("img", name="Confidence 97 %")).to_be_visible()
+    expect(first.get_by_role("img", name="From the text alone 93 %")).to_be_visible()
+    expect(first.get_by_role("img", name="From the photos alone 88 %")).to_be_visible()
+    expect(first).to_contain_text("Or: Sports Shoes 2 %")
+    expect(second).to_contain_text("Review")
+    expect(second.get_by_role("img", name="No photos given")).to_be_visible()
+    expect(third).to_contain_text("No value offered")
+    expect(page.get_by_role("status")).to_contain_text("3 tags in")
+    expect(page.locator("#model")).to_contain_text("starter")
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_refused_photo_is_explained_and_the_form_stays(
+    serve: Callable[..., str], open_page: Callable[..., Page]
+) -> None:
+    page = open_page(serve())
+    page.get_by_label("Title").fill("Shoes")
+    page.locator("#picker").set_input_files([BROKEN])
+    page.get_by_role("button", name="Tag this product").click()
+    expect(page.get_by_role("alert")).to_contain_text("photo 1 is truncated or damaged")
+    expect(page.get_by_label("Title")).to_have_value("Shoes")
+    page.get_by_role("button", name="Remove photo 1").click()
+    page.get_by_role("button", name="Tag this product").click()
+    expect(page.locator("#tags > li")).to_have_count(3)
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_an_empty_form_is_not_sent(serve: Callable[..., str], open_page: Callable[..., Page]) -> None:
+    page = open_page(serve())
+    page.get_by_role("button", name="Tag this product").click()
+    expect(page.get_by_role("alert")).to_contain_text("Give a title or a photo")
+    expect(page.get_by_label("Title")).to_be_focused()
+
+
+def test_a_queued_product_can_be_cancelled(serve: Callable[..., str], open_page: Callable[..., Page]) -> None:
+    page = open_page(serve())
+    page.get_by_label("Title").fill("Shoes")
+    page.get_by_role("button", name="Tag this product").click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("status")).to_contain_text("Cancelled")
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_service_for_other_machines_asks_for_a_key_once(
+    serve: Callable[..., str], open_page: Callable[..., Page], api_key: str
+) -> None:
+    page = open_page(serve(host="0.0.0.0"))
+    page.get_by_label("Title").fill("Shoes")
+    page.get_by_role("button", name="Tag this product").click()
+    key = page.get_by_label("API key")
+    expect(key).to_be_focused()
+    key.fill("tsk_wrong")
+    page.get_by_role("button", name="Use").click()
+    page.get_by_role("button", name="Tag this product").click()
+    expect(page.get_by_role("alert")).to_contain_text("A valid API key is required")
+    key.fill(api_key)
+    page.get_by_role("button", name="Use").click()
+    page.get_by_role("button", name="Tag this product").click()
+    expect(page.locator("#tags > li")).to_have_count(3)
+    expect(key).to_be_hidden()
+
+
+@pytest.mark.usefixtures("worker")
+def test_the_pages_fit_a_phone(serve: Callable[..., str], open_page: Callable[..., Page]) -> None:
+    address = serve()
+    page = open_page(address, width=360, height=740)
+    page.get_by_label("Title").fill("Shoes")
+    page.locator("#picker").set_input_files([RED, BLUE])
+    page.get_by_role("button", name="Tag this product").click()
+    expect(page.locator("#tags > li")).to_have_count(3)
+    for path in ("", "/docs", "/problems"):
+        if path:
+            page.goto(address + path)
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path
+
+
+def test_what_a_seller_writes_is_shown_as_text(
+    serve: Callable[..., str], open_page: Callable[..., Page]
+) -> None:
+    page = open_page(serve())
+    page.locator("#picker").set_input_files([{**RED, "name": '"><script>alert(1)</script>.jpg'}])
+    expect(page.locator("#photos img")).to_have_attribute("alt", 'Photo 1: "><script>alert(1)</script>.jpg')
+    assert page.locator("#photos script").count() == 0

@@ -1,0 +1,83 @@
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import Engine, text
+
+from catalog import tenants
+from catalog.__main__ import main
+from catalog.database import transaction
+from catalog.settings import Settings
+
+
+@pytest.fixture
+def environment(settings: Settings, engine: Engine, tmp_path: Path) -> dict[str, str]:
+    """An installation in a folder of the test's own, on the suite's database."""
+    return {"TAGSMITH_VAR": str(tmp_path), "TAGSMITH_DATABASE_URL": settings.resolved_database_url()}
+
+
+def run(environment: dict[str, str], *arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments, env=environment)
+
+
+def test_a_key_is_printed_once_and_works(environment: dict[str, str], engine: Engine) -> None:
+    result = run(environment, "key", "create", "--tenant", "acme", "--name", "laptop")
+    assert result.exit_code == 0, result.output
+    with transaction(engine) as session:
+        tenant_id = tenants.authenticate(session, result.stdout.strip())
+        assert tenant_id == tenants.create_tenant(session, "acme").id
+
+
+def test_prepare_writes_the_first_key_for_its_owner_only(
+    environment: dict[str, str], engine: Engine, tmp_path: Path
+) -> None:
+    result = run(environment, "prepare")
+    assert result.exit_code == 0, result.output
+    file = tmp_path / "api-key"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    with transaction(engine) as session:
+        assert tenants.authenticate(session, file.read_text().strip()) is not None
+    assert file.read_text().strip() not in result.output
+
+
+def test_prepare_again_leaves_a_working_key_alone(environment: dict[str, str], tmp_path: Path) -> None:
+    run(environment, "prepare")
+    first = (tmp_path / "api-key").read_text()
+    assert run(environment, "prepare").exit_code == 0
+    assert (tmp_path / "api-key").read_text() == first
+
+
+def test_prepare_replaces_a_key_that_the_database_does_not_know(
+    environment: dict[str, str], engine: Engine, tmp_path: Path
+) -> None:
+    (tmp_path / "api-key").write_text("tsk_of_an_older_database\n")
+    run(environment, "prepare")
+    with transaction(engine) as session:
+        assert tenants.authenticate(session, (tmp_path / "api-key").read_text().strip()) is not None
+
+
+def test_replay_queues_a_failed_job_and_names_the_others(
+    environment: dict[str, str], shop: object, engine: Engine
+) -> None:
+    _, job = shop.accept()  # type: ignore[attr-defined]
+    shop.fail(shop.claim_one(job.id))  # type: ignore[attr-defined]
+    result = run(environment, "job", "replay", job.id, "job_unknown")
+    assert result.exit_code == 1
+    assert job.id in result.stdout
+    assert "job_unknown" in result.stderr
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT status FROM jobs")).scalar() == "queued"
+
+
+def test_a_database_that_is_away_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    result = run({"TAGSMITH_VAR": str(tmp_path)}, "prepare", "--wait-s", "0")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: the database does not answer")
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_an_unknown_setting_is_one_line_and_exit_code_1() -> None:
+    result = run({**os.environ, "TAGSMITH_PROT": "1"}, "migrate")
+    assert (result.exit_code, "TAGSMITH_PROT" in result.stderr) == (1, True)

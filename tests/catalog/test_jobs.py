@@ -1,0 +1,248 @@
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import Engine
+
+from catalog import jobs
+from catalog.database import transaction
+from catalog.errors import NotCancellable, NotFound
+from catalog.jobs import Finished
+from catalog.views import LEASE_RAN_OUT
+
+if TYPE_CHECKING:
+    from tests.catalog.conftest import Shop
+
+
+def test_a_claimed_job_carries_all_that_a_worker_needs(shop: "Shop") -> None:
+    product, job = shop.accept("A navy shirt", [shop.photo("b"), shop.photo("a"), shop.photo("b")])
+    claimed = shop.claim_one(job.id)
+    assert (claimed.title, claimed.product_id, claimed.attempts) == ("A navy shirt", product.id, 1)
+    assert claimed.photo_ids == ("b" * 64, "a" * 64, "b" * 64)
+    running = shop.job(job.id)
+    assert running.status == "running"
+    assert running.started_at is not None
+
+
+def test_a_finished_job_shows_its_tags_on_the_job_and_on_the_product(shop: "Shop") -> None:
+    product, job = shop.accept()
+    assert shop.finish(shop.claim_one(job.id), "blue", embedding=[0.5, 0.25])
+    done = shop.job(job.id)
+    assert (done.status, done.model_name, done.model_version, done.error) == ("succeeded", "m", "v", None)
+    assert done.tags == tuple(shop.tags("blue"))
+    assert shop.product(product.id).tags == done.tags
+    assert shop.sql("SELECT embedding::text, model_version, product_id FROM embeddings") == [
+        ("[0.5,0.25]", "v", product.id)
+    ]
+
+
+def test_a_batch_is_finished_in_one_call_and_only_lost_leases_are_left_out(
+    shop: "Shop", engine: Engine
+) -> None:
+    accepted = [shop.accept(f"Product {number}")[1].id for number in range(5)]
+    claimed = shop.claim(*accepted)
+    lost = claimed[2]
+    shop.let_lease_lapse(lost.id)
+    taken_over = shop.claim_one(lost.id)
+    batch = [Finished(job, shop.tags(job.title), None, "m", "v") for job in claimed]
+    with transaction(engine) as session:
+        written = jobs.finish_many(session, batch)
+    assert written == set(accepted) - {lost.id}
+    assert shop.job(lost.id).status == "running"
+    assert shop.finish(taken_over, "from the second worker")
+    assert [tag.value for tag in shop.job(lost.id).tags or ()] == ["from the second worker"] * 2
+
+
+def test_finishing_an_empty_batch_writes_nothing(shop: "Shop", engine: Engine) -> None:
+    shop.accept()
+    with transaction(engine) as session:
+        assert jobs.finish_many(session, []) == set()
+
+
+def test_a_job_may_end_without_any_tag(shop: "Shop", engine: Engine) -> None:
+    product, job = shop.accept()
+    claimed = shop.claim_one(job.id)
+    with transaction(engine) as session:
+        assert jobs.finish(session, claimed, tags=[], embedding=None, model_name="m", model_version="v")
+    assert shop.job(job.id).tags == ()
+    assert shop.product(product.id).tags == ()
+
+
+@pytest.mark.parametrize("outcome", ["finish", "fail", "put_back"])
+def test_a_worker_that_lost_its_lease_writes_nothing(shop: "Shop", outcome: str) -> None:
+    _, job = shop.accept()
+    slow = shop.claim_one(job.id)
+    shop.let_lease_lapse(job.id)
+    shop.claim_one(job.id)
+    before = shop.sql("SELECT * FROM jobs")
+    assert getattr(shop, outcome)(slow) is False
+    assert shop.sql("SELECT * FROM jobs") == before
+    assert shop.sql("SELECT * FROM tags") == []
+
+
+@pytest.mark.parametrize("outcome", ["finish", "fail", "put_back"])
+def test_a_job_that_has_ended_takes_no_second_outcome(shop: "Shop", outcome: str) -> None:
+    _, job = shop.accept()
+    claimed = shop.claim_one(job.id)
+    assert shop.finish(claimed)
+    assert getattr(shop, outcome)(claimed) is False
+    assert shop.job(job.id).status == "succeeded"
+    assert len(shop.job(job.id).tags or ()) == 2
+
+
+def test_a_lease_that_lapsed_while_nobody_took_the_job_still_counts(shop: "Shop") -> None:
+    _, job = shop.accept()
+    slow = shop.claim_one(job.id)
+    shop.let_lease_lapse(job.id)
+    assert shop.finish(slow)
+    assert shop.claim(job.id) == []
+
+
+def test_a_failed_job_keeps_its_problem(shop: "Shop") -> None:
+    product, job = shop.accept()
+    assert shop.fail(shop.claim_one(job.id))
+    failed = shop.job(job.id)
+    assert failed.status == "failed"
+    assert failed.error == {"type": "test", "title": "A problem", "detail": "made by a test"}
+    assert failed.finished_at is not None
+    assert shop.product(product.id).tags is None
+
+
+def test_a_job_put_back_is_not_due_before_its_delay(shop: "Shop") -> None:
+    _, job = shop.accept()
+    assert shop.put_back(shop.claim_one(job.id), delay_s=3600)
+    assert shop.job(job.id).status == "queued"
+    assert shop.claim(job.id) == []
+    shop.sql("UPDATE jobs SET not_before = now()")
+    assert shop.claim_one(job.id).attempts == 2
+
+
+def test_a_job_put_back_after_its_last_attempt_is_failed_with_the_last_problem(shop: "Shop") -> None:
+    shop = shop.with_settings(max_attempts=3)
+    _, job = shop.accept()
+    for attempt in range(3):
+        assert shop.job(job.id).status == "queued"
+        claimed = shop.claim_one(job.id)
+        assert claimed.last_attempt == (attempt == 2)
+        assert shop.put_back(claimed)
+    failed = shop.job(job.id)
+    assert (failed.status, failed.attempts) == ("failed", 3)
+    assert failed.error is not None
+    assert failed.error["detail"] == "made by a test"
+
+
+def test_a_job_whose_every_worker_died_is_failed_at_the_claim_after_its_last_attempt(shop: "Shop") -> None:
+    shop = shop.with_settings(max_attempts=2)
+    _, job = shop.accept()
+    for _ in range(2):
+        shop.claim_one(job.id)
+        shop.let_lease_lapse(job.id)
+    assert shop.claim(job.id) == []
+    failed = shop.job(job.id)
+    assert (failed.status, failed.attempts, failed.error) == ("failed", 2, LEASE_RAN_OUT)
+
+
+def test_a_job_with_a_running_lease_cannot_be_claimed(shop: "Shop") -> None:
+    _, job = shop.accept()
+    shop.claim_one(job.id)
+    assert shop.claim(job.id) == []
+
+
+def test_unknown_ids_in_a_message_claim_nothing(shop: "Shop") -> None:
+    assert shop.claim("job_unknown", "", "'; DROP TABLE jobs; --") == []
+
+
+def test_a_queued_job_can_be_cancelled_and_is_never_run(shop: "Shop") -> None:
+    _, job = shop.accept()
+    assert shop.cancel(job.id).status == "cancelled"
+    assert shop.claim(job.id) == []
+
+
+def test_a_job_that_runs_or_has_ended_cannot_be_cancelled(shop: "Shop") -> None:
+    _, job = shop.accept()
+    claimed = shop.claim_one(job.id)
+    with pytest.raises(NotCancellable, match="is running"):
+        shop.cancel(job.id)
+    shop.finish(claimed)
+    with pytest.raises(NotCancellable, match="is succeeded"):
+        shop.cancel(job.id)
+
+
+def test_another_tenants_job_does_not_exist(shop: "Shop", make_tenant: object) -> None:
+    _, job = shop.accept()
+    stranger = shop.of(make_tenant("a stranger"))  # type: ignore[operator]
+    with pytest.raises(NotFound):
+        stranger.job(job.id)
+    with pytest.raises(NotFound):
+        stranger.cancel(job.id)
+    assert shop.job(job.id).status == "queued"
+
+
+def test_a_failed_job_can_be_replayed_with_all_its_attempts(shop: "Shop", engine: Engine) -> None:
+    _, job = shop.accept()
+    shop.fail(shop.claim_one(job.id))
+    with transaction(engine) as session:
+        assert jobs.replay(session, [job.id, "job_unknown"]) == [job.id]
+    assert shop.finish(shop.claim_one(job.id))
+    assert shop.job(job.id).attempts == 1
+
+
+def test_a_failed_job_of_an_older_revision_is_not_replayed(shop: "Shop", engine: Engine) -> None:
+    product, job = shop.accept()
+    shop.fail(shop.claim_one(job.id))
+    shop.revise(product.id, title="Newer")
+    with transaction(engine) as session:
+        assert jobs.replay(session, [job.id]) == []
+    assert shop.job(job.id).status == "failed"
+
+
+def test_ended_tells_which_jobs_will_not_change_any_more(shop: "Shop", engine: Engine) -> None:
+    queued, running, done = (shop.accept()[1].id for _ in range(3))
+    shop.claim_one(running)
+    shop.finish(shop.claim_one(done))
+    with transaction(engine) as session:
+        assert jobs.ended(session, {queued, running, done, "job_unknown"}) == {done, "job_unknown"}
+        assert jobs.ended(session, set()) == set()
+
+
+def test_a_crash_before_the_commit_leaves_the_job_to_the_next_worker(shop: "Shop", engine: Engine) -> None:
+    product, job = shop.accept()
+    claimed = shop.claim_one(job.id)
+
+    def crash() -> None:
+        with transaction(engine) as session:
+            jobs.finish(
+                session, claimed, tags=shop.tags("lost"), embedding=[1.0], model_name="m", model_version="v"
+            )
+            raise RuntimeError("killed before the commit")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        crash()
+    assert shop.job(job.id).status == "running"
+    assert shop.sql("SELECT count(*) FROM tags")[0][0] == 0
+    shop.let_lease_lapse(job.id)
+    assert shop.finish(shop.claim_one(job.id), "second")
+    assert [tag.value for tag in shop.product(product.id).tags or ()] == ["second", "second"]
+
+
+def test_a_crash_in_the_middle_of_a_claim_costs_no_attempt(shop: "Shop", engine: Engine) -> None:
+    _, job = shop.accept()
+
+    def crash() -> None:
+        with transaction(engine) as session:
+            assert len(jobs.claim(session, [job.id], worker="dying", settings=shop.settings)) == 1
+            raise RuntimeError("killed before the commit")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        crash()
+    assert shop.claim_one(job.id).attempts == 1
+
+
+def test_a_second_set_of_tags_cannot_be_written_even_by_hand(shop: "Shop") -> None:
+    _, job = shop.accept()
+    shop.finish(shop.claim_one(job.id))
+    with pytest.raises(Exception, match="pk_tags"):
+        shop.sql(
+            "INSERT INTO tags (job_id, position, attribute, confidence, decision, alternatives) "
+            "VALUES (:id, 0, 'a', 1, 'auto', '[]')",
+            id=job.id,
+        )

@@ -1,0 +1,160 @@
+import errno
+import os
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from catalog import photo_store as module
+from catalog.errors import PhotoMissing, StoreUnavailable
+from catalog.photo_store import PhotoStore
+
+A, B = "a" * 64, "b" * 64
+
+
+@pytest.fixture(params=["folder", "object store"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> PhotoStore:
+    """The store in a folder, and in one that knows whole objects only."""
+    if request.param == "folder":
+        return PhotoStore.open((tmp_path / "photos").as_uri())
+    return PhotoStore.open(f"memory://{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def in_folder(folder: Path) -> PhotoStore:
+    return PhotoStore.open(folder.as_uri())
+
+
+def test_a_photo_comes_back_as_it_was_put(store: PhotoStore) -> None:
+    store.put(A, b"original", b"view")
+    assert (store.original(A), store.model_view(A)) == (b"original", b"view")
+
+
+def test_putting_a_photo_again_changes_nothing(store: PhotoStore) -> None:
+    store.put(A, b"original", b"view")
+    store.put(A, b"original", b"another rendering of the view")
+    assert store.model_view(A) == b"view"
+
+
+def test_a_missing_photo_says_which(store: PhotoStore) -> None:
+    store.put(A, b"original", b"view")
+    for read in (store.original, store.model_view):
+        with pytest.raises(PhotoMissing, match=B):
+            read(B)
+
+
+def test_a_deleted_photo_is_missing_and_deleting_again_is_no_error(store: PhotoStore) -> None:
+    store.put(A, b"original", b"view")
+    store.put(B, b"other", b"view")
+    for _ in range(2):
+        store.delete(A)
+        with pytest.raises(PhotoMissing):
+            store.original(A)
+    assert store.original(B) == b"other"
+
+
+def test_putting_completes_a_photo_of_which_only_one_part_is_there(store: PhotoStore) -> None:
+    store.put(A, b"original", b"view")
+    store._filesystem.rm_file(store._path(A, module.MODEL_VIEW))
+    store.put(A, b"original", b"view")
+    assert store.model_view(A) == b"view"
+
+
+@pytest.mark.parametrize(
+    "photo_id", ["", "../../etc/passwd", "A" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n", "g" * 64]
+)
+def test_an_id_that_is_no_hash_never_becomes_a_path(in_folder: PhotoStore, photo_id: str) -> None:
+    calls: list[Callable[[], Any]] = [
+        lambda: in_folder.put(photo_id, b"", b""),
+        lambda: in_folder.original(photo_id),
+        lambda: in_folder.delete(photo_id),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="64 hexadecimal digits"):
+            call()
+
+
+def test_a_full_disk_is_a_fault_of_the_world_and_leaves_no_part_behind(
+    in_folder: PhotoStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", full)
+        with pytest.raises(StoreUnavailable, match="No space left"):
+            in_folder.put(A, b"original", b"view")
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+    in_folder.put(A, b"original", b"view")
+    assert in_folder.original(A) == b"original"
+
+
+def test_a_store_that_cannot_be_read_is_a_fault_of_the_world(in_folder: PhotoStore, folder: Path) -> None:
+    in_folder.put(A, b"original", b"view")
+    original = folder / "aa" / f"{A}.original"
+    original.unlink()
+    original.mkdir()
+    with pytest.raises(StoreUnavailable, match="does not give"):
+        in_folder.original(A)
+    with pytest.raises(StoreUnavailable, match="cannot delete"):
+        in_folder.delete(A)
+
+
+def test_a_store_whose_root_is_a_file_is_a_fault_of_the_world(in_folder: PhotoStore, folder: Path) -> None:
+    folder.write_text("in the way")
+    with pytest.raises(StoreUnavailable, match="cannot take"):
+        in_folder.put(A, b"original", b"view")
+
+
+def test_a_file_too_large_to_be_ours_is_not_read_into_memory(
+    in_folder: PhotoStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_READ_BYTES", 10)
+    in_folder.put(A, b"x" * 11, b"x" * 10)
+    assert in_folder.model_view(A) == b"x" * 10
+    with pytest.raises(StoreUnavailable, match="over 10 bytes"):
+        in_folder.original(A)
+
+
+def test_a_protocol_nobody_installed_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable, match=r"nosuch.*TAGSMITH_PHOTO_STORE_URL"):
+        PhotoStore.open("nosuch://bucket")
+
+
+def test_readers_never_see_half_a_photo_while_many_put_and_delete_it(in_folder: PhotoStore) -> None:
+    content = os.urandom(300_000)
+    seen: set[int] = set()
+
+    def put(_: int) -> None:
+        in_folder.put(A, content, content)
+
+    def read(_: int) -> None:
+        try:
+            seen.add(len(in_folder.original(A)))
+        except PhotoMissing:
+            seen.add(0)
+
+    def delete(_: int) -> None:
+        in_folder.delete(A)
+
+    with ThreadPoolExecutor(6) as threads:
+        for action in (put, read, delete, put, read, delete) * 5:
+            threads.submit(action, 0)
+    put(0)
+    read(0)
+    assert seen <= {0, len(content)}
+    assert in_folder.original(A) == content
+
+
+def test_a_spaced_and_accented_folder_is_no_problem(tmp_path: Path) -> None:
+    store = PhotoStore.open((tmp_path / "my phötos %20 #1").as_uri())
+    store.put(A, b"original", b"view")
+    assert PhotoStore.open((tmp_path / "my phötos %20 #1").as_uri()).original(A) == b"original"

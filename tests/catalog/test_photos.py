@@ -1,0 +1,150 @@
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import Engine
+
+from catalog import photos
+from catalog.database import transaction
+from catalog.errors import PhotoMissing, StoreUnavailable
+from catalog.photo_store import PhotoStore
+
+if TYPE_CHECKING:
+    from tests.catalog.conftest import Shop
+
+A = "a" * 64
+
+
+@pytest.fixture
+def stored(photo_store: PhotoStore) -> PhotoStore:
+    photo_store.put(A, b"original", b"view")
+    return photo_store
+
+
+def is_stored(store: PhotoStore) -> bool:
+    try:
+        store.original(A)
+    except PhotoMissing:
+        return False
+    return True
+
+
+def test_the_photos_of_a_deleted_product_are_removed(
+    shop: "Shop", engine: Engine, stored: PhotoStore
+) -> None:
+    product, _ = shop.accept(photos=[shop.photo("a")])
+    free = shop.delete(product.id)
+    assert photos.remove_released(engine, stored, free) == 1
+    assert not is_stored(stored)
+    assert shop.sql("SELECT count(*) FROM photos")[0][0] == 0
+
+
+def test_a_photo_taken_up_again_before_its_removal_stays(
+    shop: "Shop", engine: Engine, stored: PhotoStore
+) -> None:
+    product, _ = shop.accept(photos=[shop.photo("a")])
+    free = shop.delete(product.id)
+    again, _ = shop.accept(photos=[shop.photo("a")])
+    assert photos.remove_released(engine, stored, free) == 0
+    assert is_stored(stored)
+    assert shop.sql("SELECT released_at FROM photos") == [(None,)]
+    assert shop.product(again.id).photos == (shop.photo("a"),)
+
+
+def test_a_photo_another_tenant_took_up_stays_for_them(
+    shop: "Shop", engine: Engine, stored: PhotoStore, make_tenant: Callable[[str], str]
+) -> None:
+    product, _ = shop.accept(photos=[shop.photo("a")])
+    free = shop.delete(product.id)
+    other = shop.of(make_tenant("another"))
+    theirs, _ = other.accept(photos=[shop.photo("a")])
+    assert photos.remove_released(engine, stored, free) == 0
+    assert is_stored(stored)
+    assert other.product(theirs.id).photos == (shop.photo("a"),)
+    assert shop.sql("SELECT tenant_id FROM photos") == [(other.tenant,)]
+
+
+def test_a_store_that_refuses_leaves_the_photo_marked_for_the_next_time(
+    shop: "Shop", engine: Engine, stored: PhotoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    product, _ = shop.accept(photos=[shop.photo("a")])
+    free = shop.delete(product.id)
+
+    def refuse(photo_id: str) -> None:
+        raise StoreUnavailable("no store")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stored, "delete", refuse)
+        with pytest.raises(StoreUnavailable):
+            photos.remove_released(engine, stored, free)
+    assert photos.remove_released(engine, stored) == 1
+    assert not is_stored(stored)
+
+
+def test_an_acceptance_waits_while_the_same_photo_is_being_removed(
+    shop: "Shop",
+    engine: Engine,
+    stored: PhotoStore,
+    make_tenant: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also of another tenant. Afterwards its second `put` brings the bytes back: see the module's rules."""
+    product, _ = shop.accept(photos=[shop.photo("a")])
+    free = shop.delete(product.id)
+    other = shop.of(make_tenant("another"))
+    removing, accepted = threading.Event(), threading.Event()
+    delete = stored.delete
+
+    def slow_delete(photo_id: str) -> None:
+        removing.set()
+        assert not accepted.wait(0.3)
+        delete(photo_id)
+
+    def accept() -> None:
+        removing.wait()
+        other.accept(photos=[shop.photo("a")])
+        accepted.set()
+
+    monkeypatch.setattr(stored, "delete", slow_delete)
+    accepting = threading.Thread(target=accept)
+    accepting.start()
+    assert photos.remove_released(engine, stored, free) == 1
+    accepting.join()
+    assert accepted.is_set()
+    stored.put(A, b"original", b"view")
+    assert photos.remove_released(engine, stored) == 0
+    assert is_stored(stored)
+
+
+def test_a_release_sees_a_reference_that_is_being_committed(shop: "Shop", engine: Engine) -> None:
+    """The deletion of one product waits for the acceptance of another with the same photo, and then spares it."""
+    product, _ = shop.accept(photos=[shop.photo("a")])
+    freed: list[list[str]] = []
+    deleting = threading.Thread(target=lambda: freed.append(shop.delete(product.id)))
+    second, _ = shop.accept("Second")
+    with transaction(engine) as session:
+        photos.hold(session, shop.tenant, second.id, [shop.photo("a")])
+        deleting.start()
+        deleting.join(0.2)
+        assert deleting.is_alive()
+    deleting.join()
+    assert freed == [[]]
+    assert shop.sql("SELECT released_at FROM photos") == [(None,)]
+
+
+def test_products_that_share_photos_in_other_orders_never_deadlock(shop: "Shop") -> None:
+    letters = "abcdef"
+
+    def accept(order: str) -> None:
+        for _ in range(5):
+            product, _ = shop.accept(photos=[shop.photo(letter) for letter in order])
+            shop.revise(product.id, photos=[shop.photo(letter) for letter in order[::-1]])
+            shop.delete(product.id)
+
+    threads = [threading.Thread(target=accept, args=(order,)) for order in (letters, letters[::-1], "cafebd")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert shop.sql("SELECT count(*), count(released_at) FROM photos") == [(6, 6)]

@@ -1,0 +1,177 @@
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+from sqlalchemy import Engine
+
+from catalog import queue
+from catalog.errors import BrokerUnavailable, InvalidMessage
+from catalog.settings import Settings
+
+
+@pytest.fixture
+def celery(redis_url: str, settings: Settings) -> Celery:
+    return queue.make_celery(settings)
+
+
+@pytest.fixture
+def broker(servers: Any) -> Iterator[redis.Redis]:
+    with closing(servers.redis()) as client:
+        yield client
+
+
+def with_broker(settings: Settings, url: str) -> Celery:
+    return queue.make_celery(settings.model_validate({**settings.model_dump(), "broker_url": url}))
+
+
+def messages(broker: redis.Redis, lane: str) -> list[Any]:
+    import base64
+
+    raw: Any = broker.lrange(lane, 0, -1)
+    return [json.loads(base64.b64decode(json.loads(one)["body"]))[0] for one in raw]
+
+
+def test_an_interactive_job_gets_a_message_of_its_own(celery: Celery, broker: redis.Redis) -> None:
+    queue.send(celery, ["job_1", "job_2"], "interactive")
+    assert sorted(map(str, messages(broker, "interactive"))) == [
+        "[{'v': 1, 'job_ids': ['job_1']}]",
+        "[{'v': 1, 'job_ids': ['job_2']}]",
+    ]
+    assert broker.exists("bulk") == 0
+
+
+def test_bulk_jobs_share_messages_of_at_most_64(celery: Celery, broker: redis.Redis) -> None:
+    ids = [f"job_{number}" for number in range(130)]
+    queue.send(celery, ids, "bulk")
+    sent = [message[0]["job_ids"] for message in messages(broker, "bulk")]
+    assert sorted(map(len, sent)) == [2, 64, 64]
+    assert sorted(job_id for message in sent for job_id in message) == sorted(ids)
+
+
+def test_what_is_sent_can_be_parsed(celery: Celery, broker: redis.Redis) -> None:
+    queue.send(celery, ["job_1"], "bulk")
+    [arguments] = messages(broker, "bulk")
+    assert queue.parse_message(arguments[0]) == ["job_1"]
+
+
+def test_the_message_is_json_and_names_the_task(celery: Celery, broker: redis.Redis) -> None:
+    queue.send(celery, ["job_1"], "bulk")
+    envelope = json.loads(broker.lindex("bulk", 0))  # type: ignore[arg-type]
+    assert (envelope["content-type"], envelope["headers"]["task"]) == ("application/json", queue.TASK)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        None,
+        [],
+        {},
+        {"job_ids": ["job_1"]},
+        {"v": 2, "job_ids": ["job_1"]},
+        {"v": 1},
+        {"v": 1, "job_ids": "job_1"},
+        {"v": 1, "job_ids": []},
+        {"v": 1, "job_ids": [1]},
+        {"v": 1, "job_ids": ["job_1"] * 65},
+        {"v": 1, "job_ids": ["job_1"], "callback": "x"},
+    ],
+)
+def test_any_other_message_is_refused(message: Any) -> None:
+    with pytest.raises(InvalidMessage):
+        queue.parse_message(message)
+
+
+def test_a_broker_that_refuses_connections_is_reported(settings: Settings) -> None:
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"redis://127.0.0.1:{free.getsockname()[1]}/0"
+    celery = with_broker(settings, url)
+    for ask in (lambda: queue.send(celery, ["job_1"], "bulk"), lambda: queue.ping(celery)):
+        with pytest.raises(BrokerUnavailable, match="refused"):
+            ask()
+
+
+def test_a_broker_that_never_answers_is_given_up(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "SEND_TIMEOUT_S", 0.1)
+    with closing(socket.socket()) as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(8)
+        celery = with_broker(settings, f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        with pytest.raises(BrokerUnavailable, match="Timeout"):
+            queue.send(celery, ["job_1"], "bulk")
+
+
+def test_a_password_of_the_broker_appears_in_no_error(settings: Settings) -> None:
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"redis://:s3cret@127.0.0.1:{free.getsockname()[1]}/0"
+    with pytest.raises(BrokerUnavailable) as error:
+        queue.send(with_broker(settings, url), ["job_1"], "bulk")
+    assert "s3cret" not in str(error.value)
+
+
+def test_a_full_broker_refuses_and_the_job_stays_queued(
+    celery: Celery, broker: redis.Redis, shop: Any, engine: Engine
+) -> None:
+    _, job = shop.accept()
+    broker.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(BrokerUnavailable, match="maxmemory"):
+            queue.send(celery, [job.id], "interactive")
+    finally:
+        broker.config_set("maxmemory", "512mb")
+    assert shop.job(job.id).status == "queued"
+
+
+def test_sending_works_again_once_the_broker_is_back(
+    settings: Settings, tmp_path: Path, embedded_servers: Callable[[Path], Any]
+) -> None:
+    """With the connection that broke still in the pool; and the message sent before the kill is still there."""
+    own = embedded_servers(tmp_path)
+    own.start("redis")
+    own.wait_until_ready("redis")
+    celery = queue.make_celery(settings.model_copy(update={"var": tmp_path}))
+    queue.send(celery, ["job_1"], "bulk")
+    with closing(own.redis()) as client:
+        # Redis puts off a write to its file while an earlier one is being synced to a busy disk.
+        while client.info("persistence")["aof_buffer_length"]:
+            time.sleep(0.01)
+    own.processes["redis"].kill()
+    own.processes.pop("redis").wait()
+    with pytest.raises(BrokerUnavailable):
+        queue.send(celery, ["job_2"], "bulk")
+    own.start("redis")
+    own.wait_until_ready("redis")
+    queue.send(celery, ["job_3"], "bulk")
+    with closing(own.redis()) as client:
+        assert [message[0]["job_ids"] for message in messages(client, "bulk")] == [["job_3"], ["job_1"]]
+        assert client.config_get("appendonly") == {"appendonly": "yes"}
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+
+
+def test_the_settings_that_hold_the_queue_together(celery: Celery, settings: Settings) -> None:
+    conf = celery.conf
+    assert (conf.task_acks_late, conf.task_ignore_result, conf.accept_content) == (True, True, ["json"])
+    assert conf.broker_connection_max_retries is None
+    options = conf.broker_transport_options
+    assert options["visibility_timeout"] >= 2 * settings.lease_s
+    assert (options["socket_timeout"], options["health_check_interval"]) == (10, 5)
+    assert (options["unacked_restore_interval"], options["unacked_restore_throttle"]) == (2, 1)
+    assert [one.name for one in conf.task_queues] == ["interactive", "bulk"]
+
+
+def test_the_transport_consumes_the_interactive_lane_first(celery: Celery) -> None:
+    with celery.connection_for_read() as connection:
+        channel: Any = connection.default_channel
+        for lane in ("interactive", "bulk"):
+            channel._queue_cycle.update([*channel._queue_cycle.items, lane])
+        for _ in range(3):
+            assert channel._queue_cycle.consume(2) == ["interactive", "bulk"]
+            channel._queue_cycle.rotate("interactive")

@@ -1,0 +1,298 @@
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import Engine, event, text
+
+from catalog.errors import BrokerUnavailable, PhotoMissing
+from catalog.photo_store import PhotoStore
+from catalog.queue import MAX_IDS
+from catalog.sweep import RESEND_DOUBLINGS, sweep
+from catalog.views import LEASE_RAN_OUT, Lane
+
+if TYPE_CHECKING:
+    from tests.catalog.conftest import Shop
+
+
+class Lanes:
+    """A broker that remembers what it was given, and can be away from some message on."""
+
+    def __init__(self, works_for: int = 1_000_000) -> None:
+        self.messages: list[tuple[Lane, list[str]]] = []
+        self.works_for = works_for
+
+    def send(self, job_ids: list[str], lane: Lane) -> None:
+        if len(self.messages) >= self.works_for:
+            raise BrokerUnavailable("no broker")
+        self.messages.append((lane, job_ids))
+
+    @property
+    def ids(self) -> list[str]:
+        return [job_id for _, job_ids in self.messages for job_id in job_ids]
+
+
+def test_a_job_whose_message_was_just_sent_is_left_alone(shop: "Shop", engine: Engine) -> None:
+    shop.accept()
+    lanes = Lanes()
+    assert sweep(engine, lanes.send, shop.settings).sent == 0
+    assert lanes.messages == []
+
+
+def test_a_queued_job_that_nobody_claimed_is_sent_again(shop: "Shop", engine: Engine) -> None:
+    _, job = shop.with_settings(resend_after_s=0).accept()
+    lanes = Lanes()
+    assert sweep(engine, lanes.send, shop.settings).sent == 1
+    assert lanes.messages == [("interactive", [job.id])]
+    assert sweep(engine, lanes.send, shop.settings).sent == 0
+
+
+def test_a_running_job_whose_lease_lapsed_is_sent_and_can_be_claimed(shop: "Shop", engine: Engine) -> None:
+    _, job = shop.accept()
+    shop.claim_one(job.id)
+    lanes = Lanes()
+    assert sweep(engine, lanes.send, shop.settings).sent == 0
+    shop.let_lease_lapse(job.id)
+    assert sweep(engine, lanes.send, shop.settings).sent == 1
+    assert shop.claim_one(job.id).attempts == 2
+
+
+def test_a_job_put_back_is_sent_when_it_is_due(shop: "Shop", engine: Engine) -> None:
+    _, job = shop.accept()
+    shop.put_back(shop.claim_one(job.id), delay_s=3600)
+    lanes = Lanes()
+    assert sweep(engine, lanes.send, shop.settings).sent == 0
+    shop.sql("UPDATE jobs SET not_before = now(), resend_at = now()")
+    assert sweep(engine, lanes.send, shop.settings).sent == 1
+    assert lanes.ids == [job.id]
+
+
+def test_bulk_jobs_share_messages_and_interactive_jobs_go_first_and_alone(
+    shop: "Shop", engine: Engine
+) -> None:
+    bulk = [shop.accept(lane="bulk")[1].id for _ in range(70)]
+    interactive = [shop.accept()[1].id for _ in range(3)]
+    shop.let_resend_come()
+    lanes = Lanes()
+    assert sweep(engine, lanes.send, shop.settings).sent == 73
+    assert [lane for lane, _ in lanes.messages] == ["interactive"] * 3 + ["bulk"] * 2
+    assert {len(job_ids) for lane, job_ids in lanes.messages if lane == "interactive"} == {1}
+    assert sorted(len(job_ids) for lane, job_ids in lanes.messages if lane == "bulk") == [6, MAX_IDS["bulk"]]
+    assert sorted(lanes.ids) == sorted(bulk + interactive)
+
+
+def test_sweeps_that_run_at_once_send_each_job_once(shop: "Shop", engine: Engine) -> None:
+    ids = [shop.accept(lane="bulk")[1].id for _ in range(60)]
+    shop.let_resend_come()
+    lanes = Lanes()
+    with ThreadPoolExecutor(4) as sweepers:
+        results = list(sweepers.map(lambda _: sweep(engine, lanes.send, shop.settings), range(4)))
+    assert sorted(lanes.ids) == sorted(ids)
+    assert sum(result.sent for result in results) == 60
+
+
+def test_a_row_that_another_transaction_holds_is_skipped_and_found_by_the_next_sweep(
+    shop: "Shop", engine: Engine
+) -> None:
+    held, free = shop.accept()[1].id, shop.accept()[1].id
+    shop.let_resend_come()
+    lanes = Lanes()
+    with engine.begin() as connection:
+        connection.execute(text("SELECT 1 FROM jobs WHERE id = :id FOR UPDATE"), {"id": held})
+        sweep(engine, lanes.send, shop.settings)
+        assert lanes.ids == [free]
+    sweep(engine, lanes.send, shop.settings)
+    assert lanes.ids == [free, held]
+
+
+def test_one_sweep_sends_no_more_than_its_limit_and_the_oldest_first(shop: "Shop", engine: Engine) -> None:
+    ids = [shop.accept()[1].id for _ in range(5)]
+    for number, job_id in enumerate(ids):
+        shop.sql(
+            "UPDATE jobs SET resend_at = now() - :age * interval '1 s' WHERE id = :id",
+            age=10 - number,
+            id=job_id,
+        )
+    limited = shop.with_settings(sweep_limit=3).settings
+    lanes = Lanes()
+    assert sweep(engine, lanes.send, limited).sent == 3
+    assert sorted(lanes.ids) == sorted(ids[:3])
+    assert sweep(engine, lanes.send, limited).sent == 2
+    assert sorted(lanes.ids) == sorted(ids)
+
+
+def test_a_broker_that_is_away_keeps_the_jobs_due(shop: "Shop", engine: Engine) -> None:
+    ids = [shop.accept()[1].id for _ in range(4)] + [shop.accept(lane="bulk")[1].id for _ in range(3)]
+    shop.let_resend_come()
+    away = Lanes(works_for=2)
+    result = sweep(engine, away.send, shop.settings)
+    assert (result.sent, result.unsent) == (2, 5)
+    assert {shop.job(job_id).status for job_id in ids} == {"queued"}
+    back = Lanes()
+    assert sweep(engine, back.send, shop.settings).sent == 5
+    assert sorted(away.ids + back.ids) == sorted(ids)
+
+
+def test_a_sweep_that_dies_before_it_sends_loses_nothing(shop: "Shop", engine: Engine) -> None:
+    _, job = shop.accept()
+    shop.let_resend_come()
+
+    def die(job_ids: list[str], lane: Lane) -> None:
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        sweep(engine, die, shop.settings)
+    shop.let_resend_come()
+    lanes = Lanes()
+    assert sweep(engine, lanes.send, shop.settings).sent == 1
+    assert lanes.ids == [job.id]
+
+
+def test_the_row_is_free_for_a_worker_when_its_message_is_sent(shop: "Shop", engine: Engine) -> None:
+    """A worker may take the message before `send` returns: the sweep must not hold the row then."""
+    _, job = shop.accept()
+    shop.let_resend_come()
+    claimed = []
+    sweep(engine, lambda job_ids, lane: claimed.extend(shop.claim(*job_ids)), shop.settings)
+    assert [taken.id for taken in claimed] == [job.id]
+
+
+def test_a_job_that_waits_in_a_deep_queue_is_sent_more_and_more_rarely(shop: "Shop", engine: Engine) -> None:
+    shop = shop.with_settings(resend_after_s=10)
+    shop.accept()
+    waits = []
+    for _ in range(RESEND_DOUBLINGS + 3):
+        shop.let_resend_come()
+        sweep(engine, Lanes().send, shop.settings)
+        [(wait,)] = shop.sql("SELECT extract(epoch FROM resend_at - now())::int FROM jobs")
+        waits.append(wait)
+    assert waits == [10, 20, 40, 80, 160, 160, 160]
+
+
+def test_a_claim_starts_the_waits_of_the_sweep_anew(shop: "Shop", engine: Engine) -> None:
+    _, job = shop.accept()
+    for _ in range(4):
+        shop.let_resend_come()
+        sweep(engine, Lanes().send, shop.settings)
+    shop.claim_one(job.id)
+    assert shop.sql("SELECT resends, resend_at = lease_until FROM jobs") == [(0, True)]
+
+
+def test_a_job_whose_every_worker_died_is_failed_by_the_sweep(shop: "Shop", engine: Engine) -> None:
+    shop = shop.with_settings(max_attempts=1)
+    _, job = shop.accept()
+    shop.claim_one(job.id)
+    shop.let_lease_lapse(job.id)
+    lanes = Lanes()
+    assert sweep(engine, lanes.send, shop.settings).failed == 1
+    assert lanes.messages == []
+    failed = shop.job(job.id)
+    assert (failed.status, failed.error) == ("failed", LEASE_RAN_OUT)
+
+
+def test_a_lapsed_job_of_an_older_revision_is_cancelled_by_the_sweep(shop: "Shop", engine: Engine) -> None:
+    product, old = shop.accept()
+    shop.claim_one(old.id)
+    _, new = shop.revise(product.id, title="Newer")
+    shop.let_lease_lapse(old.id)
+    lanes = Lanes()
+    assert sweep(engine, lanes.send, shop.settings).cancelled == 1
+    assert lanes.messages == []
+    assert shop.job(old.id).status == "cancelled"
+    assert shop.job(new.id).status == "queued"
+
+
+def test_photos_that_a_change_replaced_are_removed_after_a_while(
+    shop: "Shop", engine: Engine, photo_store: PhotoStore
+) -> None:
+    old, new = shop.photo("a"), shop.photo("b")
+    for photo in (old, new):
+        photo_store.put(photo.id, b"original", b"view")
+    product, _ = shop.accept(photos=[old])
+    shop.revise(product.id, photos=[new])
+    assert sweep(engine, Lanes().send, shop.settings).photos_removed == 0
+    assert photo_store.model_view(old.id) == b"view"
+    shop.sql("UPDATE photos SET released_at = now() - interval '1 day' WHERE released_at IS NOT NULL")
+    assert sweep(engine, Lanes().send, shop.settings).photos_removed == 1
+    assert photo_store.original(new.id) == b"original"
+    with pytest.raises(PhotoMissing):
+        photo_store.original(old.id)
+
+
+def test_a_photo_store_that_is_away_does_not_stop_the_sweep(shop: "Shop", engine: Engine) -> None:
+    product, _ = shop.accept(photos=[shop.photo("a")])
+    shop.delete(product.id)
+    shop.accept()
+    shop.let_resend_come()
+    shop.sql("UPDATE photos SET released_at = now() - interval '1 day'")
+    broken = shop.settings.model_validate({**shop.settings.model_dump(), "photo_store_url": "nosuch://store"})
+    lanes = Lanes()
+    result = sweep(engine, lanes.send, broken)
+    assert (result.sent, result.photos_removed) == (1, 0)
+    assert shop.sql("SELECT count(*) FROM photos")[0][0] == 1
+
+
+def test_claim_and_sweep_read_no_ended_jobs(shop: "Shop", engine: Engine) -> None:
+    """Their plans on a table of mostly ended jobs use the indexes of live ones, and never read the table through."""
+    shop.sql(
+        "INSERT INTO jobs (id, tenant_id, product_id, revision, status, lane, resend_at, finished_at) "
+        "SELECT 'job_' || n, :tenant, 'prd_' || n, 1, 'succeeded', 'bulk', now(), now() "
+        "FROM generate_series(1, 20000) AS n",
+        tenant=shop.tenant,
+    )
+    live = [shop.accept(lane="bulk")[1].id for _ in range(3)]
+    shop.sql("ANALYZE jobs")
+    shop.sql("ANALYZE products")
+    shop.let_resend_come()
+    plans = plans_of(engine, lambda: (sweep(engine, Lanes().send, shop.settings), shop.claim(*live)))
+    on_jobs = [plan for plan in plans if "jobs" in plan]
+    assert any("ix_jobs_due" in plan for plan in on_jobs)
+    assert any("pk_jobs" in plan for plan in on_jobs)
+    assert not any("Seq Scan on jobs" in plan for plan in on_jobs)
+
+
+def plans_of(engine: Engine, action: object) -> list[str]:
+    """The plans of every statement that the action runs."""
+    statements: list[tuple[str, object]] = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def remember(connection, cursor, statement, parameters, context, executemany):  # type: ignore[no-untyped-def]
+        if statement.lstrip().startswith(("WITH", "UPDATE", "SELECT", "DELETE")):
+            statements.append((statement, parameters))
+
+    try:
+        action()  # type: ignore[operator]
+    finally:
+        event.remove(engine, "before_cursor_execute", remember)
+    plans = []
+    with engine.connect() as connection:
+        for statement, parameters in statements:
+            rows = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)  # type: ignore[arg-type]
+            plans.append("\n".join(row[0] for row in rows))
+    return plans
+
+
+def test_expired_idempotency_records_are_pruned(shop: "Shop", engine: Engine) -> None:
+    for number, age_days in enumerate((-1, 1)):
+        shop.sql(
+            "INSERT INTO idempotency_records (tenant_id, key, fingerprint, token, locked_until, expires_at) "
+            "VALUES (:tenant, :key, '', '', now(), now() - :age * interval '1 day')",
+            tenant=shop.tenant,
+            key=str(number),
+            age=age_days,
+        )
+    assert sweep(engine, Lanes().send, shop.settings).records_pruned == 1
+    assert shop.sql("SELECT key FROM idempotency_records") == [("0",)]
+
+
+def test_the_clock_of_this_process_is_never_asked(shop: "Shop", engine: Engine) -> None:
+    """Times come from the database: they agree with each other however wrong this machine's clock is."""
+    _, job = shop.accept()
+    shop.claim_one(job.id)
+    with engine.connect() as connection:
+        now: datetime = connection.execute(text("SELECT now()")).scalar_one()
+    running = shop.job(job.id)
+    assert running.started_at is not None
+    assert now.tzinfo is not None
+    assert now.utcoffset() == timedelta(0) == running.submitted_at.utcoffset()
+    assert running.submitted_at <= running.started_at <= now.astimezone(UTC)

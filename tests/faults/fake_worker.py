@@ -1,0 +1,88 @@
+"""A worker that is real in everything but its tagger: `celery -A fake_worker worker`.
+
+The stand-in tags every product with its own title, takes a fixed time for each batch, and does as some titles
+say: `poison` makes the forward of its batch fail, `hang` makes it hang once (a file remembers that it did).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+
+from catalog.settings import Settings
+from workers.app import create_app
+from workers.tasks import JobFault
+
+
+@dataclass(frozen=True)
+class Evidence:
+    text: float | None
+    photos: float | None
+
+
+@dataclass(frozen=True)
+class Tag:
+    attribute: str
+    value: str
+    confidence: float
+    decision: str
+    evidence: Evidence
+    alternatives: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tagging:
+    tags: tuple[Tag, ...]
+    embedding: tuple[float, ...]
+
+
+class StandIn:
+    """What ModelRuntime is to a worker."""
+
+    name, version = "stand-in", "0"
+
+    def __init__(self, settings: Settings) -> None:
+        self._hung = Path(settings.var) / "hung"
+        self._batch_seconds = float(os.environ.get("STAND_IN_BATCH_SECONDS", "0"))
+
+    def prepare(self, title: str, description: str, photos: Sequence[bytes]) -> str:
+        if any(photo.startswith(b"broken") for photo in photos):
+            raise JobFault("a photo cannot be decoded: it is broken")
+        return title
+
+    @staticmethod
+    def collate(titles: list[str]) -> list[str]:
+        return titles
+
+    @staticmethod
+    def length(title: str) -> int:
+        return len(title)
+
+    def forward(self, titles: list[str]) -> list[Tagging]:
+        if "hang" in titles and not self._hung.exists():
+            self._hung.touch()
+            time.sleep(3600)
+        time.sleep(self._batch_seconds)
+        if "poison" in titles:
+            raise ValueError("the stand-in cannot tag poison")
+        return [
+            Tagging((Tag("title", title, 0.9, "auto", Evidence(0.8, None)),), (0.6, 0.8)) for title in titles
+        ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        return _app()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@functools.cache
+def _app() -> Celery:
+    return create_app(Settings.load(), StandIn)

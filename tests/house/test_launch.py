@@ -1,0 +1,94 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import launch
+from benchmarks.installation import role
+from benchmarks.latency import milliseconds
+from catalog.settings import Settings
+
+
+def run_launch(root: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TAGSMITH_")}
+    return subprocess.run(
+        [sys.executable, "launch.py"],
+        cwd=root,
+        env=clean | env,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_a_port_in_use_is_said_before_anything_starts(root: Path, tmp_path: Path, taken_port: int) -> None:
+    ended = run_launch(root, {"TAGSMITH_PORT": str(taken_port), "TAGSMITH_VAR": str(tmp_path / "var")})
+    assert ended.returncode == 1
+    assert f"127.0.0.1:{taken_port}" in ended.stderr
+    assert "TAGSMITH_PORT" in ended.stderr
+    assert not (tmp_path / "var").exists()
+
+
+def test_a_misspelt_setting_is_said_before_anything_starts(root: Path, tmp_path: Path) -> None:
+    ended = run_launch(root, {"TAGSMITH_PROT": "9000", "TAGSMITH_VAR": str(tmp_path / "var")})
+    assert ended.returncode == 1
+    assert "TAGSMITH_PROT" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_control_socket_lies_under_the_state(tmp_path: Path) -> None:
+    assert launch.supervisor_socket(Path("/srv/tagsmith")) == Path("/srv/tagsmith/supervisor.sock")
+
+
+def test_the_control_socket_moves_where_its_path_would_be_too_long(tmp_path: Path) -> None:
+    deep, other = tmp_path / ("d" * 120), tmp_path / ("e" * 120)
+    moved = launch.supervisor_socket(deep)
+    assert len(os.fsencode(moved)) < 90
+    assert moved == launch.supervisor_socket(deep)
+    assert moved != launch.supervisor_socket(other)
+
+
+def environment(tmp_path: Path, **given: object) -> dict[str, str]:
+    return launch.environment(Settings(**given), tmp_path, tmp_path / "supervisor.sock")  # type: ignore[arg-type]
+
+
+def test_the_embedded_servers_are_left_out_where_others_are_named(tmp_path: Path) -> None:
+    own = environment(tmp_path)
+    assert (own["RUN_POSTGRES"], own["RUN_REDIS"]) == ("true", "true")
+    given = environment(tmp_path, database_url="postgresql://db/x", broker_url="redis://queue/0")
+    assert (given["RUN_POSTGRES"], given["RUN_REDIS"]) == ("false", "false")
+
+
+@pytest.mark.parametrize(
+    ("given", "port"),
+    [
+        ({}, "9464"),
+        ({"port": 8100}, "9564"),
+        ({"port": 65000}, "63536"),
+        ({"port": 8100, "metrics_port": 9000}, "9000"),
+    ],
+)
+def test_the_metrics_port_follows_the_port_unless_it_is_given(
+    tmp_path: Path, given: dict[str, int], port: str
+) -> None:
+    assert environment(tmp_path, **given)["TAGSMITH_METRICS_PORT"] == port
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (["python", "-m", "gunicorn", "-c", "python:web.gunicorn", "web.app:create_app()"], "web"),
+        (["python", "-m", "celery", "-A", "workers.app", "worker", "--pool", "threads"], "worker"),
+        (["python", "-m", "celery", "-A", "workers.app", "beat"], "beat"),
+        (["python", "-m", "catalog.embedded", "redis"], None),
+    ],
+)
+def test_the_benchmark_tells_our_processes_apart(command: list[str], name: str | None) -> None:
+    assert role(command) == name
+
+
+def test_percentiles_are_in_milliseconds() -> None:
+    assert milliseconds([0.001 * step for step in range(1, 102)]) == {"p50": 51.0, "p90": 91.0, "p99": 100.0}

@@ -1,0 +1,81 @@
+"""The network's promises: what is missing, how many photos, and that a batch changes nothing."""
+
+import pytest
+import torch
+
+from models.fusion import collate
+from models.product import Product
+from tests.tiny_tagger import TAXONOMY, picture, tiny_checkpoint
+
+BOTH = Product("red shirt for men", "soft cotton", (picture("red"),))
+LONG = Product("blue shoe with new soft wool and linen", "the black bag", (picture("blue"), picture("green")))
+TEXT = Product("green shoe")
+PHOTO = Product(photos=(picture("green"),))
+NOTHING = Product()
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    return tiny_checkpoint()
+
+
+def run(checkpoint, *products):
+    with torch.inference_mode():
+        return checkpoint.model(collate([checkpoint.preprocessor(product) for product in products]))
+
+
+def test_every_attribute_has_logits_of_its_size(checkpoint):
+    output = run(checkpoint, BOTH, TEXT)
+    for head in (output.fused, output.text_only, output.photo_only):
+        assert [tuple(logits.shape) for logits in head] == [(2, size) for size in TAXONOMY.sizes]
+    assert output.gates.shape == (2, len(TAXONOMY), 2)
+
+
+def test_a_batch_answers_as_its_products_do_alone(checkpoint):
+    products = (BOTH, LONG, TEXT, PHOTO, NOTHING)
+    together = run(checkpoint, *products)
+    for row, product in enumerate(products):
+        alone = run(checkpoint, product)
+        for logits, expected in zip(together.fused, alone.fused, strict=True):
+            torch.testing.assert_close(logits[row], expected[0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(together.embedding[row], alone.embedding[0], atol=1e-5, rtol=1e-4)
+
+
+def test_a_missing_modality_has_no_weight(checkpoint):
+    output = run(checkpoint, TEXT, PHOTO, BOTH)
+    assert output.gates[0].tolist() == [[1.0, 0.0]] * len(TAXONOMY)
+    assert output.gates[1].tolist() == [[0.0, 1.0]] * len(TAXONOMY)
+    assert ((output.gates[2] > 0) & (output.gates[2] < 1)).all()
+    assert output.has_text.tolist() == [True, False, True]
+    assert output.has_photos.tolist() == [False, True, True]
+
+
+def test_a_missing_modality_cannot_change_the_answer_through_its_head(checkpoint):
+    before = run(checkpoint, TEXT).fused
+    with torch.no_grad():
+        checkpoint.model.photo_head.weight.add_(5)
+    after = run(checkpoint, TEXT).fused
+    with torch.no_grad():
+        checkpoint.model.photo_head.weight.sub_(5)
+    for one, other in zip(before, after, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_product_with_neither_text_nor_photos_gets_finite_logits(checkpoint):
+    output = run(checkpoint, NOTHING)
+    assert all(torch.isfinite(logits).all() for logits in output.fused)
+
+
+def test_the_order_of_the_photos_does_not_matter(checkpoint):
+    photos = (picture("red"), picture("blue"), picture("green"))
+    one, other = (run(checkpoint, Product("shirt", photos=order)) for order in (photos, photos[::-1]))
+    for logits, expected in zip(one.fused, other.fused, strict=True):
+        torch.testing.assert_close(logits, expected)
+
+
+def test_a_photo_changes_the_answer(checkpoint):
+    red, blue = (
+        run(checkpoint, Product(photos=(picture("red"),))),
+        run(checkpoint, Product(photos=(picture("blue"),))),
+    )
+    assert not torch.allclose(red.fused[0], blue.fused[0])

@@ -1,0 +1,76 @@
+"""Text and photos become numbers, or a clear refusal."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models import Product, UnreadablePhoto
+from models.preprocessing import decode
+from tests.tiny_tagger import picture, tiny_checkpoint
+
+
+@pytest.fixture(scope="module")
+def preprocessor():
+    return tiny_checkpoint().preprocessor
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "AVIF"])
+def test_photos_become_square_bytes(preprocessor, file_format):
+    example = preprocessor(Product(photos=(picture("blue", (50, 31), file_format),)))
+    assert example.photos.shape == (1, 3, 16, 16)
+    assert example.photos.dtype == np.uint8
+    red, green, blue = example.photos[0].mean(axis=(1, 2))
+    assert blue > 240
+    assert red < 15
+    assert green < 15
+
+
+@pytest.mark.parametrize("file_format", ["GIF", "BMP", "TIFF", "PPM"])
+def test_other_formats_stay_shut(file_format):
+    with pytest.raises(UnreadablePhoto):
+        decode(picture(file_format=file_format))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a picture", picture()[:200]])
+def test_broken_bytes_are_refused(preprocessor, content):
+    with pytest.raises(UnreadablePhoto):
+        preprocessor(Product(photos=(content,)))
+
+
+def test_transparency_becomes_white():
+    stream = io.BytesIO()
+    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(stream, "PNG")
+    assert decode(stream.getvalue()).getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "LA", "I;16"])
+def test_every_colour_mode_becomes_rgb(mode):
+    stream = io.BytesIO()
+    file_format = "JPEG" if mode == "CMYK" else "PNG"
+    Image.new(mode, (8, 8)).save(stream, file_format)
+    assert decode(stream.getvalue()).mode == "RGB"
+
+
+def test_title_and_description_are_two_segments(preprocessor):
+    example = preprocessor(Product("red shirt", "soft cotton"))
+    assert example.type_ids.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert example.tokens == 7
+
+
+def test_a_description_alone_is_text_too(preprocessor):
+    alone, title = preprocessor(Product(description="red shirt")), preprocessor(Product(title="red shirt"))
+    assert alone.token_ids.tolist() == title.token_ids.tolist()
+
+
+def test_long_text_is_cut_at_the_limit(preprocessor):
+    assert preprocessor(Product("red " * 500, "blue " * 500)).tokens == 16
+
+
+def test_no_text_has_no_tokens(preprocessor):
+    assert preprocessor(Product("  ", "\n")).tokens == 0
+
+
+def test_photos_over_the_limit_are_left_out(preprocessor):
+    assert len(preprocessor(Product(photos=(picture(),) * 5)).photos) == 3

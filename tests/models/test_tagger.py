@@ -1,0 +1,117 @@
+"""From logits to tags: values, decisions, evidence and alternatives."""
+
+import pytest
+
+from models import Evidence, Product, Tagger
+from models.calibration import AttributeCalibration
+from models.tagger import CPU_BATCH, choose
+from models.taxonomy import Attribute
+from tests.tiny_tagger import TAXONOMY, WORDS, picture, tiny_checkpoint
+
+COLOUR = Attribute("colour", ("red", "green", "blue", "black", "white"))
+MATERIAL = Attribute("material", ("cotton", "linen", "wool"), multiple=True)
+CALIBRATION = AttributeCalibration(
+    0.95,
+    {"both": 1.0, "text": 1.0, "photos": 1.0},
+    {"both": 0.8, "text": 0.9, "photos": None},
+)
+
+
+def evidence(count):
+    return [Evidence(0.1 * n, None) for n in range(count)]
+
+
+@pytest.fixture(scope="module")
+def tagger():
+    return Tagger(tiny_checkpoint(), "v", "cpu")
+
+
+def tags(tagger, product):
+    return tagger.predict([tagger.prepare(product)])[0].tags
+
+
+def test_every_attribute_of_the_taxonomy_is_answered(tagger):
+    assert {tag.attribute for tag in tags(tagger, Product("red shirt"))} == {
+        attribute.name for attribute in TAXONOMY
+    }
+
+
+def test_predictions_come_in_the_order_of_the_examples(tagger):
+    products = [Product("red shirt"), Product("blue shoe wool"), Product(photos=(picture("blue"),))]
+    together = tagger.predict([tagger.prepare(product) for product in products])
+    for product, tagging in zip(products, together, strict=True):
+        alone = tags(tagger, product)
+        assert [tag.confidence for tag in tagging.tags] == pytest.approx(
+            [tag.confidence for tag in alone], abs=1e-5
+        )
+
+
+def test_a_batch_over_what_the_cpu_takes_at_once_keeps_its_order(tagger):
+    titles = [f"{colour} {kind}" for colour in ("red", "green", "blue") for kind in WORDS]
+    assert len(titles) > 2 * CPU_BATCH
+    examples = [tagger.prepare(Product(title)) for title in titles]
+    for example, tagging in zip(examples, tagger.predict(examples), strict=True):
+        (alone,) = tagger.predict([example])
+        assert [tag.confidence for tag in tagging.tags] == pytest.approx(
+            [tag.confidence for tag in alone.tags], abs=1e-5
+        )
+
+
+def test_no_examples_no_taggings(tagger):
+    assert tagger.predict([]) == []
+
+
+def test_evidence_is_there_only_for_what_was_given(tagger):
+    for tag in tags(tagger, Product("red shirt")):
+        assert tag.evidence.photos is None
+        assert tag.evidence.text is not None
+    for tag in tags(tagger, Product(photos=(picture(),))):
+        assert tag.evidence.text is None
+        assert tag.evidence.photos is not None
+
+
+def test_the_embedding_has_unit_length(tagger):
+    embedding = tagger.predict([tagger.prepare(Product("red shirt"))])[0].embedding
+    assert sum(value * value for value in embedding) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "pattern", "decision", "value"),
+    [
+        (0.81, "both", "auto", "green"),
+        (0.79, "both", "review", "green"),
+        (0.81, "text", "review", "green"),
+        (0.99, "photos", "review", "green"),  # no threshold keeps the promise without text
+        (0.49, "both", "abstain", None),
+    ],
+)
+def test_a_decision_follows_the_threshold_of_what_is_present(confidence, pattern, decision, value):
+    rest = (1 - confidence) / 4
+    (tag,) = choose(COLOUR, CALIBRATION, pattern, [rest, confidence, rest, rest, rest], evidence(5))
+    assert (tag.decision, tag.value, tag.confidence) == (decision, value, confidence)
+
+
+def test_alternatives_are_the_next_three_and_never_the_value():
+    (tag,) = choose(COLOUR, CALIBRATION, "both", [0.05, 0.6, 0.2, 0.1, 0.05], evidence(5))
+    assert [(a.value, a.confidence) for a in tag.alternatives] == [
+        ("blue", 0.2),
+        ("black", 0.1),
+        ("red", 0.05),
+    ]
+    assert tag.evidence == Evidence(0.1, None)
+
+
+def test_an_abstained_value_is_still_the_first_alternative():
+    (tag,) = choose(COLOUR, CALIBRATION, "both", [0.1, 0.4, 0.3, 0.1, 0.1], evidence(5))
+    assert tag.value is None
+    assert tag.alternatives[0].value == "green"
+
+
+def test_a_multiple_attribute_offers_every_likely_value():
+    offered = choose(MATERIAL, CALIBRATION, "both", [0.95, 0.2, 0.6], evidence(3))
+    assert [(tag.value, tag.decision) for tag in offered] == [("cotton", "auto"), ("wool", "review")]
+
+
+def test_a_multiple_attribute_without_a_likely_value_abstains_once():
+    (tag,) = choose(MATERIAL, CALIBRATION, "both", [0.3, 0.2, 0.1], evidence(3))
+    assert (tag.value, tag.decision) == (None, "abstain")

@@ -1,0 +1,95 @@
+"""A catalogue small enough to learn in seconds: coloured squares whose titles name some of what they show."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_tagger import picture, write_backbones
+
+COLOURS = ("red", "green", "blue")
+KINDS = ("shirt", "shoe")
+MATERIALS = ("cotton", "linen", "wool")
+
+
+def write_catalogue(folder: Path, products: int) -> Path:
+    """Every second title keeps the colour to itself, so only the photo tells it; some labels are missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for colour in COLOURS:
+        (folder / f"{colour}.jpg").write_bytes(picture(colour))
+    with (folder / "metadata.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["file_name", "id", "title", "description", "group", "colour", "kind", "material"])
+        for n in range(products):
+            colour, kind = COLOURS[n % 3], KINDS[(n // 3) % 2]
+            materials = [MATERIALS[n % 3], MATERIALS[(n + n // 5) % 3]]
+            title = f"{colour} {kind}" if n % 2 else f"new {kind}"
+            writer.writerow(
+                [
+                    f"{colour}.jpg" if n % 7 else "",
+                    n,
+                    title if n % 11 else "the",
+                    " and ".join(materials),
+                    f"group {n // 2}",
+                    colour if n % 13 else "",
+                    kind,
+                    "|".join(dict.fromkeys(materials)),
+                ]
+            )
+    return folder / "metadata.csv"
+
+
+@pytest.fixture(scope="session")
+def catalogue(tmp_path_factory):
+    return write_catalogue(tmp_path_factory.mktemp("catalogue"), 240)
+
+
+@pytest.fixture(scope="session")
+def backbones(tmp_path_factory):
+    return write_backbones(tmp_path_factory.mktemp("backbones"))
+
+
+@pytest.fixture
+def recipe_file(tmp_path, backbones):
+    """A recipe with both stages, small enough for two epochs in seconds."""
+    path = tmp_path / "recipe.toml"
+    path.write_text(
+        f"""
+name = "tiny"
+
+[backbones]
+text = "{backbones["text"]}"
+photo = "{backbones["photo"]}"
+photo_weights = "{backbones["photo_weights"]}"
+
+[data]
+multiple = ["material"]
+workers = 0
+
+[split]
+validation = 0.15
+calibration = 0.2
+test = 0.15
+
+[model]
+width = 16
+max_tokens = 16
+max_photos = 2
+
+[contrastive]
+epochs = 1
+batch_size = 16
+
+[train]
+epochs = 3
+batch_size = 16
+text_lr = 3e-3
+photo_lr = 3e-3
+heads_lr = 1e-2
+save_every_steps = 3
+
+[early_stopping]
+patience = 3
+"""
+    )
+    return path

@@ -1,0 +1,61 @@
+"""Temperatures undo over-confidence; thresholds keep the promised precision."""
+
+import numpy as np
+import pytest
+import torch
+
+from models.taxonomy import Attribute
+from training.calibrate import best_temperature, lowest_safe_threshold
+from training.evaluation import ece
+
+COLOUR = Attribute("colour", ("red", "green", "blue"))
+
+
+def test_an_overconfident_head_is_softened_to_the_truth():
+    random = torch.Generator().manual_seed(0)
+    honest = torch.randn(4000, 3, generator=random) * 2
+    target = torch.multinomial(honest.softmax(dim=1), 1, generator=random).squeeze(1)
+    assert best_temperature(COLOUR, honest * 3, target) == pytest.approx(3, rel=0.1)
+
+
+def test_nothing_to_learn_from_is_a_temperature_of_one():
+    assert best_temperature(COLOUR, torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)) == 1.0
+
+
+def draw(random, rows):
+    """Confidences that mean what they say: right with exactly that probability."""
+    confidence = torch.from_numpy(random.uniform(0.5, 1.0, rows))
+    return confidence, torch.from_numpy(random.uniform(size=rows)) < confidence
+
+
+def test_the_promise_is_broken_in_no_more_draws_than_its_certainty_allows():
+    random, broken, kept = np.random.default_rng(0), 0, 0
+    population, right = draw(random, 200_000)
+    for _ in range(400):
+        threshold = lowest_safe_threshold(*draw(random, 2000), 0.9, 0.95)
+        if threshold is not None:
+            kept += 1
+            broken += right[population >= threshold].float().mean().item() < 0.9
+    assert kept > 380
+    # 5 % of 400 are 20; three standard deviations of such a count are 13
+    assert broken <= 33
+
+
+def test_too_few_values_promise_nothing():
+    confidence = torch.linspace(0.9, 1, 58)
+    assert lowest_safe_threshold(confidence, torch.ones(58, dtype=torch.bool), 0.95, 0.95) is None
+    confidence = torch.linspace(0.9, 1, 59)
+    assert lowest_safe_threshold(confidence, torch.ones(59, dtype=torch.bool), 0.95, 0.95) == pytest.approx(
+        0.9
+    )
+
+
+def test_confident_mistakes_promise_nothing():
+    confidence = torch.linspace(0.5, 1, 1000)
+    assert lowest_safe_threshold(confidence, confidence < 0.95, 0.95, 0.95) is None
+
+
+def test_ece_of_honest_confidences_is_small_and_of_boasts_is_the_gap():
+    random = np.random.default_rng(0)
+    assert ece(*draw(random, 50_000)) < 0.01
+    assert ece(torch.full((100,), 0.9), torch.arange(100) < 50) == pytest.approx(0.4)

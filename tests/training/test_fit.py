@@ -1,0 +1,193 @@
+"""From a table to a checkpoint that tags, and back again after a kill."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from models.checkpoint import load
+from training.__main__ import main
+from training.errors import AnotherRun, RecipeError
+from training.fit import fit
+from training.loop import Progress
+from training.recipe import read_recipe
+from training.split import part_of
+from training.table import read_table
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"
+)
+
+
+@pytest.fixture
+def recipe(recipe_file):
+    return read_recipe(recipe_file)
+
+
+def test_fit_leaves_a_checkpoint_that_learned(recipe, catalogue, tmp_path):
+    longer = recipe.model_copy(update={"train": recipe.train.model_copy(update={"epochs": 12})})
+    path = fit(longer, catalogue, tmp_path / "run")
+    checkpoint = load(path)
+    assert [(a.name, a.multiple) for a in checkpoint.taxonomy] == [
+        ("colour", False),
+        ("kind", False),
+        ("material", True),
+    ]
+    tested = checkpoint.metrics["test"]["attributes"]
+    assert tested["kind"]["fused"]["accuracy"] > 0.8  # half of the rows by chance
+    assert tested["colour"]["fused"]["accuracy"] > 0.8  # a third by chance, half from the titles alone
+    rows = read_table(catalogue, multiple=["material"]).rows
+    parts = [part_of(row.group, recipe.split) for row in rows]
+    assert checkpoint.metrics["rows"] == {
+        part: parts.count(part) for part in ("train", "validation", "calibration", "test")
+    }
+    assert {entry.name for entry in (tmp_path / "run").iterdir()} >= {
+        "checkpoint",
+        "curves.png",
+        "logs",
+        "run.json",
+        "split.csv",
+    }
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("killed_at_save", [2, 7])
+def test_a_killed_run_ends_as_if_nothing_had_happened(
+    recipe, catalogue, tmp_path, monkeypatch, killed_at_save
+):
+    whole = load(fit(recipe, catalogue, tmp_path / "whole"))
+    saves, save = [], Progress.save
+
+    def save_then_die(self, accelerator):
+        save(self, accelerator)
+        saves.append(self.total_steps)
+        if len(saves) == killed_at_save:
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Progress, "save", save_then_die)
+        with pytest.raises(Killed):
+            fit(recipe, catalogue, tmp_path / "killed")
+    resumed = load(fit(recipe, catalogue, tmp_path / "killed"))
+    for name, tensor in whole.model.state_dict().items():
+        torch.testing.assert_close(resumed.model.state_dict()[name], tensor, atol=1e-3, rtol=1e-3)
+
+
+def test_early_stopping_keeps_the_best_epoch(recipe, catalogue, tmp_path):
+    still = recipe.model_copy(
+        update={
+            "contrastive": None,
+            "train": recipe.train.model_copy(
+                update={"epochs": 9, "text_lr": 0.0, "photo_lr": 0.0, "heads_lr": 0.0}
+            ),
+            "early_stopping": recipe.early_stopping.model_copy(update={"patience": 2}),
+        }
+    )
+    fit(still, catalogue, tmp_path / "run")
+    progress = json.loads((tmp_path / "run" / "tagging" / "progress.json").read_text())
+    assert progress["epoch"] == 2
+    assert progress["early_stopping"]["best_epoch"] == 0
+
+
+def test_wandb_that_is_not_installed_is_said_before_training(recipe, catalogue, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    asked = recipe.model_copy(update={"log": recipe.log.model_copy(update={"wandb_project": "shop"})})
+    with pytest.raises(RecipeError, match="pip install wandb"):
+        fit(asked, catalogue, tmp_path / "run")
+
+
+def test_a_folder_of_another_run_is_refused(recipe, catalogue, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(AnotherRun, match="not empty"):
+        fit(recipe, catalogue, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text('{"recipe": {}, "data": ""}')
+    with pytest.raises(AnotherRun, match="another recipe or table"):
+        fit(recipe, catalogue, tmp_path / "run")
+
+
+def test_the_commands_fit_finetune_and_evaluate(recipe_file, catalogue, tmp_path):
+    """Fits, fine-tunes another taxonomy from the result, and evaluates: what a person does, in that order."""
+    fitted = CliRunner().invoke(
+        main, ["fit", str(recipe_file), "--data", str(catalogue), "--out", str(tmp_path / "one")]
+    )
+    assert fitted.exit_code == 0, fitted.output
+    checkpoint = fitted.stdout.strip().splitlines()[-1]
+
+    again = CliRunner().invoke(
+        main,
+        [
+            "fit",
+            "training/recipes/finetune.toml",
+            "--data",
+            str(catalogue),
+            "--out",
+            str(tmp_path / "two"),
+            "--attributes",
+            "kind",
+            "--set",
+            f"backbones.checkpoint={checkpoint}",
+            "--set",
+            "train.epochs=1",
+            "--set",
+            "data.workers=0",
+            "--set",
+            "model.max_tokens=16",
+        ],
+    )
+    assert again.exit_code == 0, again.output
+    assert [attribute.name for attribute in load(tmp_path / "two" / "checkpoint").taxonomy] == ["kind"]
+
+    evaluated = CliRunner().invoke(main, ["evaluate", checkpoint, str(catalogue), "--json", "--workers", "0"])
+    assert evaluated.exit_code == 0, evaluated.output
+    document = json.loads(evaluated.stdout)
+    assert document["rows"] == 240
+    assert set(document) == {"checkpoint", "version", "rows", "attributes"}
+    entry = document["attributes"]["colour"]
+    assert set(entry) == {"rows", "fused", "text_only", "photo_only", "auto"}
+    assert set(entry["fused"]) == {"accuracy", "macro_f1", "ece"}
+    assert set(entry["text_only"]) == set(entry["photo_only"]) == {"accuracy", "macro_f1"}
+    assert set(entry["auto"]) == {"target_precision", "precision", "coverage"}
+    assert entry["rows"] == sum(1 for row in read_table(catalogue).rows if row.values["colour"])
+
+
+def test_evaluate_measures_the_part_that_the_checkpoint_kept_apart(recipe, catalogue, tmp_path):
+    path = fit(recipe, catalogue, tmp_path / "run")
+    arguments = ["evaluate", str(path), str(catalogue), "--json", "--part", "test", "--workers", "0"]
+    document = json.loads(CliRunner().invoke(main, arguments).stdout)
+    metrics = load(path).metrics
+    assert document["rows"] == metrics["rows"]["test"]
+    assert document["attributes"] == metrics["test"]["attributes"]
+
+
+@pytest.mark.parametrize("command", ["fit", "evaluate"])
+def test_help_ends_in_an_example(command):
+    assert f"Example: python -m training {command}" in " ".join(
+        CliRunner().invoke(main, [command, "--help"]).stdout.split()
+    )
+
+
+def test_a_wrong_recipe_is_one_clear_line(recipe_file, catalogue, tmp_path):
+    result = CliRunner().invoke(
+        main,
+        [
+            "fit",
+            str(recipe_file),
+            "--data",
+            str(catalogue),
+            "--out",
+            str(tmp_path / "run"),
+            "--set",
+            "train.speed=9",
+        ],
+    )
+    assert result.exit_code == 1
+    assert "train.speed" in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,55 @@
+"""The arithmetic of a step: what counts, what is masked."""
+
+import math
+
+import pytest
+import torch
+
+from models.fusion import FusionOutput
+from models.taxonomy import Attribute, Taxonomy
+from training.data import MISSING, UNKNOWN
+from training.losses import attribute_loss, tagging_loss
+
+ALL = torch.tensor([True, True])
+ONE = Taxonomy((Attribute("colour", ("red", "blue")),))
+
+
+def test_missing_and_unknown_values_are_masked():
+    logits = torch.tensor([[2.0, 0.0], [9.0, 9.0]])
+    expected = math.log(1 + math.exp(-2))
+    for masked in (MISSING, UNKNOWN):
+        loss = attribute_loss(logits, torch.tensor([0, masked]), ALL, multiple=False, smoothing=0)
+        assert loss.item() == pytest.approx(expected)
+
+
+def test_a_row_without_the_modality_is_masked():
+    logits = torch.tensor([[2.0, 0.0], [-50.0, 50.0]])
+    present = torch.tensor([True, False])
+    loss = attribute_loss(logits, torch.tensor([0, 0]), present, multiple=False, smoothing=0)
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(-2)))
+
+
+def test_no_labelled_row_is_zero_and_keeps_the_graph():
+    logits = torch.zeros(2, 2, requires_grad=True)
+    loss = attribute_loss(logits, torch.tensor([MISSING, MISSING]), ALL, multiple=False, smoothing=0)
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+
+
+def test_several_values_are_binary_choices():
+    logits = torch.tensor([[0.0, 0.0], [3.0, 3.0]])
+    target = torch.tensor([[1.0, 0.0], [float("nan"), float("nan")]])
+    assert attribute_loss(logits, target, ALL, multiple=True, smoothing=0).item() == pytest.approx(
+        math.log(2)
+    )
+
+
+def test_heads_are_weighed_and_reported():
+    even = (torch.zeros(2, 2),)
+    output = FusionOutput(even, even, even, torch.zeros(2, 1, 2), torch.zeros(2, 4), ALL, ALL)
+    loss, report = tagging_loss(output, (torch.tensor([0, 1]),), ONE, unimodal_weight=0.25, smoothing=0)
+    assert loss.item() == pytest.approx(1.5 * math.log(2))
+    assert report == pytest.approx(
+        {"fused": math.log(2), "text_only": math.log(2), "photo_only": math.log(2)}
+    )

@@ -1,0 +1,51 @@
+"""Recipes are typed: an unknown key or an impossible number is refused with its place."""
+
+from pathlib import Path
+
+import pytest
+
+from training.errors import RecipeError
+from training.recipe import read_recipe
+
+RECIPES = Path("training/recipes")
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_the_recipes_of_the_project_are_valid_and_name_no_attribute(path):
+    recipe = read_recipe(path)
+    assert recipe.name == path.stem
+    assert recipe.data.attributes == ()
+
+
+def test_overrides_take_toml_values_and_bare_words():
+    recipe = read_recipe(
+        RECIPES / "finetune.toml",
+        ("train.epochs=3", "backbones.checkpoint=runs/mine", 'train.text_frozen=["embeddings."]'),
+        ("colour", "size"),
+    )
+    assert (recipe.train.epochs, recipe.backbones.checkpoint) == (3, "runs/mine")
+    assert recipe.train.text_frozen == ("embeddings.",)
+    assert recipe.data.attributes == ("colour", "size")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epoch=3", "train.epoch"),
+        ("train.epochs=0", "train.epochs"),
+        ("train.epochs=soon", "train.epochs"),
+        ("train.epochs", "section.key=value"),
+        ("split.test=0.9", "leave rows to train on"),
+        ("name.first=x", "name is not a section"),
+        ("backbones.text=bert", "either checkpoint"),
+    ],
+)
+def test_a_wrong_override_is_refused_by_name(override, message):
+    with pytest.raises(RecipeError, match=message):
+        read_recipe(RECIPES / "finetune.toml", (override,))
+
+
+def test_a_file_that_is_no_toml_is_refused(tmp_path):
+    (tmp_path / "recipe.toml").write_text("name = ")
+    with pytest.raises(RecipeError, match="not a readable recipe"):
+        read_recipe(tmp_path / "recipe.toml")

@@ -1,0 +1,96 @@
+"""Waiting for jobs: who is woken, who is turned away, and how little is asked of the database."""
+
+import threading
+import time
+from collections.abc import Collection
+
+import pytest
+
+from web.job_watch import JobWatch
+
+
+class Jobs:
+    """Stands for the database: which jobs have ended, and what was asked."""
+
+    def __init__(self) -> None:
+        self.over: set[str] = set()
+        self.asked: list[set[str]] = []
+        self.asked_once = threading.Event()
+        self.broken = False
+
+    def ended(self, job_ids: Collection[str]) -> set[str]:
+        self.asked.append(set(job_ids))
+        self.asked_once.set()
+        if self.broken:
+            raise OSError("the database is away")
+        return self.over & set(job_ids)
+
+
+@pytest.fixture
+def jobs() -> Jobs:
+    return Jobs()
+
+
+def waiting(watch: JobWatch, job_id: str, seconds: float = 30) -> tuple[threading.Thread, list[bool]]:
+    results: list[bool] = []
+    thread = threading.Thread(target=lambda: results.append(watch.wait(job_id, seconds)))
+    thread.start()
+    return thread, results
+
+
+def test_who_waits_for_a_job_is_woken_when_it_ends(jobs: Jobs) -> None:
+    watch = JobWatch(jobs.ended, max_waiters=2)
+    thread, results = waiting(watch, "job_a")
+    assert jobs.asked_once.wait(10)
+    assert results == []
+    jobs.over.add("job_a")
+    thread.join(10)
+    assert results == [True]
+    assert watch.waiting == 0
+
+
+def test_time_over_is_false(jobs: Jobs) -> None:
+    assert JobWatch(jobs.ended, max_waiters=1).wait("job_a", 0.02) is False
+
+
+def test_all_waiting_requests_share_one_query(jobs: Jobs) -> None:
+    watch = JobWatch(jobs.ended, max_waiters=3)
+    waits = [waiting(watch, f"job_{n}") for n in range(3)]
+    while not any(len(asked) == 3 for asked in jobs.asked):
+        time.sleep(0.001)
+    jobs.over |= {"job_0", "job_1", "job_2"}
+    for thread, results in waits:
+        thread.join(10)
+        assert results == [True]
+
+
+def test_one_too_many_is_turned_away_at_once(jobs: Jobs) -> None:
+    watch = JobWatch(jobs.ended, max_waiters=1)
+    thread, results = waiting(watch, "job_a")
+    assert jobs.asked_once.wait(10)
+    assert watch.wait("job_b", 3600) is False
+    jobs.over.add("job_a")
+    thread.join(10)
+    assert results == [True]
+    assert watch.wait("job_a", 10) is True  # the place is free again
+
+
+def test_nobody_waiting_asks_nothing(jobs: Jobs) -> None:
+    watch = JobWatch(jobs.ended, max_waiters=1)
+    watch.wait("job_a", 0.01)
+    for thread in threading.enumerate():
+        if thread.name == "job-watch":
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def test_a_database_that_is_away_wakes_nobody_and_is_asked_again(jobs: Jobs) -> None:
+    jobs.broken = True
+    watch = JobWatch(jobs.ended, max_waiters=1)
+    thread, results = waiting(watch, "job_a")
+    assert jobs.asked_once.wait(10)
+    jobs.over.add("job_a")
+    jobs.broken = False
+    thread.join(10)
+    assert results == [True]
+    assert len(jobs.asked) >= 2

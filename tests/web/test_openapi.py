@@ -1,0 +1,131 @@
+"""The OpenAPI document: complete, valid, and kept by the application itself."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from flask import Flask
+from hypothesis import HealthCheck, Phase, given, settings
+from jsonschema_rs import Draft202012Validator
+from schemathesis import Case, GenerationMode
+from schemathesis.checks import (
+    content_type_conformance,
+    not_a_server_error,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.conftest import REPOSITORY
+from web import problems
+
+CALLS = {
+    ("/v1/products", "post"), ("/v1/products", "get"), ("/v1/products/{product_id}", "get"),
+    ("/v1/products/{product_id}", "patch"), ("/v1/products/{product_id}", "delete"),
+    ("/v1/jobs/{job_id}", "get"), ("/v1/jobs/{job_id}", "delete"), ("/v1/taxonomy", "get"),
+    ("/v1/model", "get"), ("/healthz", "get"), ("/readyz", "get"), ("/metrics", "get"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def document(app: Flask) -> dict[str, Any]:
+    answer = app.test_client().get("/openapi.json")
+    assert answer.content_type == "application/json"
+    return answer.json  # type: ignore[no-any-return]
+
+
+def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    return [
+        (path, method, operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def test_every_call_of_the_interface_is_described(document: dict[str, Any]) -> None:
+    assert document["openapi"] == "3.1.0"
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert document["info"]["version"] == project["version"]
+    assert {(path, method) for path, method, _ in operations(document)} == CALLS
+    ids = [operation["operationId"] for _, _, operation in operations(document)]
+    assert len(set(ids)) == len(CALLS)
+    assert all(operation["summary"] for _, _, operation in operations(document))
+
+
+def test_every_reference_resolves_and_every_schema_is_valid(document: dict[str, Any]) -> None:
+    text = json.dumps(document)
+    schemas = document["components"]["schemas"]
+    for name in {part.split('"')[0] for part in text.split('"$ref": "#/components/schemas/')[1:]}:
+        assert name in schemas
+    for schema in schemas.values():
+        Draft202012Validator(
+            json.loads(json.dumps(schema).replace("#/components/schemas/", "#/$defs/"))
+            | {"$defs": json.loads(json.dumps(schemas).replace("#/components/schemas/", "#/$defs/"))}
+        )
+
+
+def test_every_call_under_v1_wants_a_bearer_key_and_names_its_problems(document: dict[str, Any]) -> None:
+    assert document["components"]["securitySchemes"]["ApiKey"]["scheme"] == "bearer"
+    for path, _, operation in operations(document):
+        if not path.startswith("/v1/"):
+            assert "security" not in operation
+            continue
+        assert operation["security"] == [{"ApiKey": []}]
+        assert {"401", "422", "503"} <= set(operation["responses"])
+        for status, answer in operation["responses"].items():
+            if status >= "400":
+                assert list(answer["content"]) == [problems.MEDIA_TYPE]
+
+
+def test_a_product_can_be_sent_as_form_and_as_json(document: dict[str, Any]) -> None:
+    for path, method in (("/v1/products", "post"), ("/v1/products/{product_id}", "patch")):
+        content = document["paths"][path][method]["requestBody"]["content"]
+        form, body = content["multipart/form-data"]["schema"], content["application/json"]["schema"]
+        assert "photos" in form["properties"]
+        assert "photo_urls" not in form["properties"]
+        assert "photo_urls" in body["properties"]
+        assert form["additionalProperties"] is body["additionalProperties"] is False
+
+
+@pytest.fixture
+def checkpoint(settings: Any) -> Path:
+    folder: Path = settings.checkpoint
+    folder.mkdir()
+    for name, content in (("config", {"name": "x"}), ("taxonomy", {}), ("metrics", {})):
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return folder
+
+
+CHECKS = [
+    not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance,
+]  # fmt: skip
+# What a worker has to be there for, and what no input can change.
+NOT_GENERATED = {"/readyz", "/healthz", "/metrics"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", list(GenerationMode))
+def test_the_application_answers_as_its_document_says(
+    app: Flask, api_key: str, checkpoint: Path, mode: GenerationMode
+) -> None:
+    """Generated requests, valid ones and invalid ones, the same on every run."""
+    schema = schemathesis.openapi.from_wsgi("/openapi.json", app)
+    answered: dict[str, int] = {}
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        if operation.path in NOT_GENERATED:
+            continue
+
+        @settings(
+            max_examples=10, derandomize=True, deadline=None, database=None, phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )  # fmt: skip
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def check(case: Case) -> None:
+            case.call_and_validate(headers={"Authorization": f"Bearer {api_key}"}, checks=CHECKS)
+            answered[case.operation.label] = answered.get(case.operation.label, 0) + 1
+
+        check()
+    assert len(answered) == len(CALLS) - len(NOT_GENERATED)

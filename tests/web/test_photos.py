@@ -1,0 +1,194 @@
+"""Photo intake by itself: what is stored of a picture and what the model gets to see."""
+
+import hashlib
+import io
+import struct
+import zlib
+from typing import Any
+
+import pytest
+from PIL import Image, ImageCms, ImageOps
+
+from catalog.settings import Settings
+from tests.web.seller import encoded, picture
+from web.photos import PhotoIntake, PreparedPhoto, sniff
+
+
+@pytest.fixture(scope="module")
+def intake() -> PhotoIntake:
+    return PhotoIntake(Settings())
+
+
+def opened(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
+def distance(one: Image.Image, other: Image.Image) -> float:
+    """Mean difference of the pixels, in levels of 255."""
+    assert one.size == other.size
+    pairs = zip(one.convert("RGB").tobytes(), other.convert("RGB").tobytes(), strict=True)
+    total = sum(abs(a - b) for a, b in pairs)
+    return total / (one.width * one.height * 3)
+
+
+def exif_of(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    exif[0x010F] = "Camera Maker"
+    exif.get_ifd(0x8825)[1] = "N"  # GPS: where the photo was taken
+    return exif.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_an_upright_photo_is_stored_as_it_came(intake: PhotoIntake, kind: str) -> None:
+    data = encoded(picture(400, 500), kind)
+    prepared = intake.prepare(data, "photo 1")
+    assert prepared.original == data
+    assert prepared.ref.id == hashlib.sha256(data).hexdigest()
+    assert (prepared.ref.width, prepared.ref.height, prepared.ref.bytes) == (400, 500, len(data))
+    assert prepared.ref.media_type == f"image/{kind.lower()}"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_metadata_goes_and_no_pixel_changes(intake: PhotoIntake, kind: str) -> None:
+    data = encoded(picture(400, 500), kind, exif=exif_of(1), **extras(kind)) + b"trailing secret"
+    prepared = intake.prepare(data, "photo 1")
+    for secret in (b"Camera Maker", b"secret", b"Exif", b"eXIf"):
+        assert secret in data or secret in (b"Exif", b"eXIf")
+        assert secret not in prepared.original
+    assert opened(prepared.original).tobytes() == opened(data).tobytes()
+    assert not opened(prepared.original).getexif()
+
+
+def extras(kind: str) -> dict[str, Any]:
+    if kind == "JPEG":
+        return {"comment": b"secret comment", "xmp": b"<x:xmpmeta>secret</x:xmpmeta>"}
+    if kind == "WEBP":
+        return {"xmp": b"<x:xmpmeta>secret</x:xmpmeta>", "lossless": True}
+    from PIL import PngImagePlugin
+
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", "secret")
+    text.add_itxt("XML:com.adobe.xmp", "secret", zip=True)
+    return {"pnginfo": text}
+
+
+def test_a_colour_profile_stays(intake: PhotoIntake) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for kind in ("JPEG", "PNG", "WEBP"):
+        data = encoded(picture(), kind, icc_profile=profile)
+        assert opened(intake.prepare(data, "photo 1").original).info["icc_profile"] == profile
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "AVIF"])
+def test_a_turned_photo_is_stored_upright(intake: PhotoIntake, kind: str, orientation: int) -> None:
+    drawn = picture(360, 480)
+    data = encoded(drawn, kind, exif=exif_of(orientation), quality=95)
+    prepared = intake.prepare(data, "photo 1")
+    expected = ImageOps.exif_transpose(opened(data))
+    stored, view = opened(prepared.original), opened(prepared.model_view)
+    assert stored.size == (prepared.ref.width, prepared.ref.height) == expected.size
+    assert stored.format == "JPEG"
+    assert b"Camera Maker" not in prepared.original
+    assert distance(stored, expected) < 3
+    assert distance(view, expected.resize(view.size)) < 6
+
+
+def test_an_avif_becomes_a_jpeg(intake: PhotoIntake) -> None:
+    prepared = intake.prepare(encoded(picture(400, 500), "AVIF"), "photo 1")
+    assert prepared.ref.media_type == "image/jpeg"
+    assert distance(opened(prepared.original), picture(400, 500)) < 4
+
+
+SIZES = [
+    ((1200, 900), (427, 320)), ((900, 1200), (320, 427)), ((3000, 3000), (320, 320)), ((100, 50), (100, 50)),
+    ((1, 1), (1, 1)), ((320, 320), (320, 320)), ((321, 4000), (154, 1920)), ((20_000, 2), (1920, 1)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("size", "expected"), SIZES)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_the_short_side_of_the_model_view_is_bounded(
+    intake: PhotoIntake, kind: str, size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    prepared = intake.prepare(encoded(Image.new("RGB", size, "navy"), kind), "photo 1")
+    assert (prepared.ref.width, prepared.ref.height) == size
+    view = opened(prepared.model_view)
+    assert view.format == "JPEG"
+    assert view.size == expected
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_the_model_view_looks_like_the_photo(intake: PhotoIntake, kind: str) -> None:
+    drawn = picture(1700, 1300)
+    view = opened(intake.prepare(encoded(drawn, kind), "photo 1").model_view)
+    assert distance(view, drawn.resize(view.size, Image.Resampling.LANCZOS)) < 3
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
+def test_every_colour_mode_keeps_its_colours(intake: PhotoIntake, mode: str) -> None:
+    drawn = picture(700, 900, mode)
+    kind = "JPEG" if mode in ("CMYK", "YCbCr") else "PNG"
+    view = opened(intake.prepare(encoded(drawn, kind), "photo 1").model_view)
+    assert view.mode in ("RGB", "L")
+    assert distance(view, drawn.convert("RGB").resize(view.size)) < (25 if mode == "1" else 4)
+
+
+def test_sixteen_bits_of_grey_are_scaled_and_not_cut_off(intake: PhotoIntake) -> None:
+    view = opened(intake.prepare(encoded(Image.new("I;16", (700, 500), 32_768), "PNG"), "photo 1").model_view)
+    assert view.convert("L").getpixel((10, 10)) == pytest.approx(127, abs=2)
+
+
+@pytest.mark.parametrize("size", [(50, 50), (2000, 1500)])
+def test_what_is_transparent_is_white(intake: PhotoIntake, size: tuple[int, int]) -> None:
+    clear = Image.new("RGBA", size, (255, 0, 0, 0))
+    palette = Image.new("P", size, 0)
+    palette.putpalette([255, 0, 0] * 256)
+    for data in (encoded(clear, "PNG"), encoded(clear, "WEBP"), encoded(palette, "PNG", transparency=0)):
+        view = opened(intake.prepare(data, "photo 1").model_view).convert("RGB")
+        assert min(view.getpixel((5, 5))) > 250  # type: ignore[arg-type, type-var]
+
+
+def test_a_phones_second_frame_is_no_animation_and_is_dropped(intake: PhotoIntake) -> None:
+    data = encoded(picture(300, 400), "MPO", save_all=True, append_images=[picture(30, 40)])
+    assert getattr(opened(data), "n_frames", 1) == 2
+    prepared = intake.prepare(data, "photo 1")
+    assert (prepared.ref.width, prepared.ref.height) == (300, 400)
+    assert opened(prepared.original).format == "JPEG"
+    assert len(prepared.original) < len(data)
+
+
+def test_a_jpeg_with_odd_segments_is_still_cleaned(intake: PhotoIntake) -> None:
+    clean = encoded(picture(300, 400))
+    filled = clean[:2] + b"\xff\xff\xff\xe5" + struct.pack(">H", 8) + b"secret" + clean[2:]
+    assert intake.prepare(filled, "photo 1").original == clean
+
+
+def test_a_bomb_beside_the_pixels_is_dropped_unread(intake: PhotoIntake) -> None:
+    clean = encoded(picture(), "PNG")
+    content = b"zTXtComment\0\0" + zlib.compress(b"a" * 20_000_000, 9)
+    bomb = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+    assert intake.prepare(clean[:33] + bomb + clean[33:], "photo 1").original == clean
+
+
+def test_a_progressive_jpeg_is_kept_whole(intake: PhotoIntake) -> None:
+    data = encoded(picture(700, 900), progressive=True)
+    prepared: PreparedPhoto = intake.prepare(data, "photo 1")
+    assert prepared.original == data
+
+
+def test_a_broken_orientation_leaves_the_photo_upright(intake: PhotoIntake) -> None:
+    for exif in (b"Exif\0\0garbage", exif_of(77), b"Exif\0\0II*\0\xff\xff\xff\xff"):
+        data = encoded(picture(300, 400), exif=exif)
+        assert intake.prepare(data, "photo 1").ref.width == 300
+
+
+def test_content_and_not_the_name_tells_the_format() -> None:
+    drawn = picture()
+    kinds = {kind: encoded(drawn, kind) for kind in ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")}
+    assert {kind: sniff(data) for kind, data in kinds.items()} == {
+        "JPEG": "JPEG", "PNG": "PNG", "WEBP": "WEBP", "AVIF": "AVIF", "GIF": None, "BMP": None, "TIFF": None,
+    }  # fmt: skip

@@ -1,0 +1,201 @@
+"""The process as it is run: gunicorn with its configuration, a real socket, no torch."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from catalog.settings import PREFIX
+from tests.conftest import REPOSITORY, EmbeddedServers
+from tests.web.seller import encoded, picture
+
+START_S = 90
+MAX_RSS_MB = 150
+
+WITHOUT_TORCH = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "torchvision", "transformers", "open_clip", "timm", "models", "workers"}:
+            raise ImportError(f"{name} must not be imported by web")
+
+sys.meta_path.insert(0, Refuse())
+from web.app import create_app
+
+app = create_app()
+assert app.test_client().get("/healthz").status_code == 200
+assert app.test_client().get("/openapi.json").status_code == 200
+import web.gunicorn
+print("started")
+"""
+
+
+@dataclass(frozen=True)
+class Process:
+    port: int
+    master: int
+    log: Path
+
+    def worker(self) -> int:
+        children = Path(f"/proc/{self.master}/task/{self.master}/children").read_text().split()
+        assert len(children) == 1
+        return int(children[0])
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
+
+    def connection(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+
+
+def environment(var: Path, **changes: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    return {**kept, "TAGSMITH_VAR": str(var), **changes}
+
+
+@pytest.fixture(scope="module")
+def process(servers: EmbeddedServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    folder = tmp_path_factory.mktemp("web")
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = folder / "web.log"
+    with log.open("wb") as output:
+        running = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "-c", "python:web.gunicorn", "web.app:create_app()"],
+            cwd=REPOSITORY,
+            env=environment(
+                servers.var,
+                TAGSMITH_PORT=str(port),
+                TAGSMITH_PHOTO_STORE_URL=(folder / "photos").as_uri(),
+            ),
+            stdout=output,
+            stderr=output,
+        )
+    started = Process(port, running.pid, log)
+    try:
+        deadline = time.monotonic() + START_S
+        while True:
+            assert running.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            try:
+                with closing(started.connection()) as connection:
+                    connection.request("GET", "/healthz")
+                    connection.getresponse().read()
+                break
+            except OSError:
+                time.sleep(0.05)
+        yield started
+    finally:
+        running.send_signal(signal.SIGTERM)
+        running.wait(30)
+
+
+def test_the_application_starts_where_torch_cannot_be_imported(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH], cwd=REPOSITORY, env=environment(tmp_path), capture_output=True,
+        text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.stdout == "started\n", done.stderr
+
+
+def test_an_unknown_setting_stops_the_process_with_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "-c", "python:web.gunicorn", "web.app:create_app()"],
+        cwd=REPOSITORY, env=environment(tmp_path, TAGSMITH_PROT="1"), capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "unknown setting TAGSMITH_PROT" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_process_answers_products_and_stays_small(process: Process, api_key: str) -> None:
+    headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "multipart/form-data; boundary=b"}
+    large = encoded(picture(4000, 3000), "PNG")
+    body = (
+        b'--b\r\nContent-Disposition: form-data; name="title"\r\n\r\nShoes\r\n'
+        b'--b\r\nContent-Disposition: form-data; name="photos"; filename="a"\r\n\r\n'
+        + large
+        + b"\r\n--b--\r\n"
+    )
+    with closing(process.connection()) as connection:
+        for _ in range(5):
+            connection.request("POST", "/v1/products", body, headers)
+            answer = connection.getresponse()
+            accepted = json.loads(answer.read())
+            assert answer.status == 202
+        connection.request("GET", f"/v1/jobs/{accepted['job']['id']}?wait=0.05", headers=headers)
+        assert json.loads(connection.getresponse().read())["status"] == "queued"
+    status = Path(f"/proc/{process.worker()}/status").read_text()
+    (rss_kb,) = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")]
+    assert rss_kb / 1024 < MAX_RSS_MB
+
+
+def test_a_refusal_reaches_a_client_that_is_still_sending(process: Process, api_key: str) -> None:
+    with closing(process.connection()) as connection:
+        connection.request("POST", "/v1/products", b"x" * 65_000_000, {"Content-Type": "multipart/form-data"})
+        assert connection.getresponse().status == 401
+    with closing(process.connection()) as connection:
+        connection.request("POST", "/v1/products", b"x" * 65_000_000,
+                           {"Content-Type": "multipart/form-data; boundary=b",
+                            "Authorization": f"Bearer {api_key}"})  # fmt: skip
+        answer = connection.getresponse()
+        assert answer.status == 413
+        assert json.loads(answer.read())["type"] == "/problems/request-too-large"
+
+
+def raw(process: Process, request: bytes) -> tuple[int, dict[str, object]]:
+    """Sends these bytes and nothing more; status and problem of the answer."""
+    with process.connect() as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
+    assert b"application/problem+json" in head
+    return int(head.split()[1]), json.loads(body)
+
+
+POST = b"POST /v1/products HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+BROKEN_BODIES = {
+    "stops early": b"Content-Length: 1000\r\n\r\n{",
+    "is cut off in a chunk": b'Transfer-Encoding: chunked\r\n\r\n10\r\n{"ti',
+    "has a chunk that is none": b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
+}
+
+
+def test_a_broken_body_is_400(process: Process, api_key: str, subtests: pytest.Subtests) -> None:
+    for name, body in BROKEN_BODIES.items():
+        with subtests.test(name):
+            key = f"Authorization: Bearer {api_key}\r\n".encode()
+            status, problem = raw(process, POST + key + body)
+            assert status == problem["status"] == 400
+    assert "Traceback" not in process.log.read_text()
+
+
+NO_REQUESTS = {
+    "no HTTP at all": (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),
+    "an address of 20,000 characters": (b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\n\r\n", 414),
+    "a header with a space in its name": (b"GET / HTTP/1.1\r\nBad Header: 1\r\n\r\n", 400),
+    "a huge header": (b"GET / HTTP/1.1\r\nX: " + b"y" * 100_000 + b"\r\n\r\n", 431),
+    "a thousand headers": (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 1000 + b"\r\n", 431),
+    "two lengths": (b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+}
+
+
+def test_what_is_no_request_is_refused_in_the_same_form(process: Process, subtests: pytest.Subtests) -> None:
+    for name, (request, expected) in NO_REQUESTS.items():
+        with subtests.test(name):
+            status, problem = raw(process, request)
+            assert status == problem["status"] == expected
+            assert str(problem["type"]).startswith("/problems/")

@@ -1,0 +1,350 @@
+"""The calls on products and jobs, through HTTP, on the real database and broker."""
+
+import io
+import json
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import pytest
+import redis
+from flask import Flask
+from PIL import Image
+from pydantic import SecretStr
+
+from catalog import tenants
+from catalog.database import transaction
+from catalog.settings import Settings
+from tests.web.seller import Seller, Stored, encoded, form, picture
+
+
+@pytest.fixture
+def other_seller(app: Flask, engine: Any, make_tenant: Callable[[str], str]) -> Seller:
+    with transaction(engine) as session:
+        key = tenants.create_api_key(session, make_tenant("another tenant"), "for a test")
+    return Seller(app.test_client(), key)
+
+
+def test_a_form_with_photos_is_accepted_with_a_job(seller: Seller, jpeg: bytes, stored: Stored) -> None:
+    png = encoded(picture(90, 70, "RGBA"), "PNG")
+    answer = seller.send(jpeg, png, title="Navy shoes", description="Mesh", external_id="SKU-9")
+    assert answer.status_code == 202
+    product, job = answer.json["product"], answer.json["job"]
+    assert product["title"] == "Navy shoes"
+    assert product["external_id"] == "SKU-9"
+    assert [(photo["width"], photo["height"]) for photo in product["photos"]] == [(60, 80), (90, 70)]
+    assert job["status"] == "queued"
+    assert job["lane"] == "interactive"
+    assert job["submitted_at"].endswith("Z")
+    assert answer.headers["Location"] == f"/v1/jobs/{job['id']}"
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert len(stored.files()) == 4  # an original and a model view of each
+
+
+def test_the_message_of_an_accepted_product_is_in_its_lane(
+    seller: Seller, redis_url: str, settings: Settings, servers: Any
+) -> None:
+    interactive = seller.send(title="one").json["job"]["id"]
+    bulk = seller.send(title="two", lane="bulk").json["job"]["id"]
+    with closing(servers.redis()) as broker:
+        assert interactive.encode() in _decoded(broker, "interactive")
+        assert bulk.encode() in _decoded(broker, "bulk")
+
+
+def _decoded(broker: "redis.Redis", lane: str) -> bytes:
+    import base64
+
+    (message,) = broker.lrange(lane, 0, -1)
+    return base64.b64decode(json.loads(message)["body"])
+
+
+def test_json_with_a_title_alone_is_accepted(seller: Seller) -> None:
+    answer = seller.send_json({"title": "高性价比蓝牙耳机 \U0001f3a7", "external_id": None, "lane": "bulk"})
+    assert answer.status_code == 202
+    assert answer.json["product"]["title"] == "高性价比蓝牙耳机 \U0001f3a7"
+    assert answer.json["product"]["photos"] == []
+    assert answer.json["job"]["lane"] == "bulk"
+
+
+def test_a_job_shows_its_tags_when_it_has_succeeded(
+    seller: Seller, finish_jobs: Callable[[str], None]
+) -> None:
+    accepted = seller.send(title="Navy shoes").json
+    job_id = accepted["job"]["id"]
+    queued = seller.get(f"/v1/jobs/{job_id}")
+    assert queued.json["status"] == "queued"
+    assert queued.json["tags"] is None
+    assert "Retry-After" in queued.headers
+    finish_jobs(job_id)
+    job = seller.get(f"/v1/jobs/{job_id}").json
+    assert job["status"] == "succeeded"
+    assert job["attempts"] == 1
+    assert job["model"] == {"name": "starter", "version": "ab" * 32}
+    assert job["tags"][0] == {
+        "attribute": "article_type", "value": "Casual Shoes", "confidence": 0.97, "decision": "auto",
+        "evidence": {"text": 0.93, "photos": None},
+        "alternatives": [{"value": "Sports Shoes", "confidence": 0.02}],
+    }  # fmt: skip
+    assert job["tags"][1]["value"] is None
+    product = seller.get(f"/v1/products/{accepted['product']['id']}").json
+    assert product["tags"] == job["tags"]
+    assert product["job_id"] == job_id
+
+
+def test_wait_answers_as_soon_as_the_job_ends(seller: Seller, finish_jobs: Callable[[str], None]) -> None:
+    job_id = seller.send(title="Navy shoes").json["job"]["id"]
+    worker = threading.Timer(0.2, finish_jobs, [job_id])
+    worker.start()
+    answer = seller.get(f"/v1/jobs/{job_id}?wait=30")
+    worker.join()
+    assert answer.json["status"] == "succeeded"
+
+
+def test_wait_gives_the_unended_job_when_its_time_is_over(seller: Seller) -> None:
+    job_id = seller.send(title="Navy shoes").json["job"]["id"]
+    answer = seller.get(f"/v1/jobs/{job_id}?wait=0.05")
+    assert answer.status_code == 200
+    assert answer.json["status"] == "queued"
+
+
+def test_where_too_many_wait_the_answer_comes_at_once(make_app: Callable[..., Flask], api_key: str) -> None:
+    seller = Seller(make_app(max_waiters=0).test_client(), api_key)
+    job_id = seller.send(title="Navy shoes").json["job"]["id"]
+    start = time.monotonic()
+    assert seller.get(f"/v1/jobs/{job_id}?wait=30").json["status"] == "queued"
+    assert time.monotonic() - start < 20  # it did not wait
+
+
+def test_a_queued_job_is_cancelled_once(seller: Seller) -> None:
+    job_id = seller.send(title="Navy shoes").json["job"]["id"]
+    assert seller.call("DELETE", f"/v1/jobs/{job_id}").json["status"] == "cancelled"
+    again = seller.call("DELETE", f"/v1/jobs/{job_id}")
+    assert again.status_code == 409
+    assert again.json["type"] == "/problems/job-not-cancellable"
+
+
+def test_pages_give_every_product_once_newest_first(seller: Seller) -> None:
+    sent = [seller.send(title=f"product {n}").json["product"]["id"] for n in range(5)]
+    seen: list[str] = []
+    query = "?limit=2"
+    while True:
+        page = seller.get(f"/v1/products{query}").json
+        seen += [product["id"] for product in page["products"]]
+        if page["next_cursor"] is None:
+            break
+        query = f"?limit=2&cursor={page['next_cursor']}"
+    assert seen == sent[::-1]
+
+
+def test_a_change_makes_a_new_job_and_keeps_what_is_not_named(seller: Seller, jpeg: bytes) -> None:
+    accepted = seller.send(jpeg, title="Navy shoes", description="Mesh").json
+    path = f"/v1/products/{accepted['product']['id']}"
+    changed = seller.call("PATCH", path, json={"title": "Black shoes"})
+    assert changed.status_code == 202
+    assert changed.json["job"]["id"] != accepted["job"]["id"]
+    assert changed.json["product"]["title"] == "Black shoes"
+    assert changed.json["product"]["description"] == "Mesh"
+    assert changed.json["product"]["photos"] == accepted["product"]["photos"]
+    old = seller.get(f"/v1/jobs/{accepted['job']['id']}").json
+    assert old["status"] == "cancelled"
+    assert old["error"]["type"] == "/problems/superseded"
+    assert seller.client.get(old["error"]["type"]).status_code == 200
+
+
+def test_photos_of_a_change_replace_all_photos(seller: Seller, jpeg: bytes) -> None:
+    path = f"/v1/products/{seller.send(jpeg, title='Shoes').json['product']['id']}"
+    other = encoded(picture(33, 44), "PNG")
+    changed = seller.call("PATCH", path, **form(other)).json["product"]
+    assert changed["title"] == "Shoes"
+    assert [(photo["width"], photo["height"]) for photo in changed["photos"]] == [(33, 44)]
+    assert seller.call("PATCH", path, json={"photo_urls": []}).json["product"]["photos"] == []
+
+
+def test_a_change_may_not_leave_a_product_empty(seller: Seller) -> None:
+    path = f"/v1/products/{seller.send(title='Shoes').json['product']['id']}"
+    refused = seller.call("PATCH", path, json={"title": ""})
+    assert (refused.status_code, refused.json["type"]) == (422, "/problems/empty-product")
+    assert seller.get(path).json["title"] == "Shoes"
+    nothing = seller.call("PATCH", path, json={})
+    assert (nothing.status_code, nothing.json["type"]) == (422, "/problems/nothing-to-change")
+    unknown = seller.call("PATCH", path, json={"external_id": "SKU-1"})
+    assert unknown.status_code == 422
+
+
+def test_a_deleted_product_takes_its_photos_along(seller: Seller, jpeg: bytes, stored: Stored) -> None:
+    accepted = seller.send(jpeg, title="Navy shoes").json
+    path = f"/v1/products/{accepted['product']['id']}"
+    answer = seller.call("DELETE", path)
+    assert (answer.status_code, answer.data) == (204, b"")
+    assert seller.get(path).status_code == 404
+    assert stored.files() == []
+    assert seller.get(f"/v1/jobs/{accepted['job']['id']}").json["status"] == "cancelled"
+
+
+def test_a_photo_that_another_product_holds_survives(seller: Seller, jpeg: bytes, stored: Stored) -> None:
+    first, second = (seller.send(jpeg, title=title).json["product"]["id"] for title in "ab")
+    seller.call("DELETE", f"/v1/products/{first}")
+    assert len(stored.files()) == 2
+    seller.call("DELETE", f"/v1/products/{second}")
+    assert stored.files() == []
+
+
+@pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
+def test_the_product_of_another_tenant_is_not_there(
+    seller: Seller, other_seller: Seller, jpeg: bytes, stored: Stored, method: str
+) -> None:
+    path = f"/v1/products/{seller.send(title='Shoes').json['product']['id']}"
+    body = form(jpeg) if method == "PATCH" else {}
+    answer = other_seller.call(method, path, **body)
+    assert (answer.status_code, answer.json["type"]) == (404, "/problems/not-found")
+    assert seller.get(path).status_code == 200
+    assert stored.files() == []  # the photo of the refused change is gone again
+
+
+def test_the_job_of_another_tenant_is_not_there(seller: Seller, other_seller: Seller) -> None:
+    path = f"/v1/jobs/{seller.send(title='Shoes').json['job']['id']}"
+    assert other_seller.get(path).status_code == 404
+    assert other_seller.call("DELETE", path).status_code == 404
+    assert other_seller.get("/v1/products").json == {"products": [], "next_cursor": None}
+
+
+# ---- Idempotency keys
+
+KEY = {"Idempotency-Key": "order-66"}
+
+
+def test_the_same_key_and_payload_get_the_first_answer(seller: Seller, jpeg: bytes, stored: Stored) -> None:
+    first = seller.send(jpeg, title="Shoes", headers=KEY)
+    again = seller.send(jpeg, title="Shoes", headers=KEY)
+    assert first.status_code == again.status_code == 202
+    assert first.data == again.data
+    assert first.headers["Location"] == again.headers["Location"]
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert (stored.rows("products"), stored.rows("jobs")) == (1, 1)
+
+
+def test_the_same_key_with_another_payload_is_refused(
+    seller: Seller, other_seller: Seller, jpeg: bytes, stored: Stored
+) -> None:
+    seller.send(jpeg, title="Shoes", headers=KEY)
+    for refused in (
+        seller.send(jpeg, title="Boots", headers=KEY),
+        seller.send(encoded(picture(50, 50)), title="Shoes", headers=KEY),
+        seller.send_json({"title": "Shoes"}, headers=KEY),
+    ):
+        assert (refused.status_code, refused.json["type"]) == (422, "/problems/idempotency-key-reused")
+    assert stored.rows("products") == 1
+    # A key belongs to a tenant: another one may use the same.
+    assert other_seller.send(title="Boots", headers=KEY).status_code == 202
+
+
+def test_a_key_whose_request_still_runs_is_409(
+    app: Flask, seller: Seller, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intake = app.extensions["tagsmith"].photo_intake
+    prepare, started, go_on = intake.prepare, threading.Event(), threading.Event()
+
+    def slow(data: bytes, name: str) -> Any:
+        started.set()
+        assert go_on.wait(30)
+        return prepare(data, name)
+
+    monkeypatch.setattr(intake, "prepare", slow)
+    first: list[int] = []
+    thread = threading.Thread(
+        target=lambda: first.append(seller.send(jpeg, title="Shoes", headers=KEY).status_code)
+    )
+    thread.start()
+    assert started.wait(30)
+    twin = Seller(app.test_client(), seller.key).send(jpeg, title="Shoes", headers=KEY)
+    go_on.set()
+    thread.join()
+    assert (twin.status_code, twin.json["type"]) == (409, "/problems/idempotency-key-in-progress")
+    assert first == [202]
+
+
+def test_a_refused_request_leaves_its_key_free(seller: Seller, jpeg: bytes, stored: Stored) -> None:
+    assert seller.send(jpeg[:-200], title="Shoes", headers=KEY).status_code == 422
+    assert stored.nothing()
+    assert seller.send(jpeg, title="Shoes", headers=KEY).status_code == 202
+
+
+def test_a_change_takes_a_key_as_well(seller: Seller, stored: Stored) -> None:
+    path = f"/v1/products/{seller.send(title='Shoes').json['product']['id']}"
+    first = seller.call("PATCH", path, json={"title": "Boots"}, headers=KEY)
+    again = seller.call("PATCH", path, json={"title": "Boots"}, headers=KEY)
+    assert first.data == again.data
+    assert stored.rows("jobs") == 2
+
+
+# ---- When parts of the service are away
+
+
+def test_a_full_queue_refuses_and_stores_nothing(
+    make_app: Callable[..., Flask], api_key: str, jpeg: bytes, stored: Stored
+) -> None:
+    seller = Seller(make_app(max_queued_interactive=1).test_client(), api_key)
+    assert seller.send(title="one").status_code == 202
+    refused = seller.send(jpeg, title="two", headers=KEY)
+    assert (refused.status_code, refused.json["type"]) == (503, "/problems/queue-full")
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert stored.rows("products") == 1
+    assert stored.rows("idempotency_records") == 0
+    assert stored.files() == []
+    assert seller.send(jpeg, title="two", lane="bulk").status_code == 202
+
+
+def test_a_broker_that_is_away_does_not_keep_a_product_out(
+    make_app: Callable[..., Flask], api_key: str, stored: Stored
+) -> None:
+    seller = Seller(make_app(broker_url=SecretStr("redis://127.0.0.1:1/0")).test_client(), api_key)
+    answers = [seller.send(title=title) for title in ("one", "two")]
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert stored.rows("jobs") == 2
+    assert b"tagsmith_messages_unsent_total 2.0" in seller.client.get("/metrics").data
+
+
+def test_a_database_that_is_away_is_503_and_leaves_no_photo_behind(
+    app: Flask, seller: Seller, jpeg: bytes, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from catalog.errors import DatabaseUnavailable
+    from web import acceptance
+
+    working = acceptance.transaction
+
+    def away(engine: Any) -> Any:
+        raise DatabaseUnavailable("the test took it away")
+
+    monkeypatch.setattr(acceptance, "transaction", away)
+    refused = seller.send(jpeg, title="one")
+    monkeypatch.setattr(acceptance, "transaction", working)
+    assert (refused.status_code, refused.json["type"]) == (503, "/problems/service-unavailable")
+    assert "Retry-After" in refused.headers
+    assert "test" not in refused.json["detail"]  # reasons belong in the log
+    assert stored.files() == []
+
+
+def test_a_photo_store_that_is_away_is_503(
+    seller: Seller, jpeg: bytes, stored: Stored, tmp_path: Any
+) -> None:
+    (tmp_path / "photos").write_bytes(b"a file where the folder should be")
+    refused = seller.send(jpeg, title="one")
+    assert (refused.status_code, refused.json["type"]) == (503, "/problems/service-unavailable")
+    assert stored.rows("products") == 0
+
+
+def test_a_model_view_is_a_small_upright_jpeg(app: Flask, seller: Seller) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned a quarter to the right by the viewer
+    exif[0x010F] = "Camera Maker"
+    large = encoded(picture(1200, 900), "JPEG", exif=exif.tobytes(), comment=b"secret place")
+    photo = seller.send(large, title="Shoes").json["product"]["photos"][0]
+    assert (photo["width"], photo["height"]) == (900, 1200)
+    store = app.extensions["tagsmith"].photo_store
+    with Image.open(io.BytesIO(store.model_view(photo["id"]))) as view:
+        assert (view.format, view.size) == ("JPEG", (320, 427))
+    original = store.original(photo["id"])
+    assert b"Camera Maker" not in original
+    assert b"secret place" not in original

@@ -1,0 +1,121 @@
+"""What is served, health and metrics."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
+
+from catalog.checkpoint_files import checkpoint_version
+from catalog.errors import DatabaseUnavailable
+from tests.web.seller import Seller
+from web import health
+
+TAXONOMY = {"version": 1, "attributes": [{"name": "colour", "values": ["Red", "Blue"]}]}
+
+
+@pytest.fixture
+def checkpoint(settings: Any) -> Path:
+    folder: Path = settings.checkpoint
+    folder.mkdir()
+    for name, content in (
+        ("config.json", {"format": 1, "name": "a stand-in"}), ("taxonomy.json", TAXONOMY),
+        ("metrics.json", {"attributes": {"colour": {"fused": {"accuracy": 0.5}}}}),
+    ):  # fmt: skip
+        (folder / name).write_text(json.dumps(content))
+    return folder
+
+
+def test_taxonomy_and_model_come_from_the_checkpoints_files(seller: Seller, checkpoint: Path) -> None:
+    assert seller.get("/v1/taxonomy").json == TAXONOMY
+    model = seller.get("/v1/model").json
+    assert model["name"] == "a stand-in"
+    assert model["version"] == checkpoint_version(checkpoint)
+    assert model["metrics"]["attributes"]["colour"]["fused"]["accuracy"] == 0.5
+
+
+def test_a_checkpoint_that_is_replaced_is_read_anew(seller: Seller, checkpoint: Path) -> None:
+    before = seller.get("/v1/model").json["version"]
+    (checkpoint / "metrics.json").write_text(json.dumps({"better": True}))
+    after = seller.get("/v1/model").json
+    assert after["version"] != before
+    assert after["metrics"] == {"better": True}
+
+
+def test_without_a_checkpoint_the_rest_goes_on(seller: Seller) -> None:
+    for path in ("/v1/taxonomy", "/v1/model"):
+        answer = seller.get(path)
+        assert (answer.status_code, answer.json["type"]) == (503, "/problems/service-unavailable")
+    assert seller.send(title="Shoes").status_code == 202
+
+
+def test_the_process_lives_whatever_is_away(make_app: Callable[..., Flask]) -> None:
+    away = make_app(broker_url=SecretStr("redis://127.0.0.1:1/0"))
+    assert away.test_client().get("/healthz").json == {"status": "ok"}
+
+
+def test_ready_needs_database_broker_and_a_worker(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = app.test_client()
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json == {"ready": False, "database": True, "broker": True, "worker": False}
+    monkeypatch.setattr(app.extensions["tagsmith"].broker, "probe", lambda: (True, True))
+    assert client.get("/readyz").status_code == 200
+
+    def away(engine: Any) -> None:
+        raise DatabaseUnavailable("away")
+
+    monkeypatch.setattr(health.database, "ping", away)
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json == {"ready": False, "database": False, "broker": True, "worker": True}
+
+
+def test_a_broker_that_is_away_is_not_ready(make_app: Callable[..., Flask]) -> None:
+    client = make_app(broker_url=SecretStr("redis://127.0.0.1:1/0")).test_client()
+    assert client.get("/readyz").json == {"ready": False, "database": True, "broker": False, "worker": False}
+
+
+def scraped(client: Any) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    text = client.get("/metrics").text
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_metrics_count_requests_by_route_and_the_queue_by_lane(seller: Seller, jpeg: bytes) -> None:
+    seller.send(jpeg, title="one")
+    seller.send(title="two", lane="bulk")
+    seller.get("/v1/products/prd_" + "0" * 32)
+    samples = scraped(seller.client)
+    route = (("method", "POST"), ("route", "/v1/products"), ("status", "202"))
+    assert samples["tagsmith_http_requests_total", route] == 2
+    missing = (("method", "GET"), ("route", "/v1/products/<product_id>"), ("status", "404"))
+    assert samples["tagsmith_http_requests_total", missing] == 1
+    assert samples["tagsmith_products_accepted_total", (("lane", "bulk"),)] == 1
+    assert samples["tagsmith_photo_intake_seconds_count", ()] == 1
+    assert samples["tagsmith_queue_jobs", (("lane", "interactive"),)] == 1
+    assert samples["tagsmith_queue_oldest_age_seconds", (("lane", "bulk"),)] >= 0
+    assert samples["tagsmith_database_up", ()] == 1
+
+
+def test_a_scrape_survives_a_database_that_is_away(make_app: Callable[..., Flask], tmp_path: Path) -> None:
+    away = SecretStr(f"postgresql://nobody@/nothing?host={tmp_path}")
+    samples = scraped(make_app(database_url=away).test_client())
+    assert samples["tagsmith_database_up", ()] == 0
+    assert ("tagsmith_queue_jobs", (("lane", "bulk"),)) not in samples
+
+
+def test_no_path_of_a_client_becomes_a_series(app: Flask) -> None:
+    client = app.test_client()
+    client.get("/one/of/a/million")
+    client.open("/", method="BREW")
+    names = {labels for name, labels in scraped(client) if name == "tagsmith_http_requests_total"}
+    assert {dict(labels)["route"] for labels in names} <= {"unmatched", "/", "/metrics"}
+    assert "BREW" not in {dict(labels)["method"] for labels in names}

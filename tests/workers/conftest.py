@@ -1,0 +1,140 @@
+"""A worker without Celery and without a model: real rows, real photos, a stand-in for the tagger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, select
+
+from catalog.database import transaction
+from catalog.jobs import get_job
+from catalog.photo_store import PhotoStore
+from catalog.products import accept
+from catalog.queue import make_message
+from catalog.settings import Settings
+from catalog.tables import Tag
+from catalog.views import JobView, Lane, PhotoRef
+from workers.batch_runner import Limits
+from workers.batcher import Batcher
+from workers.identity import worker_identity
+from workers.leases import LeaseKeeper
+from workers.metrics import WorkerMetrics
+from workers.room import Room
+from workers.tasks import JobFault, TagProducts
+
+
+def tagging(title: str) -> Any:
+    evidence = SimpleNamespace(text=0.8, photos=None)
+    alternative = SimpleNamespace(value="other", confidence=0.1)
+    tag = SimpleNamespace(
+        attribute="title", value=title, confidence=0.9, decision="auto", evidence=evidence,
+        alternatives=(alternative,),
+    )  # fmt: skip
+    return SimpleNamespace(tags=(tag,), embedding=(0.6, 0.8))
+
+
+@dataclass
+class StandIn:
+    """Tags a product with its title. `on_forward` and `on_prepare` run before, and may raise."""
+
+    name: str = "stand-in"
+    version: str = "1"
+    on_forward: Callable[[list[str]], None] = lambda titles: None
+    on_prepare: Callable[[str], None] = lambda title: None
+    photos: list[tuple[bytes, ...]] = field(default_factory=list)
+
+    def prepare(self, title: str, description: str, photos: Sequence[bytes]) -> str:
+        self.on_prepare(title)
+        if any(photo.startswith(b"broken") for photo in photos):
+            raise JobFault("a photo cannot be decoded: it is broken")
+        self.photos.append(tuple(photos))
+        return title
+
+    def forward(self, titles: list[str]) -> list[Any]:
+        self.on_forward(titles)
+        return [tagging(title) for title in titles]
+
+
+class Desk:
+    """One worker process and one seller, in one test."""
+
+    def __init__(self, engine: Engine, settings: Settings, photo_store: PhotoStore, tenant: str) -> None:
+        self.engine, self.settings, self.photo_store, self.tenant = engine, settings, photo_store, tenant
+        self.runtime = StandIn()
+        self.metrics = WorkerMetrics()
+        self.room = Room(settings.max_ready)
+        self.sent: list[tuple[list[str], str]] = []
+        self.slept: list[float] = []
+        self.now = 0.0
+        self.leases = LeaseKeeper(engine, settings, lambda ids, lane: self.sent.append((list(ids), lane)))
+        self.batcher: Batcher[str, Any] = Batcher(
+            self.runtime.forward,
+            limits=Limits(max_batch=8, max_tokens=1000, max_ready=100, forward_timeout_s=1000),
+            length=len,
+            give_up=lambda reason: None,
+        )
+        self.batcher.start()
+        self.tag = TagProducts(
+            settings=settings,
+            engine=engine,
+            photo_store=photo_store,
+            runtime=self.runtime,
+            batcher=self.batcher,
+            leases=self.leases,
+            room=self.room,
+            metrics=self.metrics,
+            worker=worker_identity(),
+            clock=lambda: self.now,
+            sleep=self._sleep,
+        )
+
+    def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+    def close(self) -> None:
+        self.batcher.close(drain=False, timeout=10)
+
+    def accept(
+        self, title: str = "shirt", photos: Sequence[PhotoRef] = (), lane: Lane = "interactive"
+    ) -> str:
+        with transaction(self.engine) as session:
+            return accept(
+                session, tenant_id=self.tenant, title=title, description="", external_id=None,
+                photos=photos, lane=lane, idempotency=None, settings=self.settings,
+            )[1].id  # fmt: skip
+
+    def store_photo(self, digit: str, content: bytes) -> PhotoRef:
+        photo_id = digit * 64
+        self.photo_store.put(photo_id, content, content)
+        return PhotoRef(photo_id, 1, 1, len(content), "image/jpeg")
+
+    def run(self, *job_ids: str, lane: Lane = "interactive") -> None:
+        self.tag(make_message(job_ids), lane)
+
+    def job(self, job_id: str) -> JobView:
+        with transaction(self.engine) as session:
+            return get_job(session, self.tenant, job_id)
+
+    def tags(self, job_id: str) -> list[str | None]:
+        with transaction(self.engine) as session:
+            return list(session.scalars(select(Tag.value).where(Tag.job_id == job_id)))
+
+    def outcomes(self) -> dict[str, float]:
+        return {
+            sample.labels["outcome"]: sample.value
+            for metric in self.metrics.jobs.collect()
+            for sample in metric.samples
+            if sample.name.endswith("_total")
+        }
+
+
+@pytest.fixture
+def desk(engine: Engine, settings: Settings, photo_store: PhotoStore, tenant: str) -> Iterator[Desk]:
+    made = Desk(engine, settings, photo_store, tenant)
+    yield made
+    made.close()

@@ -1,0 +1,68 @@
+"""The Celery application: made when it is asked for, and without the model until a worker starts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from catalog.queue import SWEEP, TASK, make_message
+from catalog.settings import Settings
+from workers.app import create_app
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def no_model(settings: Settings) -> None:
+    raise AssertionError("the model was loaded outside a worker process")
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TAGSMITH_")}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**clean, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+
+
+def test_the_application_knows_its_two_tasks_and_loads_no_model(settings: Settings) -> None:
+    celery = create_app(settings, no_model)
+    celery.finalize()
+    assert {name for name in celery.tasks if name.startswith("tagsmith.")} == {TASK, SWEEP}
+
+
+def test_beat_sends_the_sweep_and_lets_it_expire(settings: Settings) -> None:
+    (entry,) = create_app(settings, no_model).conf.beat_schedule.values()
+    assert entry["task"] == SWEEP
+    assert entry["schedule"] == settings.sweep_interval_s
+    assert entry["options"]["expires"] > 0
+
+
+def test_a_task_outside_a_worker_process_says_where_it_belongs(settings: Settings) -> None:
+    task = create_app(settings, no_model).tasks[TASK]
+    task.request_stack.push(type("Request", (), {"delivery_info": {"routing_key": "bulk"}})())
+    with pytest.raises(RuntimeError, match=r"celery -A workers\.app worker"):
+        task.run(make_message(["job_1"]))
+
+
+def test_importing_the_module_reads_no_setting_and_asking_for_the_application_does() -> None:
+    result = run_python(
+        "import workers.app; print('imported'); workers.app.app", TAGSMITH_NO_SUCH_SETTING="1"
+    )
+    assert result.stdout == "imported\n"
+    assert "TAGSMITH_NO_SUCH_SETTING" in result.stderr
+
+
+def test_what_beat_needs_does_not_import_torch() -> None:
+    result = run_python(
+        "import sys; from workers.app import app; app.finalize(); print('torch' in sys.modules)"
+    )
+    assert (result.stdout, result.stderr) == ("False\n", "")

@@ -1,0 +1,329 @@
+"""The batcher's threads. A forward waits at a gate, so that a test decides when the device is free; nothing sleeps."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from workers.batch_runner import BatcherClosed, BatcherFull, BatchReport, ItemFailed, Limits
+from workers.batcher import Batcher
+
+PATIENCE = 10.0  # a test that would have to wait this long has failed
+
+
+class Gate:
+    """A device whose forwards wait until they are let through, one by one. Items are (name, length)."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.arrived = threading.Semaphore(0)
+        self.allowed = threading.Semaphore(0)
+        self.collated: list[list[str]] = []
+        self.was_collated = threading.Semaphore(0)
+        self.poisoned: set[str] = set()
+
+    def forward(self, batch: list[tuple[str, int]]) -> list[str]:
+        self.batches.append([name for name, _ in batch])
+        self.arrived.release()
+        assert self.allowed.acquire(timeout=PATIENCE)
+        if self.poisoned & {name for name, _ in batch}:
+            raise ValueError("poisoned")
+        return [name.upper() for name, _ in batch]
+
+    def collate(self, items: list[tuple[str, int]]) -> list[tuple[str, int]]:
+        self.collated.append([name for name, _ in items])
+        self.was_collated.release()
+        return items
+
+    def wait_for_a_forward(self) -> None:
+        assert self.arrived.acquire(timeout=PATIENCE)
+
+    def wait_for_a_collate(self) -> None:
+        assert self.was_collated.acquire(timeout=PATIENCE)
+
+    def let_through(self, forwards: int = 1) -> None:
+        for _ in range(forwards):
+            self.allowed.release()
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+@pytest.fixture
+def make_batcher(gate: Gate) -> Iterator[Callable[..., Batcher[tuple[str, int], str]]]:
+    made: list[Batcher[tuple[str, int], str]] = []
+
+    def make(start: bool = True, observe: Callable[[BatchReport], None] | None = None, **limits: Any) -> Any:
+        bounds = {"max_batch": 4, "max_tokens": 1000, "max_ready": 100, "forward_timeout_s": 1000.0, **limits}
+        batcher: Batcher[tuple[str, int], str] = Batcher(
+            gate.forward,
+            limits=Limits(**bounds),
+            length=lambda item: item[1],
+            give_up=lambda reason: None,
+            collate=gate.collate,
+            observe=observe or (lambda report: None),
+        )
+        if start:
+            batcher.start()
+        made.append(batcher)
+        return batcher
+
+    yield make
+    gate.let_through(1000)
+    for batcher in made:
+        batcher.close(drain=False, timeout=PATIENCE)
+
+
+def put(batcher: Batcher[tuple[str, int], str], *names: str, urgent: bool = False) -> list[Future[str]]:
+    return [batcher.submit((name, 1), urgent=urgent, timeout=PATIENCE) for name in names]
+
+
+def results(futures: list[Future[str]]) -> list[str]:
+    return [future.result(timeout=PATIENCE) for future in futures]
+
+
+def test_an_idle_device_takes_a_single_item_at_once(gate: Gate, make_batcher: Any) -> None:
+    futures = put(make_batcher(), "a")
+    gate.wait_for_a_forward()
+    assert gate.batches == [["a"]]
+    gate.let_through()
+    assert results(futures) == ["A"]
+
+
+def test_a_free_device_takes_all_that_became_ready_meanwhile(gate: Gate, make_batcher: Any) -> None:
+    batcher = make_batcher()
+    first = put(batcher, "a")
+    gate.wait_for_a_forward()
+    rest = put(batcher, "b", "c", "d")
+    gate.let_through(2)
+    assert results(first + rest) == ["A", "B", "C", "D"]
+    assert gate.batches == [["a"], ["b", "c", "d"]]
+
+
+def test_a_full_batch_is_made_ready_while_the_device_is_busy(gate: Gate, make_batcher: Any) -> None:
+    batcher = make_batcher(max_batch=2)
+    put(batcher, "a")
+    gate.wait_for_a_forward()
+    gate.wait_for_a_collate()
+    put(batcher, "b", "c")
+    gate.wait_for_a_collate()
+    assert gate.collated == [["a"], ["b", "c"]]
+    assert gate.batches == [["a"]], "the device still runs the first batch"
+
+
+def test_only_one_batch_is_kept_ahead(gate: Gate, make_batcher: Any) -> None:
+    batcher = make_batcher(max_batch=1)
+    put(batcher, "a")
+    gate.wait_for_a_forward()
+    futures = put(batcher, "b", "c", "d")
+    gate.wait_for_a_collate()
+    gate.wait_for_a_collate()
+    assert gate.collated == [["a"], ["b"]]
+    assert batcher.ready() == 3
+    gate.let_through(4)
+    assert results(futures) == ["B", "C", "D"]
+
+
+def test_less_than_a_full_batch_is_left_to_grow(gate: Gate, make_batcher: Any) -> None:
+    batcher = make_batcher(max_batch=3)
+    put(batcher, "a")
+    gate.wait_for_a_forward()
+    futures = put(batcher, "b", "c")
+    assert gate.collated == [["a"]]
+    futures += put(batcher, "d")
+    gate.let_through(2)
+    assert results(futures) == ["B", "C", "D"]
+    assert gate.batches[1] == ["b", "c", "d"]
+
+
+def test_an_urgent_item_overtakes_the_batch_that_was_made_ready(gate: Gate, make_batcher: Any) -> None:
+    batcher = make_batcher(max_batch=2)
+    put(batcher, "a")
+    gate.wait_for_a_forward()
+    futures = put(batcher, "b", "c")
+    gate.wait_for_a_collate()
+    gate.wait_for_a_collate()
+    futures += put(batcher, "now", urgent=True)
+    gate.let_through(3)
+    assert results(futures) == ["B", "C", "NOW"]
+    assert gate.batches == [["a"], ["now", "b"], ["c"]]
+
+
+def test_a_faulty_item_fails_alone_and_the_device_goes_on(gate: Gate, make_batcher: Any) -> None:
+    batcher = make_batcher()
+    first = put(batcher, "a")
+    gate.wait_for_a_forward()
+    gate.poisoned = {"c"}
+    rest = put(batcher, "b", "c", "d")
+    gate.let_through(20)
+    assert results([*first, rest[0], rest[2]]) == ["A", "B", "D"]
+    with pytest.raises(ItemFailed):
+        rest[1].result(timeout=PATIENCE)
+    assert results(put(batcher, "e")) == ["E"]
+
+
+def test_a_full_lane_refuses_the_next_item(gate: Gate, make_batcher: Any) -> None:
+    batcher = make_batcher(start=False, max_ready=2)
+    put(batcher, "a", "b")
+    with pytest.raises(BatcherFull, match="2 items already wait"):
+        batcher.submit(("c", 1), urgent=False, timeout=0)
+
+
+def test_a_full_patient_lane_leaves_the_urgent_one_open(make_batcher: Any) -> None:
+    batcher = make_batcher(start=False, max_ready=1)
+    put(batcher, "a")
+    put(batcher, "b", urgent=True)
+    assert batcher.ready() == 2
+
+
+def test_a_full_lane_makes_its_submitter_wait_for_room(gate: Gate, make_batcher: Any) -> None:
+    batcher = make_batcher(max_batch=1, max_ready=1)
+    futures = put(batcher, "a")
+    gate.wait_for_a_forward()
+    gate.let_through(4)
+    futures += put(batcher, "b", "c", "d")  # returns only because the device makes room
+    assert results(futures) == ["A", "B", "C", "D"]
+
+
+def test_closing_with_a_drain_runs_what_was_queued(gate: Gate, make_batcher: Any) -> None:
+    batcher = make_batcher(max_batch=1)
+    futures = put(batcher, "a", "b", "c")
+    gate.let_through(3)
+    batcher.close(drain=True, timeout=PATIENCE)
+    assert results(futures) == ["A", "B", "C"]
+
+
+def test_closing_without_a_drain_refuses_what_was_queued_and_finishes_what_runs(
+    gate: Gate, make_batcher: Any
+) -> None:
+    batcher = make_batcher(max_batch=1)
+    running = put(batcher, "a")
+    gate.wait_for_a_forward()
+    waiting = put(batcher, "b", "c")
+    gate.wait_for_a_collate()
+    gate.wait_for_a_collate()
+    closing = threading.Thread(target=lambda: batcher.close(drain=False, timeout=PATIENCE))
+    closing.start()
+    for future in waiting:
+        with pytest.raises(BatcherClosed):
+            future.result(timeout=PATIENCE)
+    gate.let_through()
+    closing.join(PATIENCE)
+    assert results(running) == ["A"]
+
+
+def test_a_shutdown_that_cannot_wait_leaves_no_future_open(gate: Gate, make_batcher: Any) -> None:
+    batcher = make_batcher(max_batch=1)
+    futures = put(batcher, "a")
+    gate.wait_for_a_forward()
+    futures += put(batcher, "b")
+    batcher.close(drain=True, timeout=0)
+    for future in futures:
+        with pytest.raises(BatcherClosed):
+            future.result(timeout=0)
+
+
+def test_a_result_that_comes_after_its_future_was_refused_is_dropped(gate: Gate, make_batcher: Any) -> None:
+    batcher = make_batcher(max_batch=1)
+    futures = put(batcher, "a")
+    gate.wait_for_a_forward()
+    batcher.close(drain=True, timeout=0)
+    gate.let_through()
+    batcher.close(drain=True, timeout=PATIENCE)
+    with pytest.raises(BatcherClosed):
+        futures[0].result(timeout=0)
+
+
+def test_a_closed_batcher_takes_nothing(make_batcher: Any) -> None:
+    batcher = make_batcher()
+    batcher.close(drain=True, timeout=PATIENCE)
+    assert not batcher.alive()
+    with pytest.raises(BatcherClosed):
+        batcher.submit(("a", 1), urgent=False, timeout=0)
+
+
+def test_a_submitter_that_waits_for_room_learns_of_the_shutdown(gate: Gate, make_batcher: Any) -> None:
+    batcher = make_batcher(max_ready=1, max_batch=1)
+    put(batcher, "a")
+    gate.wait_for_a_forward()
+    put(batcher, "b")
+    outcome: list[type[Exception]] = []
+
+    def submit_one_too_many() -> None:
+        try:
+            # Two, because the stager takes the one that waits, and with it makes room for one.
+            put(batcher, "c", "d")
+        except BatcherClosed as error:
+            outcome.append(type(error))
+
+    submitter = threading.Thread(target=submit_one_too_many)
+    submitter.start()
+    batcher.close(drain=False, timeout=0)
+    submitter.join(PATIENCE)
+    assert outcome == [BatcherClosed]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_device_thread_that_dies_leaves_no_future_open_and_ends_the_process() -> None:
+    gave_up: list[str] = []
+    dead = threading.Event()
+    may_die = threading.Event()
+
+    class Dying(BaseException):
+        pass
+
+    def die(batch: list[int]) -> list[int]:
+        assert may_die.wait(PATIENCE)
+        raise Dying
+
+    def give_up(reason: str) -> None:
+        gave_up.append(reason)
+        dead.set()
+
+    batcher: Batcher[int, int] = Batcher(
+        die,
+        limits=Limits(max_batch=1, max_tokens=100, max_ready=10, forward_timeout_s=1000),
+        length=lambda item: 1,
+        give_up=give_up,
+    )
+    batcher.start()
+    futures = [batcher.submit(item, urgent=False, timeout=PATIENCE) for item in range(3)]
+    may_die.set()
+    for future in futures:
+        with pytest.raises(BatcherClosed):
+            future.result(timeout=PATIENCE)
+    assert dead.wait(PATIENCE)
+    assert "Dying" in gave_up[0]
+    batcher.close(drain=False, timeout=PATIENCE)
+
+
+def test_many_submitters_at_once_each_get_their_own_result() -> None:
+    batcher: Batcher[int, int] = Batcher(
+        lambda batch: [item * item for item in batch],
+        limits=Limits(max_batch=8, max_tokens=64, max_ready=16, forward_timeout_s=1000),
+        length=lambda item: 1 + item % 9,
+        give_up=lambda reason: None,
+    )
+    batcher.start()
+    wrong: list[int] = []
+
+    def submitter(start: int) -> None:
+        for item in range(start, start + 50):
+            future = batcher.submit(item, urgent=item % 3 == 0, timeout=PATIENCE)
+            if future.result(timeout=PATIENCE) != item * item:
+                wrong.append(item)
+
+    threads = [threading.Thread(target=submitter, args=(1000 * number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    batcher.close(drain=True, timeout=PATIENCE)
+    assert wrong == []
+    assert not any(thread.is_alive() for thread in threads)

@@ -1,0 +1,115 @@
+"""Leases are renewed while the work goes on, and freed at once when their worker is known to be dead."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from catalog.database import transaction
+from catalog.jobs import ClaimedJob, claim, finish
+from workers.identity import worker_identity
+from workers.leases import release_leases_of_the_dead, renew
+
+if TYPE_CHECKING:
+    from .conftest import Desk
+
+
+def dead_worker() -> str:
+    """This process, as it would be named had it started at another time."""
+    host, pid, started = worker_identity().rsplit(":", 2)
+    return f"{host}:{pid}:{int(started) - 1}"
+
+
+def claimed(desk: Desk, *job_ids: str, worker: str) -> list[ClaimedJob]:
+    with transaction(desk.engine) as session:
+        return claim(session, job_ids, worker=worker, settings=desk.settings)
+
+
+def seconds_left(desk: Desk, job_id: str) -> float:
+    with transaction(desk.engine) as session:
+        left = text("SELECT extract(epoch FROM lease_until - now())::float8 FROM jobs WHERE id = :id")
+        return float(session.execute(left, {"id": job_id}).scalar_one())
+
+
+def test_a_renewed_lease_runs_for_its_full_time_again(desk: Desk) -> None:
+    (job,) = claimed(desk, desk.accept(), worker=worker_identity())
+    with transaction(desk.engine) as session:
+        session.execute(text("UPDATE jobs SET lease_until = now() + interval '1 second'"))
+        assert renew(session, [job.lease_token], 500) == {job.lease_token}
+    assert 400 < seconds_left(desk, job.id) <= 500
+
+
+def test_the_sweep_leaves_a_renewed_lease_alone(desk: Desk) -> None:
+    (job,) = claimed(desk, desk.accept(), worker=worker_identity())
+    with transaction(desk.engine) as session:
+        renew(session, [job.lease_token], 500)
+    with transaction(desk.engine) as session:
+        assert session.execute(text("SELECT resend_at = lease_until FROM jobs")).scalar_one() is True
+
+
+def test_a_lost_lease_cannot_be_renewed(desk: Desk) -> None:
+    (job,) = claimed(desk, desk.accept(), worker="one")
+    with transaction(desk.engine) as session:
+        session.execute(text("UPDATE jobs SET lease_until = now() - interval '1 second'"))
+    claimed(desk, job.id, worker="another")
+    with transaction(desk.engine) as session:
+        assert renew(session, [job.lease_token], 500) == set()
+
+
+def test_the_jobs_of_a_dead_worker_are_due_at_once(desk: Desk) -> None:
+    interactive, bulk = desk.accept(), desk.accept(lane="bulk")
+    held = claimed(desk, interactive, bulk, worker=dead_worker())
+    assert len(held) == 2
+    with transaction(desk.engine) as session:
+        assert release_leases_of_the_dead(session) == {"interactive": [interactive], "bulk": [bulk]}
+    again = claimed(desk, interactive, bulk, worker=worker_identity())
+    assert {job.attempts for job in again} == {2}, "the attempt that killed its worker counts"
+
+
+def test_the_dead_cannot_finish_what_was_taken_from_them(desk: Desk) -> None:
+    (job,) = claimed(desk, desk.accept(), worker=dead_worker())
+    with transaction(desk.engine) as session:
+        release_leases_of_the_dead(session)
+    with transaction(desk.engine) as session:
+        assert not finish(session, job, tags=[], embedding=None, model_name="m", model_version="v")
+
+
+def test_the_jobs_of_the_living_and_of_other_machines_are_left_alone(desk: Desk) -> None:
+    mine, elsewhere = desk.accept(), desk.accept()
+    claimed(desk, mine, worker=worker_identity())
+    claimed(desk, elsewhere, worker="elsewhere.example:1:1")
+    with transaction(desk.engine) as session:
+        assert release_leases_of_the_dead(session) == {}
+    assert {desk.job(mine).status, desk.job(elsewhere).status} == {"running"}
+
+
+def test_a_starting_keeper_sends_what_the_dead_left_behind(desk: Desk) -> None:
+    job_id = desk.accept(lane="bulk")
+    claimed(desk, job_id, worker=dead_worker())
+    desk.leases._recover()
+    assert desk.sent == [([job_id], "bulk")]
+    assert desk.job(job_id).status == "queued"
+
+
+def test_a_starting_keeper_sends_the_oldest_jobs_a_dead_worker_may_have_had_and_not_claimed(
+    desk: Desk,
+) -> None:
+    oldest, newest = desk.accept(), desk.accept()
+    running = desk.accept()
+    claimed(desk, running, worker=worker_identity())
+    desk.leases._messages_at_once = 1
+    desk.leases._recover()
+    assert desk.sent == [([oldest], "interactive")]
+    assert desk.job(newest).status == "queued"
+
+
+def test_the_keeper_renews_what_is_held_and_not_what_was_let_go(desk: Desk) -> None:
+    held, let_go = claimed(desk, desk.accept(), desk.accept(), worker=worker_identity())
+    desk.leases.hold([held, let_go])
+    desk.leases.let_go([let_go])
+    with transaction(desk.engine) as session:
+        session.execute(text("UPDATE jobs SET lease_until = now() + interval '1 second'"))
+    desk.leases._renew()
+    assert seconds_left(desk, held.id) > 1
+    assert seconds_left(desk, let_go.id) <= 1

@@ -1,0 +1,92 @@
+"""What the worker tells Prometheus."""
+
+from __future__ import annotations
+
+import socket
+import urllib.request
+
+import pytest
+from prometheus_client import generate_latest
+from structlog.testing import capture_logs
+
+from workers.batch_runner import BatchReport
+from workers.metrics import WorkerMetrics
+
+
+def report(error: str | None = None) -> BatchReport:
+    return BatchReport(
+        size=3,
+        tokens=20,
+        padded_tokens=30,
+        waited_s=(0.1, 0.2, 0.3),
+        forward_s=0.5,
+        max_batch=16,
+        error=error,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("tagsmith_worker_batch_size_sum", 3),
+        ("tagsmith_worker_batch_wait_seconds_count", 3),
+        ("tagsmith_worker_forward_seconds_sum", 0.5),
+        ("tagsmith_worker_max_batch", 16),
+    ],
+)
+def test_a_batch_is_counted(name: str, value: float) -> None:
+    metrics = WorkerMetrics()
+    metrics.batch_done(report())
+    assert metrics.registry.get_sample_value(name) == value
+
+
+def test_padding_is_counted_apart_from_text() -> None:
+    metrics = WorkerMetrics()
+    metrics.batch_done(report())
+    assert metrics.registry.get_sample_value("tagsmith_worker_batch_tokens_total", {"kind": "text"}) == 20
+    assert metrics.registry.get_sample_value("tagsmith_worker_batch_tokens_total", {"kind": "padding"}) == 10
+
+
+def test_a_forward_that_raised_is_counted_by_its_error() -> None:
+    metrics = WorkerMetrics()
+    metrics.batch_done(report("OutOfMemory"))
+    sample = metrics.registry.get_sample_value(
+        "tagsmith_worker_forward_errors_total", {"error": "OutOfMemory"}
+    )
+    assert sample == 1
+
+
+def test_gauges_are_read_when_they_are_scraped() -> None:
+    metrics = WorkerMetrics()
+    waiting = [1]
+    metrics.watch(ready=lambda: waiting[0], held=lambda: 9)
+    waiting[0] = 5
+    scraped = generate_latest(metrics.registry).decode()
+    assert "tagsmith_worker_ready_jobs 5.0" in scraped
+    assert "tagsmith_worker_held_jobs 9.0" in scraped
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_metrics_are_served_on_loopback_until_stopped() -> None:
+    metrics = WorkerMetrics()
+    metrics.job_left("bulk", "succeeded", 4)
+    port = free_port()
+    stop = metrics.serve(port)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        page = answer.read().decode()
+    stop()
+    assert 'tagsmith_worker_jobs_total{lane="bulk",outcome="succeeded"} 4.0' in page
+
+
+def test_a_port_in_use_costs_the_metrics_and_not_the_worker() -> None:
+    with socket.socket() as taken, capture_logs() as logs:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        stop = WorkerMetrics().serve(taken.getsockname()[1])
+        stop()
+    assert "TAGSMITH_METRICS_PORT" in logs[0]["event"]

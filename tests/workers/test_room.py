@@ -1,0 +1,71 @@
+"""How many jobs a process lets in."""
+
+from __future__ import annotations
+
+import threading
+
+from workers.room import Room
+
+PATIENCE = 10.0
+
+
+def test_there_is_room_up_to_the_limit_and_not_beyond() -> None:
+    room = Room(3)
+    with room.for_jobs(2, "bulk", timeout=0) as first, room.for_jobs(2, "bulk", timeout=0) as second:
+        assert (first, second) == (True, False)
+        assert room.held("bulk") == 2
+
+
+def test_room_is_given_back_at_the_end() -> None:
+    room = Room(1)
+    for _ in range(3):
+        with room.for_jobs(1, "bulk", timeout=0) as admitted:
+            assert admitted
+    assert room.held("bulk") == 0
+
+
+def test_room_is_given_back_after_an_error() -> None:
+    room = Room(1)
+    try:
+        with room.for_jobs(1, "bulk", timeout=0):
+            raise ValueError
+    except ValueError:
+        pass
+    assert room.held("bulk") == 0
+
+
+def test_a_full_bulk_lane_leaves_the_interactive_one_open() -> None:
+    room = Room(1)
+    with room.for_jobs(1, "bulk", timeout=0), room.for_jobs(1, "interactive", timeout=0) as admitted:
+        assert admitted
+
+
+def test_a_message_larger_than_the_room_enters_when_the_lane_is_empty() -> None:
+    room = Room(4)
+    with room.for_jobs(64, "bulk", timeout=0) as large, room.for_jobs(1, "bulk", timeout=0) as next_one:
+        assert (large, next_one) == (True, False)
+
+
+def test_who_waits_gets_in_when_somebody_leaves() -> None:
+    room = Room(1)
+    entered: list[bool] = []
+
+    def enter() -> None:
+        with room.for_jobs(1, "bulk", timeout=PATIENCE) as admitted:
+            entered.append(admitted)
+
+    waiting = threading.Thread(target=enter)
+    with room.for_jobs(1, "bulk", timeout=0):
+        waiting.start()
+    waiting.join(PATIENCE)
+    assert entered == [True]
+
+
+def test_a_closed_room_lets_nobody_in_and_knows_when_it_is_empty() -> None:
+    room = Room(2)
+    with room.for_jobs(1, "bulk", timeout=0):
+        room.close()
+        with room.for_jobs(1, "bulk", timeout=PATIENCE) as admitted:
+            assert not admitted
+        assert not room.wait_until_empty(timeout=0)
+    assert room.wait_until_empty(timeout=0)

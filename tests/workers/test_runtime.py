@@ -1,0 +1,88 @@
+"""The choice of device and number type, and what the runtime makes of torch's errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from models import UnreadablePhoto
+from workers.batch_runner import OutOfMemory
+from workers.runtime import DeviceUnavailable, ModelRuntime, choose_device, choose_dtype
+from workers.tasks import JobFault
+
+
+class FailingTagger:
+    """Stands in for a tagger; raises what it is told."""
+
+    name, version = "failing", "0"
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def prepare(self, product: Any) -> Any:
+        raise self.error
+
+    def forward(self, batches: list[Any]) -> list[Any]:
+        raise self.error
+
+
+def runtime_that_raises(error: Exception) -> ModelRuntime:
+    return ModelRuntime(FailingTagger(error))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("cuda", "device"), [(True, "cuda"), (False, "cpu")])
+def test_auto_is_cuda_where_there_is_one(monkeypatch: pytest.MonkeyPatch, cuda: bool, device: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    assert choose_device("auto") == device
+
+
+def test_cpu_is_cpu_also_beside_a_cuda_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("cpu") == "cpu"
+
+
+def test_cuda_without_a_cuda_device_is_refused_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceUnavailable, match="TAGSMITH_DEVICE"):
+        choose_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype"),
+    [
+        ({"avx2", "avx512_bf16"}, torch.bfloat16),
+        ({"amx_bf16"}, torch.bfloat16),
+        ({"avx2", "avx512f"}, torch.float32),
+        (set(), torch.float32),
+    ],
+)
+def test_bfloat16_weights_only_where_the_processor_multiplies_them(
+    flags: set[str], dtype: torch.dtype
+) -> None:
+    assert choose_dtype("cpu", frozenset(flags)) is dtype
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried"
+        ),
+    ],
+)
+def test_every_way_torch_runs_out_of_memory_is_told_to_the_batcher(error: Exception) -> None:
+    with pytest.raises(OutOfMemory):
+        runtime_that_raises(error).forward([])
+
+
+def test_another_error_of_the_forward_passes_as_it_is() -> None:
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        runtime_that_raises(RuntimeError("size mismatch")).forward([])
+
+
+def test_an_unreadable_photo_is_a_fault_of_the_job() -> None:
+    with pytest.raises(JobFault, match="a photo cannot be decoded"):
+        runtime_that_raises(UnreadablePhoto("a photo cannot be decoded: truncated")).prepare("", "", [])

@@ -1,0 +1,285 @@
+"""The life of a message: what is claimed, what is written, and what a fault of the job or of the world does."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import Engine, event, text
+from sqlalchemy.orm import Session
+
+from catalog.database import transaction
+from catalog.errors import DatabaseUnavailable, StoreUnavailable
+from catalog.jobs import claim
+from catalog.photo_store import PhotoStore
+
+if TYPE_CHECKING:
+    from .conftest import Desk
+
+PATIENCE_S = 30.0
+
+
+def test_a_product_is_tagged(desk: Desk) -> None:
+    job_id = desk.accept("A red shirt")
+    desk.run(job_id)
+    job = desk.job(job_id)
+    assert (job.status, job.attempts, job.model_name, job.model_version) == ("succeeded", 1, "stand-in", "1")
+    assert job.tags is not None
+    (tag,) = job.tags
+    assert (tag.attribute, tag.value, tag.decision) == ("title", "A red shirt", "auto")
+    assert dict(tag.evidence) == {"text": 0.8, "photos": None}
+    assert [dict(alternative) for alternative in tag.alternatives] == [{"value": "other", "confidence": 0.1}]
+
+
+def test_the_model_sees_the_model_views_in_the_order_of_the_photos(desk: Desk) -> None:
+    photos = [desk.store_photo("b", b"second"), desk.store_photo("a", b"first")]
+    desk.run(desk.accept(photos=photos))
+    assert desk.runtime.photos == [(b"second", b"first")]
+
+
+def test_a_message_of_many_jobs_tags_them_all(desk: Desk) -> None:
+    jobs = {desk.accept(f"shirt {number}", lane="bulk"): f"shirt {number}" for number in range(20)}
+    desk.run(*jobs, lane="bulk")
+    assert {job_id: desk.tags(job_id) for job_id in jobs} == {
+        job_id: [title] for job_id, title in jobs.items()
+    }
+    assert desk.outcomes() == {"succeeded": 20}
+
+
+def test_a_duplicate_message_claims_nothing(desk: Desk) -> None:
+    job_id = desk.accept("shirt")
+    desk.run(job_id)
+    desk.run(job_id)
+    assert desk.tags(job_id) == ["shirt"]
+    assert desk.job(job_id).attempts == 1
+
+
+def test_the_same_message_at_once_on_many_threads_tags_once(desk: Desk) -> None:
+    job_id = desk.accept("shirt")
+    together = threading.Barrier(8)
+
+    def deliver() -> None:
+        together.wait(PATIENCE_S)
+        desk.run(job_id)
+
+    threads = [threading.Thread(target=deliver) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert desk.tags(job_id) == ["shirt"]
+    assert desk.job(job_id).attempts == 1
+
+
+@pytest.mark.parametrize("message", [{}, {"v": 2, "job_ids": ["job_1"]}, {"v": 1, "job_ids": []}])
+def test_a_message_of_another_shape_is_refused_and_touches_nothing(
+    desk: Desk, message: dict[str, Any]
+) -> None:
+    job_id = desk.accept()
+    desk.tag(message, "interactive")
+    assert desk.job(job_id).status == "queued"
+
+
+def test_a_message_about_an_unknown_job_does_nothing(desk: Desk) -> None:
+    desk.run("job_that_never_was")
+    assert desk.outcomes() == {}
+
+
+def test_an_unreadable_photo_fails_its_job_and_no_other(desk: Desk) -> None:
+    broken = desk.accept("broken", photos=[desk.store_photo("a", b"broken")], lane="bulk")
+    good = desk.accept("good", lane="bulk")
+    desk.run(broken, good, lane="bulk")
+    job = desk.job(broken)
+    assert job.status == "failed"
+    assert job.error is not None
+    assert (job.error["type"], job.error["detail"]) == (
+        "unreadable-photo",
+        "a photo cannot be decoded: it is broken",
+    )
+    assert desk.tags(good) == ["good"]
+
+
+def test_a_photo_that_is_gone_fails_its_job(desk: Desk) -> None:
+    photo = desk.store_photo("a", b"here")
+    job_id = desk.accept(photos=[photo])
+    desk.photo_store.delete(photo.id)
+    desk.run(job_id)
+    job = desk.job(job_id)
+    assert job.status == "failed"
+    assert job.error is not None and job.error["type"] == "photo-missing"
+
+
+def test_a_product_that_the_device_cannot_take_fails_alone(desk: Desk) -> None:
+    def refuse(titles: list[str]) -> None:
+        if "poison" in titles:
+            raise ValueError("cannot tag poison")
+
+    desk.runtime.on_forward = refuse
+    titles = [*map(str, range(7)), "poison"]
+    jobs = {title: desk.accept(title, lane="bulk") for title in titles}
+    desk.run(*jobs.values(), lane="bulk")
+    statuses = {title: desk.job(job_id).status for title, job_id in jobs.items()}
+    assert statuses == {title: "failed" if title == "poison" else "succeeded" for title in titles}
+
+
+def test_a_device_that_fails_with_everything_puts_the_job_back(desk: Desk) -> None:
+    def break_down(titles: list[str]) -> None:
+        raise RuntimeError("CUDA error")
+
+    desk.runtime.on_forward = break_down
+    job_id = desk.accept()
+    desk.run(job_id)
+    job = desk.job(job_id)
+    assert (job.status, job.attempts) == ("queued", 1)
+    assert job.error is not None and job.error["type"] == "device-failed"
+
+
+def test_a_job_that_was_put_back_is_not_due_before_its_delay(desk: Desk) -> None:
+    desk.runtime.on_forward = lambda titles: 1 / 0
+    job_id = desk.accept()
+    desk.run(job_id)
+    desk.run(job_id)
+    assert desk.job(job_id).attempts == 1
+
+
+def test_a_fault_that_never_ends_fails_the_job_after_its_last_attempt(desk: Desk) -> None:
+    desk.runtime.on_forward = lambda titles: 1 / 0
+    job_id = desk.accept()
+    for _ in range(desk.settings.max_attempts):
+        with transaction(desk.engine) as session:
+            session.execute(text("UPDATE jobs SET not_before = now()"))
+        desk.run(job_id)
+    job = desk.job(job_id)
+    assert (job.status, job.attempts) == ("failed", desk.settings.max_attempts)
+    assert job.error is not None and "ZeroDivisionError" in job.error["detail"]
+
+
+def test_a_photo_store_that_is_away_puts_the_job_back(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def be_away(store: PhotoStore, photo_id: str) -> bytes:
+        raise StoreUnavailable("no route to the photos")
+
+    job_id = desk.accept(photos=[desk.store_photo("a", b"photo")])
+    monkeypatch.setattr(PhotoStore, "model_view", be_away)
+    desk.run(job_id)
+    job = desk.job(job_id)
+    assert job.status == "queued"
+    assert job.error is not None and job.error["type"] == "photo-store-unavailable"
+
+
+def test_an_error_nobody_expected_puts_its_job_back_and_spares_the_others(desk: Desk) -> None:
+    def stumble(title: str) -> None:
+        if title == "odd":
+            raise MemoryError
+
+    desk.runtime.on_prepare = stumble
+    odd, good = desk.accept("odd", lane="bulk"), desk.accept("good", lane="bulk")
+    desk.run(odd, good, lane="bulk")
+    assert desk.job(odd).status == "queued"
+    assert desk.tags(good) == ["good"]
+
+
+def test_a_worker_that_is_stopping_puts_its_jobs_back_for_another_at_once(desk: Desk) -> None:
+    desk.batcher.close(drain=False, timeout=PATIENCE_S)
+    job_id = desk.accept()
+    desk.run(job_id)
+    assert desk.job(job_id).status == "queued"
+    with transaction(desk.engine) as session:
+        assert len(claim(session, [job_id], worker="another", settings=desk.settings)) == 1
+
+
+def test_a_result_that_comes_after_the_deadline_is_not_waited_for(desk: Desk) -> None:
+    free = threading.Event()
+
+    def linger(titles: list[str]) -> None:
+        assert free.wait(PATIENCE_S)
+
+    desk.runtime.on_forward = linger
+    desk.tag.DEADLINE_IN_FORWARDS = 0
+    job_id = desk.accept()
+    desk.run(job_id)
+    free.set()
+    job = desk.job(job_id)
+    assert job.status == "queued"
+    assert job.error is not None and job.error["type"] == "device-too-slow"
+
+
+def test_work_whose_lease_another_worker_took_over_is_thrown_away(desk: Desk) -> None:
+    job_id = desk.accept("shirt")
+
+    def lose_the_lease(titles: list[str]) -> None:
+        with transaction(desk.engine) as session:
+            session.execute(text("UPDATE jobs SET lease_until = now() - interval '1 second'"))
+            assert len(claim(session, [job_id], worker="another", settings=desk.settings)) == 1
+
+    desk.runtime.on_forward = lose_the_lease
+    desk.run(job_id)
+    assert (desk.job(job_id).status, desk.tags(job_id)) == ("running", [])
+    assert desk.outcomes() == {"lease_lost": 1}
+
+
+def test_a_connection_cut_in_the_middle_of_finish_is_made_good(desk: Desk) -> None:
+    cuts: list[int] = []
+
+    def cut(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.lstrip().startswith("INSERT INTO tags") and len(cuts) < 2:
+            cuts.append(1)
+            with desk.engine.connect() as other:
+                pid = connection.connection.driver_connection.info.backend_pid
+                other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+
+    event.listen(desk.engine, "before_cursor_execute", cut)
+    job_id = desk.accept("shirt")
+    desk.run(job_id)
+    assert len(cuts) == 2
+    assert (desk.job(job_id).status, desk.tags(job_id)) == ("succeeded", ["shirt"])
+
+
+def test_a_connection_cut_after_the_commit_writes_no_second_set_of_tags(desk: Desk) -> None:
+    lost: list[int] = []
+    real = desk.tag._persistently
+
+    def commit_and_lose_the_answer(what: str, write: Any) -> Any:
+        answer = real(what, write)
+        if what == "finish" and not lost:
+            lost.append(1)
+            return real(what, write)  # as after a commit whose answer never came
+        return answer
+
+    desk.tag._persistently = commit_and_lose_the_answer  # type: ignore[method-assign]
+    job_id = desk.accept("shirt")
+    desk.run(job_id)
+    assert lost == [1]
+    assert (desk.job(job_id).status, desk.tags(job_id)) == ("succeeded", ["shirt"])
+
+
+def test_a_database_that_stays_away_gives_the_message_up_and_keeps_the_job(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def away(engine: Engine) -> Iterator[Session]:
+        raise DatabaseUnavailable("no route to the database")
+        yield
+
+    job_id = desk.accept("shirt")
+    with monkeypatch.context() as patch:
+        patch.setattr("workers.tasks.transaction", away)
+        desk.run(job_id)
+    assert sum(desk.slept) > 10, "it was tried again for a while"
+    assert (desk.job(job_id).status, desk.job(job_id).attempts) == ("queued", 0)
+
+
+def test_without_room_a_message_is_left_to_the_sweep(desk: Desk) -> None:
+    desk.tag.PATIENCE_S = 0
+    job_id = desk.accept(lane="bulk")
+    with desk.room.for_jobs(desk.settings.max_ready, "bulk", timeout=0):
+        desk.run(job_id, lane="bulk")
+    assert (desk.job(job_id).status, desk.job(job_id).attempts) == ("queued", 0)
+
+
+def test_nothing_is_held_once_a_message_is_done(desk: Desk) -> None:
+    desk.run(desk.accept(), desk.accept(), lane="bulk")
+    assert desk.leases.held() == 0
+    assert desk.room.wait_until_empty(timeout=0)

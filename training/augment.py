@@ -1,0 +1,65 @@
+"""Makes the training products harder than the catalogue: worse titles, missing parts, moved photos.
+
+Tidy catalogues teach a model to trust the title whenever there is one; with the telling words masked out of
+some titles the gates learn to look. Every choice comes from the generator passed in, so a run can be
+repeated.
+"""
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+from PIL import Image
+
+from models.taxonomy import Taxonomy
+from training.recipe import AugmentSection
+
+DROPPED_WORDS = 0.3  # of the words of a title whose words are dropped: most of its sense survives
+Box = tuple[float, float, float, float]
+
+
+def stem(word: str) -> str:
+    """Lower case, letters and digits only, without a plural s: `T-Shirts` and `tshirt` are one word."""
+    return re.sub(r"[\W_]+", "", word).lower().removesuffix("s")
+
+
+def telling_words(taxonomy: Taxonomy) -> frozenset[str]:
+    """The stems of all words of all values, and of the values written as one word."""
+    values: Iterable[str] = (value for attribute in taxonomy for value in attribute.values)
+    words = {stem(word) for value in values for word in (*value.split(), value)}
+    return frozenset(word for word in words if len(word) > 1)
+
+
+def without(title: str, words: frozenset[str]) -> str:
+    return " ".join(word for word in title.split() if stem(word) not in words)
+
+
+class Augmenter:
+    """Applies the shares of a recipe's `[augment]` section."""
+
+    def __init__(self, section: AugmentSection, taxonomy: Taxonomy) -> None:
+        self.section = section
+        self.telling = telling_words(taxonomy)
+
+    def text(self, text: str, random: np.random.Generator) -> str:
+        if random.random() < self.section.mask_values:
+            return without(text, self.telling)
+        if random.random() < self.section.drop_words:
+            words = text.split()
+            return " ".join(word for word in words if random.random() >= DROPPED_WORDS)
+        return text
+
+    def dropped(self, has_both: bool, random: np.random.Generator) -> tuple[bool, bool]:
+        """Whether to hide (the text, the photos); never both, and only where both are there."""
+        draw = random.random()
+        text = draw < self.section.drop_text
+        photos = self.section.drop_text <= draw < self.section.drop_text + self.section.drop_photos
+        return has_both and text, has_both and photos
+
+    def photo(self, picture: Image.Image, random: np.random.Generator) -> tuple[Image.Image, Box]:
+        """The picture, maybe mirrored, and the box of it to keep."""
+        if random.random() < self.section.flip:
+            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        left, top, right, bottom = random.uniform(0, self.section.crop / 2, 4)
+        width, height = picture.size
+        return picture, (left * width, top * height, (1 - right) * width, (1 - bottom) * height)

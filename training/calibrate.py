@@ -1,0 +1,121 @@
+"""Finds the numbers of `calibration.json` on a split that nothing was trained or chosen on."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from scipy.stats import beta
+from torch import Tensor
+
+from models.calibration import PATTERNS, AttributeCalibration, Calibration, Pattern, probabilities
+from models.fusion import FusionTagger
+from models.preprocessing import Preprocessor
+from models.taxonomy import Attribute, Taxonomy
+from training.data import targets_of
+from training.evaluation import Logits, evaluate_rows, labelled, mean_loss, offers
+from training.recipe import CalibrationSection
+from training.table import Row
+
+# Candidate temperatures: from four times sharper to ten times softer than trained, in steps of about 2 %.
+TEMPERATURES = torch.logspace(-0.6, 1.0, 200).tolist()
+HIDE: dict[Pattern, str] = {"both": "", "text": "photos", "photos": "text"}
+
+
+def calibrate(
+    model: FusionTagger,
+    rows: Sequence[Row],
+    preprocessor: Preprocessor,
+    taxonomy: Taxonomy,
+    section: CalibrationSection,
+    workers: int,
+) -> Calibration:
+    """Runs the rows three times: whole, without photos and without text, so that each pattern has its own
+    numbers.
+    """
+    targets = targets_of(rows, taxonomy)
+    runs = {
+        pattern: evaluate_rows(model, rows, preprocessor, workers, hide) for pattern, hide in HIDE.items()
+    }
+    return Calibration(
+        tuple(
+            calibrate_attribute(attribute, index, targets[index], runs, section)
+            for index, attribute in enumerate(taxonomy)
+        )
+    )
+
+
+def calibrate_attribute(
+    attribute: Attribute, index: int, target: Tensor, runs: dict[Pattern, Logits], section: CalibrationSection
+) -> AttributeCalibration:
+    goal = section.targets.get(attribute.name, section.target_precision)
+    temperature: dict[Pattern, float] = {}
+    auto_from: dict[Pattern, float | None] = {}
+    for pattern in PATTERNS:
+        logits, wanted = of_pattern(attribute, runs[pattern].fused[index], target, runs[pattern], pattern)
+        temperature[pattern] = best_temperature(attribute, logits, wanted)
+        confidence, right = offers(
+            probabilities(logits, temperature[pattern], attribute.multiple), wanted, attribute
+        )
+        auto_from[pattern] = lowest_safe_threshold(
+            confidence.flatten(), right.flatten(), goal, section.certainty
+        )
+    text, text_target = of_pattern(attribute, runs["text"].text_only[index], target, runs["text"], "text")
+    photo, photo_target = of_pattern(
+        attribute, runs["photos"].photo_only[index], target, runs["photos"], "photos"
+    )
+    return AttributeCalibration(
+        goal,
+        temperature,
+        auto_from,
+        best_temperature(attribute, text, text_target),
+        best_temperature(attribute, photo, photo_target),
+    )
+
+
+def of_pattern(
+    attribute: Attribute, logits: Tensor, target: Tensor, run: Logits, pattern: Pattern
+) -> tuple[Tensor, Tensor]:
+    """The labelled rows that show this pattern in this run: a row without photos cannot show "both"."""
+    rows = labelled(target, attribute) & torch.tensor([found == pattern for found in run.patterns])
+    return logits[rows], target[rows]
+
+
+def best_temperature(attribute: Attribute, logits: Tensor, target: Tensor) -> float:
+    """The candidate with the least loss; 1.0 where there is nothing to learn from."""
+    if not len(logits):
+        return 1.0
+    return min(TEMPERATURES, key=lambda temperature: mean_loss(attribute, logits / temperature, target))
+
+
+def lowest_safe_threshold(confidence: Tensor, right: Tensor, goal: float, certainty: float) -> float | None:
+    """The lowest confidence from which the values kept the goal, sure enough not to be luck.
+
+    Thresholds are tested from the strictest down and the walk ends at the first whose Clopper-Pearson lower
+    bound falls under the goal: a fixed sequence of tests keeps the error of the whole walk at that of one
+    (Angelopoulos et al. 2021, "Learn then Test"). None where even the strictest fails.
+    """
+    order = confidence.argsort(descending=True)
+    confidence, hits = confidence[order], right[order].long().cumsum(0)
+    safe = None
+    for count in counts_to_test(len(confidence), goal, certainty):
+        correct = int(hits[count - 1])
+        bound = float(beta.ppf(1 - certainty, correct, count - correct + 1)) if correct else 0.0
+        if bound < goal:
+            break
+        safe = float(confidence[count - 1])
+    return safe
+
+
+def counts_to_test(total: int, goal: float, certainty: float) -> list[int]:
+    """How many of the most confident values each test takes: fixed by their number alone, never by what
+    they are.
+
+    Under `fewest` no bound reaches the goal even if every value is right, as goal ** n must fall under 1 -
+    certainty. The walk starts at four times that where there are enough, or a single early mistake would
+    end it.
+    """
+    fewest = math.ceil(math.log(1 - certainty) / math.log(goal))
+    if total < fewest:
+        return []
+    first = max(fewest, min(4 * fewest, total // 2))
+    return [*range(first, total, max(1, total // 100)), total]

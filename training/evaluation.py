@@ -1,0 +1,224 @@
+"""What a model is worth on rows: accuracy, macro-F1, calibration error and the coverage that a precision
+target leaves.
+
+Legend: N rows, V values of an attribute.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import f1_score
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from models.calibration import (
+    AttributeCalibration,
+    Calibration,
+    Pattern,
+    patterns,
+    probabilities,
+    temperatures,
+)
+from models.checkpoint import Checkpoint, version
+from models.fusion import FusionTagger
+from models.preprocessing import Preprocessor
+from models.taxonomy import Attribute, Taxonomy
+from training.data import MISSING, Collator, Products, targets_of
+from training.table import Row
+
+ECE_BINS = 15
+BATCH = 128
+
+
+@dataclass(frozen=True)
+class Logits:
+    """float32 (N, V) of each attribute by head, and the pattern of each row."""
+
+    fused: tuple[Tensor, ...]
+    text_only: tuple[Tensor, ...]
+    photo_only: tuple[Tensor, ...]
+    patterns: list[Pattern]
+
+
+@torch.inference_mode()
+def evaluate_rows(
+    model: FusionTagger,
+    rows: Sequence[Row],
+    preprocessor: Preprocessor,
+    workers: int,
+    hide: str = "",
+    quiet: bool = True,
+) -> Logits:
+    """Runs the model over rows as they are; `hide` is "text" or "photos" to measure without that modality."""
+    model.eval()
+    device = next(model.parameters()).device
+    shown = [hidden(row, hide) for row in rows]
+    # Measuring must not shift the random numbers of a training that goes on afterwards.
+    generator = torch.Generator()
+    loader = DataLoader(
+        Products(shown, preprocessor),
+        batch_size=BATCH,
+        collate_fn=Collator(()),
+        num_workers=workers,
+        generator=generator,
+    )
+    heads: dict[str, list[tuple[Tensor, ...]]] = {"fused": [], "text_only": [], "photo_only": []}
+    of: list[Pattern] = []
+    for labelled in tqdm(loader, desc="evaluating", disable=quiet, file=sys.stderr):
+        output = model(labelled.batch.to(device))
+        for name, batches in heads.items():
+            batches.append(tuple(logits.float().cpu() for logits in getattr(output, name)))
+        of.extend(patterns(output.has_text, output.has_photos))
+    whole = {
+        name: tuple(torch.cat(column) for column in zip(*batches, strict=True))
+        for name, batches in heads.items()
+    }
+    return Logits(patterns=of, **whole)
+
+
+def hidden(row: Row, hide: str) -> Row:
+    if hide == "text":
+        return Row(row.id, "", "", row.photos, row.group, row.values)
+    if hide == "photos":
+        return Row(row.id, row.title, row.description, (), row.group, row.values)
+    return row
+
+
+def summary(logits: Logits, targets: tuple[Tensor, ...], taxonomy: Taxonomy) -> dict[str, float]:
+    """The validation figures that early stopping watches: means over the attributes of the fused head."""
+    scores, losses = [], []
+    for index, attribute in enumerate(taxonomy):
+        rows = labelled(targets[index], attribute)
+        if rows.any():
+            scores.append(score(attribute, logits.fused[index][rows], targets[index][rows]))
+            losses.append(mean_loss(attribute, logits.fused[index][rows], targets[index][rows]))
+    figures = {name: float(np.mean([s[name] for s in scores])) for name in ("accuracy", "macro_f1")}
+    return {**figures, "loss": float(np.mean(losses))}
+
+
+def report(
+    logits: Logits, targets: tuple[Tensor, ...], taxonomy: Taxonomy, calibration: Calibration
+) -> dict[str, dict[str, Any]]:
+    """The `attributes` of `evaluate --json`: an entry for each attribute that has a label in these rows."""
+    entries = {}
+    for index, attribute in enumerate(taxonomy):
+        rows = labelled(targets[index], attribute)
+        if rows.any():
+            entries[attribute.name] = entry(
+                attribute, calibration.attributes[index], index, rows, logits, targets[index]
+            )
+    return entries
+
+
+def entry(
+    attribute: Attribute,
+    calibration: AttributeCalibration,
+    index: int,
+    rows: Tensor,
+    logits: Logits,
+    target: Tensor,
+) -> dict[str, Any]:
+    of = [pattern for pattern, wanted in zip(logits.patterns, rows.tolist(), strict=True) if wanted]
+    target = target[rows]
+    fused = logits.fused[index][rows]
+    confidence, right = offers(
+        probabilities(fused, temperatures(calibration, of), attribute.multiple), target, attribute
+    )
+    by = [pattern for pattern in of for _ in range(confidence.shape[1])]
+    confidence, right = confidence.flatten(), right.flatten()
+    decisions = [calibration.decide(c, pattern) for c, pattern in zip(confidence.tolist(), by, strict=True)]
+    auto = torch.tensor([decision == "auto" for decision in decisions])
+    offered = torch.tensor([decision != "abstain" for decision in decisions]) if attribute.multiple else None
+    considered = int(offered.sum()) if offered is not None else len(auto)
+    return {
+        "rows": int(rows.sum()),
+        "fused": {**score(attribute, fused, target), "ece": ece(confidence, right)},
+        "text_only": score(attribute, *having(of, "photos", logits.text_only[index][rows], target)),
+        "photo_only": score(attribute, *having(of, "text", logits.photo_only[index][rows], target)),
+        "auto": {
+            "target_precision": calibration.target_precision,
+            "precision": float(right[auto].float().mean()) if auto.any() else None,
+            "coverage": float(auto.sum()) / considered if considered else 0.0,
+        },
+    }
+
+
+def having(of: list[Pattern], lacking: Pattern, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows that do not show the pattern `lacking`: a head is only judged where its modality is there."""
+    rows = torch.tensor([pattern != lacking for pattern in of])
+    return logits[rows], target[rows]
+
+
+def labelled(target: Tensor, attribute: Attribute) -> Tensor:
+    """bool (N,): the rows that carry a label."""
+    return ~target.isnan().any(dim=1) if attribute.multiple else target != MISSING
+
+
+def offers(probability: Tensor, target: Tensor, attribute: Attribute) -> tuple[Tensor, Tensor]:
+    """Confidence and whether it was right, (N, 1) for one value of each row, (N, V) for several."""
+    if attribute.multiple:
+        return probability, target > 0.5
+    confidence, value = probability.max(dim=1, keepdim=True)
+    return confidence, value == target.unsqueeze(1)
+
+
+def score(attribute: Attribute, logits: Tensor, target: Tensor) -> dict[str, float | None]:
+    """Accuracy (exact match where several values are right) and macro-F1 over the values that occur; None
+    without rows.
+
+    A value that the taxonomy does not hold occurs like any other, and every answer to it is wrong.
+    """
+    if not len(target):
+        return {"accuracy": None, "macro_f1": None}
+    if attribute.multiple:
+        found, wanted = (logits > 0).numpy(), (target > 0.5).numpy()
+        occurring = wanted.any(axis=0)
+        accuracy = float((found == wanted).all(axis=1).mean())
+        f1 = (
+            f1_score(wanted[:, occurring], found[:, occurring], average="macro", zero_division=0)
+            if occurring.any()
+            else 0.0
+        )
+        return {"accuracy": accuracy, "macro_f1": float(f1)}
+    found, wanted = logits.argmax(dim=1).numpy(), target.numpy()
+    f1 = f1_score(wanted, found, labels=np.unique(wanted), average="macro", zero_division=0)
+    return {"accuracy": float((found == wanted).mean()), "macro_f1": float(f1)}
+
+
+def mean_loss(attribute: Attribute, logits: Tensor, target: Tensor) -> float:
+    """Over the rows whose value the taxonomy holds."""
+    if attribute.multiple:
+        return functional.binary_cross_entropy_with_logits(logits, target).item()
+    known = target >= 0
+    return functional.cross_entropy(logits[known], target[known]).item() if known.any() else 0.0
+
+
+def ece(confidence: Tensor, right: Tensor) -> float:
+    """Expected calibration error with ECE_BINS equal-width bins (Naeini et al. 2015)."""
+    bins = (confidence * ECE_BINS).long().clamp(max=ECE_BINS - 1)
+    gaps = [
+        (confidence[bins == b].mean() - right[bins == b].float().mean()).abs() * (bins == b).float().mean()
+        for b in bins.unique()
+    ]
+    return float(torch.stack(gaps).sum())
+
+
+def evaluate(
+    checkpoint: Checkpoint, path: Path, rows: Sequence[Row], workers: int, quiet: bool = False
+) -> dict[str, Any]:
+    """The document of `evaluate --json` for the checkpoint at `path`."""
+    logits = evaluate_rows(checkpoint.model, rows, checkpoint.preprocessor, workers, quiet=quiet)
+    targets = targets_of(rows, checkpoint.taxonomy)
+    return {
+        "checkpoint": str(path),
+        "version": version(path),
+        "rows": len(rows),
+        "attributes": report(logits, targets, checkpoint.taxonomy, checkpoint.calibration),
+    }

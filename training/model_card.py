@@ -1,0 +1,82 @@
+"""The model card: what a checkpoint is, what it was made from, what was measured (Mitchell et al. 2019)."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from models.taxonomy import Taxonomy
+from training.recipe import Recipe
+
+COLUMNS = ("attribute", "values", "rows", "fused", "text only", "photos only", "ECE", "auto")
+CARD = """# {name}
+
+{description}
+
+Tags a product from its title, description and photos: a BERT text tower and a CLIP photo tower, gated fusion
+for each attribute, calibrated confidences. Text or photos may be missing.
+
+## Data
+
+{total} products: {train} to train, {validation} to choose the best epoch, {calibration} to calibrate,
+{test} to measure. Split {rule}.
+
+## Measured on the test part
+
+Accuracy / macro-F1 of the fused head and of each modality alone; `auto` is precision / coverage of the tags
+that need no person, aiming at a precision of {target:.0%}.
+
+{both}
+
+The same products without their photos:
+
+{without_photos}
+
+And without their text:
+
+{without_text}
+
+Accuracy counts every labelled row; macro-F1 is the mean over the values that occur in them; ECE has 15
+equal-width bins. A value that the training rows lack counts as wrong.
+
+## Limits
+
+It knows the values it was trained on and no others: a product of another trade gets the nearest of them, so
+run `python -m training fit` on the shop's own catalogue. It reads the languages of its training titles.
+"""
+
+
+def card(recipe: Recipe, taxonomy: Taxonomy, metrics: dict[str, Any]) -> str:
+    return CARD.format(
+        name=recipe.name,
+        description=recipe.description.strip() or "A Tagsmith checkpoint, format 1.",
+        total=sum(metrics["rows"].values()),
+        **metrics["rows"],
+        rule=metrics["split"]["rule"],
+        target=recipe.calibration.target_precision,
+        both=table(taxonomy, metrics["test"]["attributes"]),
+        without_photos=table(taxonomy, metrics["test_without_photos"]["attributes"]),
+        without_text=table(taxonomy, metrics["test_without_text"]["attributes"]),
+    )
+
+
+def table(taxonomy: Taxonomy, measured: dict[str, Any]) -> str:
+    """A Markdown table with a row for each attribute that was measured."""
+    lines = [row(COLUMNS), row(["---"] * len(COLUMNS))]
+    for attribute in taxonomy:
+        if attribute.name in measured:
+            entry = measured[attribute.name]
+            heads = [pair(entry[head]) for head in ("fused", "text_only", "photo_only")]
+            ece, auto = f"{entry['fused']['ece']:.3f}", entry["auto"]
+            precision = "-" if auto["precision"] is None else f"{auto['precision']:.3f}"
+            promise = f"{precision} / {auto['coverage']:.2f}"
+            lines.append(row([attribute.name, len(attribute.values), entry["rows"], *heads, ece, promise]))
+    return "\n".join(lines)
+
+
+def row(cells: Iterable[object]) -> str:
+    return f"| {' | '.join(str(cell) for cell in cells)} |"
+
+
+def pair(scores: dict[str, float | None]) -> str:
+    if scores["accuracy"] is None:
+        return "-"
+    return f"{scores['accuracy']:.3f} / {scores['macro_f1']:.3f}"

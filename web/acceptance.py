@@ -1,0 +1,141 @@
+"""One product into the catalog: photos to the store, the rows in one transaction, then the message.
+
+The order is what makes it safe. Photos first, because a job must never be visible before its photos are;
+rows and the answer to the idempotency key together, because a retry must find both or neither; the message
+last, because it is only a hint. What a refusal leaves in the store is removed again.
+Knows the catalog; knows HTTP only as far as an answer is a status, headers and a body.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from catalog import idempotency, photos
+from catalog.database import transaction
+from catalog.errors import Unavailable
+from catalog.idempotency import IdempotencyKey, StoredAnswer
+from catalog.photo_store import PhotoStore
+from catalog.settings import Settings
+from catalog.views import JobView, ProductView
+from web.broker import Broker
+from web.photos import PreparedPhoto
+from web.schemas import Accepted, AcceptedJob, AcceptedProduct, PhotoOut
+
+log = structlog.get_logger(__name__)
+
+# The tags of an interactive job are there within a second; asking earlier than that is what `wait` is for.
+_RETRY_AFTER_S = "1"
+
+Write = Callable[[Session], tuple[ProductView, JobView]]
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    answer: StoredAnswer
+    job: JobView | None  # None: an answer that was given before
+    sent: bool
+
+
+class Acceptor:
+    """Safe to share between threads."""
+
+    def __init__(self, settings: Settings, engine: Engine, store: PhotoStore, broker: Broker) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._store = store
+        self._broker = broker
+        # Photos of refused requests that could not be removed because the database was away as well.
+        self._leftovers: deque[str] = deque(maxlen=10_000)
+
+    def accept(
+        self,
+        key: IdempotencyKey | None,
+        prepare: Callable[[], Sequence[PreparedPhoto]],
+        write: Callable[[Sequence[PreparedPhoto]], Write],
+    ) -> Acceptance:
+        """`prepare` checks the photos, `write` makes the rows; both may refuse, and then nothing stays."""
+        if key is not None:
+            with transaction(self._engine) as session:
+                given_before = idempotency.begin(session, key, self._settings)
+            if given_before is not None:
+                return Acceptance(given_before, None, sent=True)
+        try:
+            prepared = prepare()
+            job, answer = self._store_all(key, prepared, write(prepared))
+        except BaseException:
+            if key is not None:
+                self._release(key)
+            raise
+        sent = self._broker.send(job.id, job.lane)
+        self._remove_leftovers()
+        return Acceptance(answer, job, sent)
+
+    def _store_all(
+        self, key: IdempotencyKey | None, prepared: Sequence[PreparedPhoto], write: Write
+    ) -> tuple[JobView, StoredAnswer]:
+        try:
+            self._put(prepared)
+            with transaction(self._engine) as session:
+                product, job = write(session)
+                answer = _answer(product, job)
+                if key is not None:
+                    idempotency.complete(session, key, answer.status, answer.headers, answer.body)
+        except BaseException:
+            self._leftovers.extend(photo.ref.id for photo in prepared)
+            self._remove_leftovers()
+            raise
+        try:
+            # Again: a product that was deleted meanwhile may have taken the same photo along.
+            self._put(prepared)
+        except Unavailable as error:  # the product is accepted; only in that rare case will its job fail
+            log.warning("photos not put a second time", job_id=job.id, reason=str(error))
+        return job, answer
+
+    def _put(self, prepared: Sequence[PreparedPhoto]) -> None:
+        for photo in prepared:
+            self._store.put(photo.ref.id, photo.original, photo.model_view)
+
+    def _remove_leftovers(self) -> None:
+        """Removes what no product holds; a photo that another product holds stays."""
+        while self._leftovers:
+            try:
+                photo_id = self._leftovers.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            try:
+                photos.remove_released(self._engine, self._store, [photo_id])
+            except Unavailable as error:
+                self._leftovers.append(photo_id)
+                log.warning("photo of a refused request kept for now", photo_id=photo_id, reason=str(error))
+                return
+
+    def _release(self, key: IdempotencyKey) -> None:
+        try:
+            with transaction(self._engine) as session:
+                idempotency.release(session, key)
+        except Unavailable as error:  # the lock on the key lapses by itself
+            log.warning("idempotency key not released", reason=str(error))
+
+
+def _answer(product: ProductView, job: JobView) -> StoredAnswer:
+    document = Accepted(
+        product=AcceptedProduct(
+            id=product.id,
+            external_id=product.external_id,
+            title=product.title,
+            description=product.description,
+            photos=[
+                PhotoOut(id=photo.id, width=photo.width, height=photo.height) for photo in product.photos
+            ],
+        ),
+        job=AcceptedJob(id=job.id, status=job.status, lane=job.lane, submitted_at=job.submitted_at),
+    )
+    headers = {"Location": f"/v1/jobs/{job.id}", "Retry-After": _RETRY_AFTER_S}
+    return StoredAnswer(202, headers, json.dumps(document.model_dump(mode="json"), ensure_ascii=False))

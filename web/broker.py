@@ -1,0 +1,70 @@
+"""The broker as a request sees it: something that may be away without anybody having to wait for it.
+
+A job is safe once its row is committed; the message only makes it start sooner. So a send that fails is
+noted and forgotten (the sweep sends it), and while the broker is away nobody tries again for a moment.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+from celery import Celery
+from kombu.exceptions import KombuError
+
+from catalog import queue
+from catalog.errors import BrokerUnavailable
+from catalog.settings import Settings
+from catalog.views import Lane
+
+log = structlog.get_logger(__name__)
+
+# After a failed send: long enough that a dead broker costs one request in many, shorter than the sweep.
+_REST_S = 3.0
+_PING_TIMEOUT_S = 1.0
+# Orchestrators ask every second or so; each ping of the workers is a broadcast.
+_PROBE_KEPT_S = 2.0
+
+
+class Broker:
+    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.celery: Celery = queue.make_celery(settings)
+        self._clock = clock
+        self._resting_until = 0.0
+        self._probe_lock = threading.Lock()
+        self._probed: tuple[float, tuple[bool, bool]] | None = None
+
+    def send(self, job_id: str, lane: Lane) -> bool:
+        """False when the message was not sent; never raises for a broker that is away."""
+        if self._clock() < self._resting_until:
+            return False
+        try:
+            queue.send(self.celery, [job_id], lane)
+        except BrokerUnavailable as error:
+            self._resting_until = self._clock() + _REST_S
+            log.warning("message not sent, the sweep will", job_id=job_id, reason=str(error))
+            return False
+        return True
+
+    def probe(self) -> tuple[bool, bool]:
+        """Whether the broker answers, and whether at least one worker does; at most two seconds old."""
+        with self._probe_lock:
+            now = self._clock()
+            if self._probed is None or now - self._probed[0] > _PROBE_KEPT_S:
+                self._probed = (now, self._ask())
+            return self._probed[1]
+
+    def _ask(self) -> tuple[bool, bool]:
+        connection = self.celery.connection_for_write(
+            transport_options={"socket_timeout": _PING_TIMEOUT_S, "socket_connect_timeout": _PING_TIMEOUT_S}
+        )
+        try:
+            queue.ping(self.celery)
+            with connection:
+                workers = self.celery.control.ping(timeout=_PING_TIMEOUT_S, connection=connection, limit=1)
+        except (BrokerUnavailable, KombuError, OSError, *connection.connection_errors) as error:
+            log.warning("broker not reachable", reason=repr(error))
+            return False, False
+        return True, bool(workers)

@@ -1,0 +1,118 @@
+"""gunicorn's configuration: `gunicorn -c python:web.gunicorn "web.app:create_app()"`.
+
+One process with threads. Decoding photos and waiting for PostgreSQL release the interpreter lock, so threads
+fill the cores that intake needs at a third of the memory of three processes, and every counter of
+`/metrics` is complete in one memory. More intake means more of these processes on ports of their own.
+
+gunicorn reads the names of this module; address and threads come from the settings when it starts.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import socket
+import threading
+from http import HTTPStatus
+from typing import Any
+
+from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
+from gunicorn.http import errors  # type: ignore[import-untyped]
+from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
+
+from catalog.errors import SettingsError
+from catalog.settings import Settings
+from web import problems
+
+# Beside the threads that may all hold a `wait`: uploads, reads, probes and scrapes always find one of these.
+_FREE_THREADS = 16
+# A request line and its headers arrive in one packet or two; a client that needs longer holds a thread.
+_HEADERS_TIMEOUT_S = 10.0
+# Between two pieces of a body, and for each piece of an answer that a client takes.
+_SOCKET_TIMEOUT_S = 30.0
+# malloc.h of glibc. Bodies and pixels above the threshold are mapped by themselves and given back at once.
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
+_HEAPS = 2
+_PROBLEMS = (
+    (errors.LimitRequestLine, problems.ADDRESS_TOO_LONG),
+    (errors.LimitRequestHeaders, problems.HEADERS_TOO_LARGE),
+    (errors.ParseException, problems.BAD_REQUEST),
+)
+_MMAP_BYTES = 128 * 1024
+
+
+class BoundedWorker(ThreadWorker):
+    """Threads that no slow client can keep: gunicorn itself waits for headers and bodies without end."""
+
+    def handle(self, conn: TConn) -> Any:
+        clock = threading.Timer(_HEADERS_TIMEOUT_S, _end_reading, [conn])
+        clock.daemon = True
+        conn.headers_clock = clock
+        clock.start()
+        try:
+            return super().handle(conn)
+        finally:
+            clock.cancel()
+
+    def handle_request(self, req: Any, conn: TConn) -> Any:
+        conn.headers_clock.cancel()
+        conn.sock.settimeout(_SOCKET_TIMEOUT_S)
+        return super().handle_request(req, conn)
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
+        """Refuses what never became a request, in the same form as the application refuses."""
+        kind = next((kind for error, kind in _PROBLEMS if isinstance(exc, error)), problems.INTERNAL)
+        if kind is problems.INTERNAL:
+            self.log.exception("request failed")
+        else:
+            self.log.info("request refused: %s", exc)
+        body = {"type": kind.type, "title": kind.title, "status": kind.status, "detail": kind.advice}
+        content = json.dumps(body).encode()
+        head = (
+            f"HTTP/1.1 {kind.status} {HTTPStatus(kind.status).phrase}\r\nConnection: close\r\n"
+            f"Content-Type: {problems.MEDIA_TYPE}\r\nContent-Length: {len(content)}\r\n"
+            "X-Content-Type-Options: nosniff\r\n\r\n"
+        )
+        try:
+            client.sendall(head.encode("ascii") + content)
+        except OSError:  # nobody is there to be told
+            self.log.debug("client gone before its refusal")
+
+
+def _end_reading(conn: TConn) -> None:
+    try:
+        conn.sock.shutdown(socket.SHUT_RD)
+    except OSError:  # the client has gone, which ends the reading as well
+        return
+
+
+def on_starting(server: Arbiter) -> None:
+    """Before the sockets are opened."""
+    try:
+        settings = Settings.load()
+    except SettingsError as error:
+        raise SystemExit(f"tagsmith: {error}") from None
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    server.cfg.set("bind", f"{host}:{settings.port}")
+    server.cfg.set("threads", settings.max_waiters + _FREE_THREADS)
+
+
+def post_fork(server: Arbiter, worker: ThreadWorker) -> None:
+    """Before the worker's threads start. glibc gives threads heaps of their own, and what large uploads leave
+    free in one heap is no use to the others: with 32 threads that is tens of megabytes."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # other C libraries have no such heaps
+        mallopt(_M_ARENA_MAX, _HEAPS)
+        mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES)
+
+
+worker_class = BoundedWorker
+workers = 1
+worker_connections = 500
+keepalive = 15
+# Requests that hold a `wait` are cut off at a stop: their jobs are safe and they ask again.
+graceful_timeout = 5
+limit_request_line = 8190
+limit_request_fields = 64
+# Nobody but the operator of the machine steers this process, and they use its supervisor.
+control_socket_disable = True

@@ -1,0 +1,94 @@
+"""The calls on jobs: read one, wait for it, cancel it."""
+
+from __future__ import annotations
+
+from apiflask import APIBlueprint
+from flask import Response, jsonify
+
+from catalog import jobs
+from catalog.database import transaction
+from catalog.errors import NotCancellable
+from catalog.views import JobView, Problem
+from web import authentication, problems
+from web.authentication import tenant_id
+from web.identifiers import JOB, checked
+from web.openapi import answers_problems
+from web.problems import ProblemError
+from web.schemas import JobError, JobOut, ModelRef, NoQuery, TagOut, WaitQuery
+from web.services import services
+
+bp = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", tag="Jobs")
+bp.before_request(authentication.require_key)
+
+_PROBLEMS = (problems.UNAUTHORIZED, problems.NOT_FOUND, problems.INVALID_PARAMETERS, problems.UNAVAILABLE)
+
+
+@bp.get("/<job_id>")
+@bp.input(WaitQuery, location="query")
+@bp.output(JobOut, description="The job")
+@bp.doc(
+    summary="Read a job, or wait until it ends",
+    operation_id="getJob",
+    security="ApiKey",
+    responses=answers_problems(*_PROBLEMS),
+)
+def get_job(job_id: str, query_data: WaitQuery) -> Response:
+    job = _read(job_id)
+    if query_data.wait and not job.ended:
+        services().job_watch.wait(job.id, query_data.wait)
+        job = _read(job_id)
+    response = jsonify(job_document(job))
+    if not job.ended:
+        response.headers["Retry-After"] = "1"
+    return response
+
+
+@bp.delete("/<job_id>")
+@bp.input(NoQuery, location="query")
+@bp.output(JobOut, description="The job, cancelled")
+@bp.doc(
+    summary="Cancel a queued job",
+    operation_id="cancelJob",
+    security="ApiKey",
+    responses=answers_problems(*_PROBLEMS, problems.JOB_NOT_CANCELLABLE),
+)
+def cancel_job(job_id: str, query_data: NoQuery) -> Response:
+    with transaction(services().engine) as session:
+        try:
+            job = jobs.cancel(session, tenant_id(), checked(JOB, job_id))
+        except NotCancellable as error:
+            raise ProblemError(problems.JOB_NOT_CANCELLABLE, f"{error}.") from error
+    return jsonify(job_document(job))
+
+
+def job_document(job: JobView) -> dict[str, object]:
+    model = None
+    if job.model_name is not None and job.model_version is not None:
+        model = ModelRef(name=job.model_name, version=job.model_version)
+    document = JobOut(
+        id=job.id,
+        product_id=job.product_id,
+        status=job.status,
+        lane=job.lane,
+        attempts=job.attempts,
+        submitted_at=job.submitted_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        model=model,
+        tags=None if job.tags is None else [TagOut.model_validate(tag) for tag in job.tags],
+        error=None if job.error is None else _error(job.error),
+    )
+    return document.model_dump(mode="json")
+
+
+def _error(problem: Problem) -> JobError:
+    """The stored `type` is a bare name; outside it is the address of its page."""
+    error = JobError.model_validate(problem)
+    if "/" not in error.type and ":" not in error.type:
+        error.type = f"/problems/{error.type}"
+    return error
+
+
+def _read(job_id: str) -> JobView:
+    with transaction(services().engine) as session:
+        return jobs.get_job(session, tenant_id(), checked(JOB, job_id))

@@ -1,0 +1,189 @@
+"""The Celery application of the workers: `celery -A workers.app worker …` and `celery -A workers.app beat`.
+
+Celery asks this module for `app`; it is made on that first request (see `__getattr__`), so importing connects
+nothing and reads no setting. The model belongs to the worker process alone: a boot step loads it before the
+first message is taken, and beat, which has no worker boot steps, never imports torch.
+
+SIGTERM is a soft shutdown: nothing more is taken, what is claimed is finished, and what is not finished within
+DRAIN_S is put back for another worker. Celery's own soft shutdown (REMAP_SIGTERM=SIGQUIT) is not it: with a
+thread pool it always sleeps for its full time-out and then cannot cancel anything.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+from celery import Celery, Task, bootsteps, signals
+
+from catalog.database import make_engine
+from catalog.errors import Unavailable
+from catalog.log import configure_logging
+from catalog.photo_store import PhotoStore
+from catalog.queue import SWEEP, TASK, make_celery, send
+from catalog.settings import Settings
+from catalog.sweep import sweep
+from catalog.views import Lane
+from workers.batch_runner import Limits
+from workers.batcher import Batcher
+from workers.health import Heartbeat
+from workers.identity import worker_identity
+from workers.leases import LeaseKeeper
+from workers.metrics import WorkerMetrics
+from workers.room import Room
+from workers.tasks import TagProducts
+
+DRAIN_S = 25.0
+PUT_BACK_S = 5.0
+EXIT_DEVICE_FAILED = 70  # EX_SOFTWARE of sysexits.h
+
+log = structlog.get_logger(__name__)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        return _app()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@functools.cache
+def _app() -> Celery:
+    return create_app(Settings.load(), _load_model_runtime)
+
+
+def _load_model_runtime(settings: Settings) -> Any:
+    from workers.runtime import ModelRuntime  # here, because it imports torch, which beat does not need
+
+    return ModelRuntime.load(settings)
+
+
+def create_app(settings: Settings, load_runtime: Callable[[Settings], Any]) -> Celery:
+    """Make the application; `load_runtime` is called once, in a worker process, before it takes messages."""
+    celery = make_celery(settings)
+    serving = Serving(settings, celery, load_runtime)
+    sweeping = threading.Lock()
+
+    @signals.setup_logging.connect(weak=False)
+    def set_up_logging(**_: Any) -> None:
+        configure_logging(settings)
+        # Two lines for each message would cost more than the message and tell nothing that metrics do not.
+        for chatty in ("celery.worker.strategy", "celery.app.trace"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
+
+    @celery.task(name=TASK, bind=True, shared=False)
+    def tag_products(self: Task, message: dict[str, Any]) -> None:
+        serving.tag(message, lane=self.request.delivery_info["routing_key"])
+
+    @celery.task(name=SWEEP, shared=False)
+    def sweep_jobs() -> None:
+        # One at a time in a process; another process may sweep as well, they skip each other's rows.
+        if sweeping.acquire(blocking=False):
+            try:
+                serving.sweep()
+            except Unavailable as error:
+                log.warning("not swept; the next sweep is due soon", reason=str(error))
+            finally:
+                sweeping.release()
+
+    class ServingStep(bootsteps.StartStopStep):
+        """Loads the model before the consumer starts, and drains after the consumer has stopped."""
+
+        requires = ("celery.worker.components:Pool",)
+
+        def start(self, parent: Any) -> None:
+            serving.start()
+
+        def stop(self, parent: Any) -> None:
+            serving.stop()
+
+        def terminate(self, parent: Any) -> None:
+            serving.stop()
+
+    celery.steps["worker"].add(ServingStep)
+    celery.conf.worker_consumer = "workers.consumer:SurvivingConsumer"
+    return celery
+
+
+class Serving:
+    """What one worker process owns besides Celery: the runtime, the batcher and everything around them."""
+
+    def __init__(self, settings: Settings, celery: Celery, load_runtime: Callable[[Settings], Any]) -> None:
+        self._settings = settings
+        self._celery = celery
+        self._load_runtime = load_runtime
+        self._tag: TagProducts | None = None
+
+    def tag(self, message: dict[str, Any], lane: str) -> None:
+        if self._tag is None:
+            raise RuntimeError("the model is not loaded: run this task in `celery -A workers.app worker`")
+        self._tag(message, lane)
+
+    def sweep(self) -> None:
+        sweep(self._engine, self._send, self._settings)
+
+    def start(self) -> None:
+        settings = self._settings
+        runtime = self._load_runtime(settings)
+        worker = worker_identity()
+        self._engine = make_engine(settings)
+        self._metrics = WorkerMetrics()
+        self._batcher: Batcher[Any, Any] = Batcher(
+            runtime.forward,
+            limits=Limits(
+                max_batch=settings.max_batch,
+                max_tokens=settings.max_batch_tokens,
+                max_ready=settings.max_ready,
+                forward_timeout_s=settings.forward_timeout_s,
+            ),
+            collate=runtime.collate,
+            length=runtime.length,
+            give_up=self._give_up,
+            observe=self._metrics.batch_done,
+        )
+        self._room = Room(settings.max_ready)
+        self._leases = LeaseKeeper(self._engine, settings, self._send)
+        self._heartbeat = Heartbeat(settings.var, worker, self._batcher.alive)
+        self._metrics.watch(ready=self._batcher.ready, held=self._leases.held)
+        self._tag = TagProducts(
+            settings=settings,
+            engine=self._engine,
+            photo_store=PhotoStore.open(settings.resolved_photo_store_url()),
+            runtime=runtime,
+            batcher=self._batcher,
+            leases=self._leases,
+            room=self._room,
+            metrics=self._metrics,
+            worker=worker,
+        )
+        self._stop_metrics = self._metrics.serve(settings.metrics_port)
+        self._batcher.start()
+        self._leases.start()
+        self._heartbeat.start()
+
+    def stop(self) -> None:
+        if self._tag is None:
+            return
+        log.info("stopping: finishing what is claimed", jobs=self._leases.held())
+        self._room.close()
+        if not self._room.wait_until_empty(DRAIN_S):
+            log.warning("not everything could be finished; what remains is put back", after_s=DRAIN_S)
+        self._batcher.close(drain=False, timeout=PUT_BACK_S)
+        self._room.wait_until_empty(PUT_BACK_S)
+        self._heartbeat.stop()
+        self._leases.stop()
+        self._stop_metrics()
+        self._engine.dispose()
+        log.info("stopped")
+
+    def _send(self, job_ids: Sequence[str], lane: Lane) -> None:
+        send(self._celery, job_ids, lane)
+
+    def _give_up(self, reason: str) -> None:
+        """End the process at once. Its successor, or the lapse of its leases, brings the jobs back."""
+        log.critical("the worker ends itself to be restarted", reason=reason)
+        os._exit(EXIT_DEVICE_FAILED)

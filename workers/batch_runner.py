@@ -1,0 +1,259 @@
+"""Runs one batch on the device until each of its items has a result or a verdict.
+
+Has no thread and no queue: the batcher calls it on its device thread. This is where an error is pinned on the
+item that caused it, where running out of memory makes batches smaller, and where it is noticed that the device
+itself is broken.
+
+    BatcherError
+    ├── BatcherFull           no room within the time the submitter gave
+    ├── BatcherClosed         shutting down; the item was not run, or its result is unknown
+    ├── ItemFailed            this item is at fault: items beside it, or one known to be good, still work
+    ├── DeviceFailed          the device is at fault, or nothing proves otherwise: worth another attempt
+    └── ResultCountMismatch   `forward` broke its contract
+    OutOfMemory               raised by `forward`, never given to a submitter
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic
+
+from workers.ready_queue import Entry, Item, Result
+
+
+class BatcherError(Exception):
+    """Base of what a submitter can get instead of a result."""
+
+
+class BatcherFull(BatcherError):
+    """The lane is full and stayed full."""
+
+
+class BatcherClosed(BatcherError):
+    """The batcher is shutting down."""
+
+
+class ItemFailed(BatcherError):
+    """The item itself cannot be processed."""
+
+
+class DeviceFailed(BatcherError):
+    """The device could not process an item that may be perfectly good."""
+
+
+class ResultCountMismatch(BatcherError):
+    """`forward` returned another number of results than it was given items."""
+
+
+class OutOfMemory(Exception):
+    """Raised by `forward` when the batch did not fit the device."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a batch and of the queue. Tokens are counted with padding: longest length times size."""
+
+    max_batch: int
+    max_tokens: int
+    max_ready: int  # in each lane
+    forward_timeout_s: float
+    recover_after: int = 20  # clean batches at a lowered limit before it is raised by one again
+    give_up_after: int = 3  # device failures in a row before the process is ended
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """One forward, for metrics."""
+
+    size: int
+    tokens: int
+    padded_tokens: int
+    waited_s: tuple[float, ...]
+    forward_s: float
+    max_batch: int
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Staged(Generic[Item, Result]):
+    """A batch that `collate` has made ready, or the error it raised, to be handled when the batch's turn comes."""
+
+    entries: list[Entry[Item, Result]]
+    batch: Any
+    error: Exception | None
+
+
+class BatchRunner(Generic[Item, Result]):
+    def __init__(
+        self,
+        forward: Callable[[Any], Sequence[Result]],
+        collate: Callable[[list[Item]], Any],
+        limits: Limits,
+        give_up: Callable[[str], None],
+        observe: Callable[[BatchReport], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.max_batch = limits.max_batch  # the limit in force; lower for a while after running out of memory
+        self._forward = forward
+        self._collate = collate
+        self._limits = limits
+        self._give_up = give_up
+        self._observe = observe
+        self._clock = clock
+        self._resolving = threading.Lock()  # a shutdown that loses patience resolves from another thread
+        self._began: float | None = None  # when the running forward began; read by the watchdog
+        self._witness: Entry[Item, Result] | None = None
+        self._clean_batches = 0
+        self._device_failures = 0
+
+    def stage(self, entries: list[Entry[Item, Result]]) -> Staged[Item, Result]:
+        """Make a batch ready. Safe on another thread than `settle`."""
+        try:
+            return Staged(entries, self._collate([entry.item for entry in entries]), None)
+        except Exception as error:
+            return Staged(entries, None, error)
+
+    def settle(self, first: Staged[Item, Result]) -> None:
+        """Resolve every entry of a batch: run it, and on an error run its halves, down to the guilty ones."""
+        pending: list[Staged[Item, Result] | list[Entry[Item, Result]]] = [first]
+        failures: list[tuple[Entry[Item, Result], Exception]] = []
+        witness = None
+        while pending:
+            part = pending.pop()
+            if not isinstance(part, Staged) and len(part) > self.max_batch:
+                pending += _halves(part)  # made before the limit fell
+                continue
+            staged = part if isinstance(part, Staged) else self.stage(part)
+            try:
+                results = self._run(staged)
+            except ResultCountMismatch as error:
+                # No entry is to blame, so halving would only repeat it.
+                self.refuse(staged.entries, error)
+            except Exception as error:
+                if isinstance(error, OutOfMemory):
+                    self._lower_max_batch(len(staged.entries))
+                if len(staged.entries) == 1:
+                    failures.append((staged.entries[0], error))
+                else:
+                    pending += _halves(staged.entries)
+            else:
+                witness = staged.entries[-1]
+                for entry, result in zip(staged.entries, results, strict=True):
+                    self._resolve(entry, result)
+        if witness is not None:
+            self._witness = witness
+        if failures:
+            self._judge(failures, device_works=witness is not None or self._witness_still_works())
+        else:
+            self._device_failures = 0
+
+    def hangs(self) -> bool:
+        """Whether the running forward is over its time; if so the process is given up. For the watchdog."""
+        began = self._began
+        if began is None or self._clock() - began <= self._limits.forward_timeout_s:
+            return False
+        self._give_up(f"a forward has been running for {self._clock() - began:.0f} s")
+        return True
+
+    def refuse(self, entries: Iterable[Entry[Item, Result]], error: BatcherError) -> None:
+        """Resolve entries that have no result yet with an error."""
+        with self._resolving:
+            for entry in entries:
+                if not entry.future.done() and entry.future.set_running_or_notify_cancel():
+                    entry.future.set_exception(error)
+
+    def _resolve(self, entry: Entry[Item, Result], result: Result) -> None:
+        with self._resolving:
+            # Done already: its submitter cancelled at its deadline, or a shutdown stopped waiting for it.
+            if not entry.future.done() and entry.future.set_running_or_notify_cancel():
+                entry.future.set_result(result)
+
+    def _run(self, staged: Staged[Item, Result]) -> Sequence[Result]:
+        """One forward, timed, watched and reported."""
+        if staged.error is not None:
+            raise staged.error
+        began = self._clock()
+        self._began = began
+        failure: Exception | None = None
+        try:
+            results = self._forward(staged.batch)
+            if len(results) != len(staged.entries):
+                raise ResultCountMismatch(
+                    f"forward returned {len(results)} results for {len(staged.entries)} items; it must return one"
+                    " result for each item, in the order of the items (also for an item it cannot process)"
+                )
+        except Exception as error:
+            failure = error
+            raise
+        else:
+            self._recover_max_batch()
+            return results
+        finally:
+            self._began = None
+            self._report(staged.entries, began, failure)
+
+    def _report(self, entries: list[Entry[Item, Result]], began: float, failure: Exception | None) -> None:
+        lengths = [entry.length for entry in entries]
+        self._observe(
+            BatchReport(
+                size=len(entries),
+                tokens=sum(lengths),
+                padded_tokens=max(lengths) * len(lengths),
+                waited_s=tuple(began - entry.submitted_at for entry in entries),
+                forward_s=self._clock() - began,
+                max_batch=self.max_batch,
+                error=type(failure).__name__ if failure else None,
+            )
+        )
+
+    def _judge(self, failures: list[tuple[Entry[Item, Result], Exception]], *, device_works: bool) -> None:
+        """Blame each entry that failed alone, or the device when nothing shows that the device works.
+
+        An entry that runs out of memory alone is never to blame: what a shared device has left varies.
+        """
+        for entry, error in failures:
+            guilty = device_works and not isinstance(error, OutOfMemory)
+            verdict = (ItemFailed if guilty else DeviceFailed)(f"{type(error).__name__}: {error}")
+            verdict.__cause__ = error
+            self.refuse([entry], verdict)
+        if device_works:
+            self._device_failures = 0
+            return
+        self._device_failures += 1
+        if self._device_failures >= self._limits.give_up_after:
+            self._give_up(
+                f"the device failed {self._device_failures} times in a row, last with {failures[-1][1]!r};"
+                " a new process has to reset it"
+            )
+
+    def _witness_still_works(self) -> bool:
+        """Run an item that is known to be good, to tell a broken device from a faulty item."""
+        if self._witness is None:
+            return False
+        try:
+            self._run(self.stage([self._witness]))
+        except Exception:
+            # What brought us here is reported with its own error; this run only decides whose fault it is.
+            return False
+        return True
+
+    def _lower_max_batch(self, failed_size: int) -> None:
+        self.max_batch = max(1, min(self.max_batch, failed_size // 2))
+        self._clean_batches = 0
+
+    def _recover_max_batch(self) -> None:
+        """Raise a lowered limit by one after enough clean batches: what took the memory may have gone."""
+        if self.max_batch == self._limits.max_batch:
+            return
+        self._clean_batches += 1
+        if self._clean_batches >= self._limits.recover_after:
+            self.max_batch += 1
+            self._clean_batches = 0
+
+
+def _halves(entries: list[Entry[Item, Result]]) -> list[list[Entry[Item, Result]]]:
+    """The second half and the first: the last of a stack is taken first, so that the order is kept."""
+    middle = len(entries) // 2
+    return [entries[middle:], entries[:middle]]

@@ -1,0 +1,221 @@
+"""Gathers prepared items into batches and keeps one device busy with them.
+
+Knows neither Celery nor torch nor what an item is: it is given `forward` (a batch in, one result per item out),
+optionally `collate` (makes a batch ready ahead of its turn, while the device is still busy), the limits and a
+clock. The device thread runs `forward`; the stager readies the batch after it; the watchdog ends the process
+when a forward hangs, because no thread can be stopped from outside and a supervisor restarts only what has died.
+
+What it promises: the device takes all that is ready the moment it is free and waits for nothing when idle; no
+batch is over `max_batch` or the token budget; urgent items go first; a faulty item fails alone; every future is
+resolved, also at shutdown; a full lane makes the submitter wait, and then says so.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, Generic
+
+from workers.batch_runner import BatcherClosed, BatcherFull, BatchReport, BatchRunner, Limits, Staged
+from workers.ready_queue import Entry, Item, ReadyQueue, Result
+
+
+class Batcher(Generic[Item, Result]):
+    def __init__(
+        self,
+        forward: Callable[[Any], Sequence[Result]],
+        *,
+        limits: Limits,
+        length: Callable[[Item], int],
+        give_up: Callable[[str], None],
+        collate: Callable[[list[Item]], Any] = list,
+        observe: Callable[[BatchReport], None] = lambda report: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`give_up(reason)` must end the process: it is called when the device hangs or keeps failing."""
+        self._limits = limits
+        self._length = length
+        self._give_up = give_up
+        self._clock = clock
+        self._runner: BatchRunner[Item, Result] = BatchRunner(
+            forward, collate, limits, give_up, observe, clock
+        )
+
+        self._changed = threading.Condition()  # guards all below
+        self._ready: ReadyQueue[Item, Result] = ReadyQueue()
+        self._staged: Staged[Item, Result] | None = None  # the batch after the running one
+        self._running: list[Entry[Item, Result]] = []
+        self._staging = False
+        self._closed = False
+        self._broken = False  # a thread died; nothing more can be run
+
+        self._over = threading.Event()
+        self._workers: list[threading.Thread] = []
+
+    # -- for submitters ----------------------------------------------------------------------------------
+
+    def submit(self, item: Item, *, urgent: bool, timeout: float) -> Future[Result]:
+        """Queue `item` and return its future; wait up to `timeout` seconds for room in its lane."""
+        with self._changed:
+            room = self._changed.wait_for(
+                lambda: self._closed or self._ready.waiting(urgent=urgent) < self._limits.max_ready, timeout
+            )
+            if self._closed:
+                raise BatcherClosed("the batcher is shutting down; give the item to another worker")
+            if not room:
+                raise BatcherFull(
+                    f"{self._limits.max_ready} items already wait for the device; try again later"
+                )
+            entry: Entry[Item, Result] = Entry(
+                item=item, length=max(1, self._length(item)), urgent=urgent, submitted_at=self._clock()
+            )
+            self._ready.put(entry)
+            self._changed.notify_all()
+            return entry.future
+
+    @property
+    def max_batch(self) -> int:
+        """The limit in force: lower than the configured one for a while after the device ran out of memory."""
+        return self._runner.max_batch
+
+    def ready(self) -> int:
+        """How many items wait for the device."""
+        with self._changed:
+            return len(self._ready) + (len(self._staged.entries) if self._staged else 0)
+
+    # -- life --------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._workers = [
+            threading.Thread(target=self._until_closed, args=(step,), name=f"batcher-{name}", daemon=True)
+            for name, step in (("device", self._run_next), ("stager", self._stage_next))
+        ]
+        watchdog = threading.Thread(target=self._watch, name="batcher-watchdog", daemon=True)
+        for thread in (*self._workers, watchdog):
+            thread.start()
+
+    def alive(self) -> bool:
+        """Whether an item that is submitted now would be run."""
+        return not self._closed and all(thread.is_alive() for thread in self._workers)
+
+    def close(self, *, drain: bool, timeout: float) -> None:
+        """Take nothing more, run what is queued (`drain`) or refuse it, and end the threads.
+
+        What has no result after `timeout` seconds is refused. The watchdog goes last, so that a forward that
+        hangs during the shutdown still ends the process.
+        """
+        with self._changed:
+            self._closed = True
+            if not drain:
+                self._refuse_waiting()
+            self._changed.notify_all()
+        give_up_at = time.monotonic() + timeout
+        for thread in self._workers:
+            thread.join(max(0.0, give_up_at - time.monotonic()))
+        with self._changed:
+            self._refuse_waiting()
+            self._runner.refuse(self._running, BatcherClosed("the batcher was closed while this item ran"))
+        self._over.set()
+
+    def _until_closed(self, step: Callable[[], bool]) -> None:
+        """The body of the device and the stager thread. Neither may end alone and leave futures unresolved."""
+        try:
+            while step():
+                pass
+        except BaseException as error:
+            with self._changed:
+                self._closed = self._broken = True
+                self._staging = False
+                self._refuse_waiting()
+                self._runner.refuse(self._running, BatcherClosed(f"a thread of the batcher died: {error!r}"))
+                self._changed.notify_all()
+            self._give_up(f"a thread of the batcher died: {error!r}")
+            raise
+
+    def _refuse_waiting(self) -> None:
+        waiting = self._ready.drain()
+        if self._staged is not None:
+            waiting += self._staged.entries
+            self._staged = None
+        self._runner.refuse(waiting, BatcherClosed("the batcher was closed before this item ran"))
+
+    # -- the device --------------------------------------------------------------------------------------
+
+    def _run_next(self) -> bool:
+        """Wait for work and settle one batch; False when closed and nothing is left to run."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._has_work() or (self._closed and not self._staging))
+            if not self._has_work():
+                return False
+            staged = self._take_staged()
+            entries = staged.entries if staged else self._take()
+            self._running = entries
+            self._changed.notify_all()
+        self._runner.settle(staged or self._runner.stage(entries))
+        with self._changed:
+            self._running = []
+            self._changed.notify_all()
+        return True
+
+    def _has_work(self) -> bool:
+        # While the stager readies a batch the device waits for that one rather than overtake it.
+        return self._staged is not None or (len(self._ready) > 0 and not self._staging)
+
+    def _take(self) -> list[Entry[Item, Result]]:
+        return self._ready.take(self._runner.max_batch, self._limits.max_tokens)
+
+    def _take_staged(self) -> Staged[Item, Result] | None:
+        """The batch that was readied ahead, if its turn has really come.
+
+        It goes back when somebody urgent arrived since and nothing in it is urgent, or when the device ran out of
+        memory since and it is now too large.
+        """
+        staged, self._staged = self._staged, None
+        if staged is None:
+            return None
+        overtaken = self._ready.waiting(urgent=True) > 0 and not any(entry.urgent for entry in staged.entries)
+        if overtaken or len(staged.entries) > self._runner.max_batch:
+            self._ready.give_back(staged.entries)
+            return None
+        return staged
+
+    # -- the stager: one batch ahead ---------------------------------------------------------------------
+
+    def _stage_next(self) -> bool:
+        """Wait until a batch can be readied while the device is busy, and ready it; False when closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._should_stage())
+            if self._closed:
+                return False
+            entries = self._take()
+            self._staging = True
+            self._changed.notify_all()
+        staged: Staged[Item, Result] | None = None
+        try:
+            staged = self._runner.stage(entries)
+        finally:
+            with self._changed:
+                self._staging = False
+                if staged is None or self._broken:
+                    self._runner.refuse(entries, BatcherClosed("a thread of the batcher died"))
+                else:
+                    self._staged = staged
+                self._changed.notify_all()
+        return True
+
+    def _should_stage(self) -> bool:
+        """Only a full batch is readied early: a smaller one may still grow until the device is free."""
+        return (
+            bool(self._running)
+            and self._staged is None
+            and self._ready.holds_a_full_batch(self._runner.max_batch, self._limits.max_tokens)
+        )
+
+    # -- the watchdog ------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        while not self._over.wait(min(1.0, self._limits.forward_timeout_s / 4)):
+            if self._runner.hangs():
+                return

@@ -1,0 +1,30 @@
+"""Names a worker process, and tells whether a named one of this machine is dead. Knows no job."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+
+def worker_identity() -> str:
+    """`host:pid:start`: names this process and no later one that is given the same pid."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_start_ticks(os.getpid())}"
+
+
+def is_dead(identity: str) -> bool:
+    """Whether the worker ran on this machine and is gone. False for one of another machine: nobody here knows."""
+    host, _, process = identity.rpartition(":")[0].rpartition(":")
+    if host != socket.gethostname() or not process.isdecimal():
+        return False
+    return str(_start_ticks(int(process))) != identity.rpartition(":")[2]
+
+
+def _start_ticks(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; None when there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # Field 22 of proc(5), counted behind the command, which is in parentheses and may contain anything.
+    return int(stat.rpartition(")")[2].split()[19])

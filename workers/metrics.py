@@ -1,0 +1,108 @@
+"""The worker's Prometheus metrics, served on loopback.
+
+Knows the batcher's reports and the outcomes of jobs, nothing of how they come about. The registry is this
+object's own, so that a test or a second worker in one process starts from zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.process_collector import ProcessCollector
+
+from workers.batch_runner import BatchReport
+
+Outcome = Literal["succeeded", "failed", "put_back", "lease_lost"]
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+log = structlog.get_logger(__name__)
+
+
+class WorkerMetrics:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.jobs = Counter(
+            "tagsmith_worker_jobs", "Jobs that left this worker", ["lane", "outcome"], registry=self.registry
+        )
+        self.messages = Counter(
+            "tagsmith_worker_messages", "Queue messages taken", ["lane", "outcome"], registry=self.registry
+        )
+        self.stage_seconds = Histogram(
+            "tagsmith_worker_stage_seconds",
+            "Time of one message in one stage of its life",
+            ["stage"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.batch_size = Histogram(
+            "tagsmith_worker_batch_size", "Jobs in one forward", buckets=SIZES, registry=self.registry
+        )
+        self.batch_tokens = Counter(
+            "tagsmith_worker_batch_tokens",
+            "Text tokens put through the device",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.batch_wait_seconds = Histogram(
+            "tagsmith_worker_batch_wait_seconds",
+            "Time a prepared job waited for the device",
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.forward_seconds = Histogram(
+            "tagsmith_worker_forward_seconds", "Time of one forward", buckets=SECONDS, registry=self.registry
+        )
+        self.forward_errors = Counter(
+            "tagsmith_worker_forward_errors", "Forwards that raised", ["error"], registry=self.registry
+        )
+        self.max_batch = Gauge(
+            "tagsmith_worker_max_batch",
+            "Batch limit in force (drops on out of memory)",
+            registry=self.registry,
+        )
+        self.ready = Gauge("tagsmith_worker_ready_jobs", "Prepared jobs waiting", registry=self.registry)
+        self.held = Gauge("tagsmith_worker_held_jobs", "Jobs whose lease is held", registry=self.registry)
+
+    def batch_done(self, report: BatchReport) -> None:
+        self.batch_size.observe(report.size)
+        self.batch_tokens.labels("text").inc(report.tokens)
+        self.batch_tokens.labels("padding").inc(report.padded_tokens - report.tokens)
+        for waited in report.waited_s:
+            self.batch_wait_seconds.observe(waited)
+        self.forward_seconds.observe(report.forward_s)
+        self.max_batch.set(report.max_batch)
+        if report.error:
+            self.forward_errors.labels(report.error).inc()
+
+    def job_left(self, lane: str, outcome: Outcome, count: int = 1) -> None:
+        self.jobs.labels(lane, outcome).inc(count)
+
+    def watch(self, *, ready: Callable[[], int], held: Callable[[], int]) -> None:
+        """Read these two gauges when they are scraped."""
+        self.ready.set_function(ready)
+        self.held.set_function(held)
+
+    def serve(self, port: int) -> Callable[[], None]:
+        """Serve on loopback until the returned function is called. A port in use costs the metrics only."""
+        try:
+            server, thread = start_http_server(port, addr="127.0.0.1", registry=self.registry)
+        except OSError as error:
+            log.warning(
+                "metrics are not served: set TAGSMITH_METRICS_PORT to a free port",
+                port=port,
+                reason=str(error),
+            )
+            return lambda: None
+
+        def stop() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join(timeout=5)
+
+        return stop

@@ -1,0 +1,109 @@
+"""The items that are prepared and wait for the device, and the rule that picks the next batch.
+
+Pure bookkeeping: no thread, no clock and no lock of its own (the batcher calls it under its lock), and no
+idea what an item is beyond its length and whether somebody waits for it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# How many batches' worth of waiting entries are looked at to find entries of like length. A longer window
+# means less padding but a longer scan under the lock; four gets most of the gain.
+LOOKAHEAD = 4
+
+
+@dataclass(eq=False)
+class Entry(Generic[Item, Result]):
+    """One item on its way through the batcher, and the future its submitter waits on."""
+
+    item: Item
+    length: int
+    urgent: bool
+    submitted_at: float
+    future: Future[Result] = field(default_factory=Future)
+
+
+class ReadyQueue(Generic[Item, Result]):
+    """Two first-in-first-out lanes, urgent and patient, that give out batches sorted by length."""
+
+    def __init__(self) -> None:
+        self._urgent: deque[Entry[Item, Result]] = deque()
+        self._patient: deque[Entry[Item, Result]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._urgent) + len(self._patient)
+
+    def waiting(self, *, urgent: bool) -> int:
+        return len(self._urgent if urgent else self._patient)
+
+    def put(self, entry: Entry[Item, Result]) -> None:
+        self._lane(entry).append(entry)
+
+    def give_back(self, entries: Iterable[Entry[Item, Result]]) -> None:
+        """Put entries that were taken, oldest first, back where they came from: ahead of their lane."""
+        for entry in sorted(entries, key=_age, reverse=True):
+            self._lane(entry).appendleft(entry)
+
+    def holds_a_full_batch(self, max_batch: int, max_tokens: int) -> bool:
+        """Whether waiting longer could not make the next batch any fuller."""
+        if len(self) >= max_batch:
+            return True
+        return sum(entry.length for lane in (self._urgent, self._patient) for entry in lane) >= max_tokens
+
+    def take(self, max_batch: int, max_tokens: int) -> list[Entry[Item, Result]]:
+        """Remove and return the next batch, shortest first; empty only when nothing waits.
+
+        A batch costs the device its longest length times its size, padding included, and that product
+        stays within `max_tokens`; an entry that is over it by itself runs alone, since no smaller batch
+        exists. Urgent entries go first, but the oldest patient entry keeps one place: otherwise a stream of
+        urgent ones could hold an import in the queue until its deadlines pass.
+        """
+        batch: list[Entry[Item, Result]] = []
+        longest = 0
+        for entry in self._candidates(max_batch):
+            if len(batch) == max_batch:
+                break
+            width = max(longest, entry.length)
+            if batch and width * (len(batch) + 1) > max_tokens:
+                continue  # A shorter one behind it may still fit; this one leads a later batch.
+            batch.append(entry)
+            longest = width
+        taken = set(map(id, batch))
+        self._urgent = deque(entry for entry in self._urgent if id(entry) not in taken)
+        self._patient = deque(entry for entry in self._patient if id(entry) not in taken)
+        return sorted(batch, key=lambda entry: entry.length)
+
+    def drain(self) -> list[Entry[Item, Result]]:
+        """Remove and return everything, oldest first."""
+        entries = sorted([*self._urgent, *self._patient], key=_age)
+        self._urgent.clear()
+        self._patient.clear()
+        return entries
+
+    def _candidates(self, max_batch: int) -> list[Entry[Item, Result]]:
+        """The entries to try, in order: the head of each lane, the urgent ones, the patient ones by likeness."""
+        window = LOOKAHEAD * max_batch
+        urgent = list(islice(self._urgent, window))
+        patient = list(islice(self._patient, window))
+        if max_batch == 1:
+            return urgent[:1] or patient[:1]
+        head, others = patient[:1], patient[1:]
+        leader = (urgent or head)[0].length if urgent or head else 0
+        others.sort(key=lambda entry: abs(entry.length - leader))
+        return urgent[:1] + head + urgent[1:] + others
+
+    def _lane(self, entry: Entry[Item, Result]) -> deque[Entry[Item, Result]]:
+        return self._urgent if entry.urgent else self._patient
+
+
+def _age(entry: Entry[Item, Result]) -> float:
+    return entry.submitted_at

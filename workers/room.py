@@ -1,0 +1,54 @@
+"""How many jobs of each lane this process may hold at once. Knows no job, only numbers."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Room:
+    """A bound for each lane, so that a full bulk lane never keeps an interactive job out."""
+
+    def __init__(self, jobs_per_lane: int) -> None:
+        self._limit = jobs_per_lane
+        self._held: Counter[str] = Counter()
+        self._changed = threading.Condition()
+        self._closed = False
+
+    @contextmanager
+    def for_jobs(self, count: int, lane: str, *, timeout: float) -> Iterator[bool]:
+        """Hold room for `count` jobs of a lane; False when there was none in time, or the room is closed.
+
+        A message larger than the whole room is let in when the lane is empty: it could never enter otherwise.
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closed or not self._held[lane] or self._held[lane] + count <= self._limit,
+                timeout,
+            )
+            admitted = not self._closed and (not self._held[lane] or self._held[lane] + count <= self._limit)
+            if admitted:
+                self._held[lane] += count
+        try:
+            yield admitted
+        finally:
+            if admitted:
+                with self._changed:
+                    self._held[lane] -= count
+                    self._changed.notify_all()
+
+    def held(self, lane: str) -> int:
+        with self._changed:
+            return self._held[lane]
+
+    def close(self) -> None:
+        """Let nothing in any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def wait_until_empty(self, timeout: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: not any(self._held.values()), timeout)

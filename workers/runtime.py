@@ -1,0 +1,135 @@
+"""The device and the tagger loaded on it: the only module of the workers that imports torch.
+
+Knows no queue and no database. `prepare` and `collate` run on any thread; `forward` only on the batcher's
+device thread.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+import torch
+from PIL import Image
+
+from catalog.settings import Settings
+from models import Batch, Example, Product, Tagger, Tagging, UnreadablePhoto
+from workers.batch_runner import OutOfMemory
+from workers.tasks import JobFault
+
+log = structlog.get_logger(__name__)
+
+WARM_UP_BATCHES = (1, 2, 8)
+
+
+class DeviceUnavailable(Exception):
+    """The settings ask for a device that this machine does not have."""
+
+
+class ModelRuntime:
+    def __init__(self, tagger: Tagger) -> None:
+        self._tagger = tagger
+
+    @classmethod
+    def load(cls, settings: Settings) -> ModelRuntime:
+        """Load the checkpoint on the chosen device and warm it up. Raises models.CheckpointError as it comes."""
+        began = time.monotonic()
+        device = choose_device(settings.device)
+        dtype = choose_dtype(device, _cpu_flags())
+        if device == "cpu":
+            # The forward runs on one thread of ours at a time and should have all cores; the preparing threads
+            # use none of torch. Interop threads only serve graphs, which we do not run.
+            torch.set_num_threads(len(os.sched_getaffinity(0)))
+            torch.set_num_interop_threads(1)
+        tagger = Tagger.load(settings.checkpoint, device=device, dtype=dtype)
+        runtime = cls(tagger)
+        runtime.warm_up()
+        log.info(
+            "model loaded",
+            model=tagger.name,
+            version=tagger.version[:12],
+            device=device,
+            dtype=str(dtype),
+            seconds=round(time.monotonic() - began, 1),
+        )
+        return runtime
+
+    @property
+    def name(self) -> str:
+        return self._tagger.name
+
+    @property
+    def version(self) -> str:
+        return self._tagger.version
+
+    def prepare(self, title: str, description: str, photos: Sequence[bytes]) -> Example:
+        try:
+            return self._tagger.prepare(Product(title=title, description=description, photos=tuple(photos)))
+        except UnreadablePhoto as error:
+            raise JobFault(str(error)) from error
+
+    @staticmethod
+    def length(example: Example) -> int:
+        return example.tokens
+
+    def collate(self, examples: list[Example]) -> list[Batch]:
+        return self._tagger.collate(examples)
+
+    def forward(self, batches: list[Batch]) -> list[Tagging]:
+        try:
+            return self._tagger.forward(batches)
+        except torch.OutOfMemoryError as error:
+            # What the failed forward held is cached by torch, in pieces that the smaller batch may not fit.
+            torch.cuda.empty_cache()
+            raise OutOfMemory(str(error)) from error
+        except RuntimeError as error:
+            # The CPU allocator has no exception of its own.
+            if "can't allocate memory" in str(error) or "not enough memory" in str(error):
+                raise OutOfMemory(str(error)) from error
+            raise
+
+    def warm_up(self) -> None:
+        """Run a few batches, so that the first product does not pay for kernels, buffers and thread pools."""
+        photo = io.BytesIO()
+        Image.new("RGB", (320, 320), "white").save(photo, "JPEG")
+        text = "every kernel is chosen and every buffer made on first use"
+        example = self.prepare("warm up", text, [photo.getvalue()])
+        for size in WARM_UP_BATCHES:
+            self.forward(self.collate([example] * size))
+
+
+def choose_device(wanted: str) -> str:
+    """`auto` is cuda where there is one. Raises DeviceUnavailable."""
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise DeviceUnavailable(
+            "TAGSMITH_DEVICE=cuda, but torch sees no CUDA device here; set it to auto or cpu, or check the driver"
+            " (nvidia-smi) and that torch is a CUDA build"
+        )
+    return wanted
+
+
+def choose_dtype(device: str, cpu_flags: frozenset[str]) -> torch.dtype:
+    """bfloat16 weights where the processor multiplies them natively; elsewhere they are slower than float32.
+
+    Weights, never autocast: under inference_mode autocast casts the weights again for every item of a batch.
+    """
+    if device == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    return torch.bfloat16 if cpu_flags & {"avx512_bf16", "amx_bf16"} else torch.float32
+
+
+def _cpu_flags() -> frozenset[str]:
+    """Instruction sets of the processor, as Linux names them; none where /proc is not there."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return frozenset()
+    for line in cpuinfo.read_text().splitlines():
+        if line.startswith("flags"):
+            return frozenset(line.partition(":")[2].split())
+    return frozenset()

@@ -1,0 +1,253 @@
+"""The life of one queue message in a worker: claim, prepare, run, finish, acknowledge.
+
+Knows neither Celery nor torch: `workers.app` calls it from a Celery thread, and whatever owns the device is
+reached through the Runtime protocol. Returning means that the message may be acknowledged, and it always
+returns: the rows say what became of the jobs, and the sweep sends again what is still due.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as DeadlinePassed
+from typing import Any, Protocol, TypeVar
+
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from catalog.database import transaction
+from catalog.errors import InvalidMessage, PhotoMissing, StoreUnavailable, Unavailable
+from catalog.jobs import ClaimedJob, Finished, claim, fail, finish_many, put_back
+from catalog.photo_store import PhotoStore
+from catalog.queue import parse_message
+from catalog.settings import Settings
+from catalog.views import Problem, TagView, problem
+from workers.batch_runner import BatcherClosed, BatcherError, ItemFailed
+from workers.batcher import Batcher
+from workers.leases import LeaseKeeper
+from workers.metrics import Outcome, WorkerMetrics
+from workers.room import Room
+
+Answer = TypeVar("Answer")
+
+log = structlog.get_logger(__name__)
+
+
+class JobFault(Exception):
+    """The product itself cannot be prepared: no other worker and no later attempt would do better."""
+
+
+class Runtime(Protocol):
+    """What a task needs of whatever owns the device."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    def prepare(self, title: str, description: str, photos: Sequence[bytes]) -> Any:
+        """CPU work on the calling thread. Raises JobFault."""
+
+
+class TagProducts:
+    """Runs messages on the threads of its callers, any number at once."""
+
+    # A database that is away for a restart is waited for; one that is away for longer leaves the jobs to the
+    # sweep. Well under the queue's visibility timeout, so that a waiting message is not delivered twice.
+    PATIENCE_S = 30.0
+    # A job's device must be free of what was ahead of it by then; far beyond what the bounded queue can cost.
+    DEADLINE_IN_FORWARDS = 2
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        engine: Engine,
+        photo_store: PhotoStore,
+        runtime: Runtime,
+        batcher: Batcher[Any, Any],
+        leases: LeaseKeeper,
+        room: Room,
+        metrics: WorkerMetrics,
+        worker: str,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._photo_store = photo_store
+        self._runtime = runtime
+        self._batcher = batcher
+        self._leases = leases
+        self._room = room
+        self._metrics = metrics
+        self._worker = worker
+        self._clock = clock
+        self._sleep = sleep
+
+    def __call__(self, message: dict[str, Any], lane: str) -> None:
+        try:
+            job_ids = parse_message(message)
+        except InvalidMessage as error:
+            log.error("message refused", reason=str(error))
+            self._metrics.messages.labels(lane, "refused").inc()
+            return
+        # Only what there is room for is claimed, so that what one process holds, and a kill costs, is bounded.
+        with self._room.for_jobs(len(job_ids), lane, timeout=self.PATIENCE_S) as admitted:
+            jobs = self._claim(job_ids) if admitted else []
+            self._metrics.messages.labels(lane, "claimed" if jobs else "nothing_to_do").inc()
+            if jobs:
+                self._leases.hold(jobs)
+                try:
+                    self._tag(jobs)
+                finally:
+                    self._leases.let_go(jobs)
+
+    # -- the stages --------------------------------------------------------------------------------------
+
+    def _claim(self, job_ids: Sequence[str]) -> list[ClaimedJob]:
+        def claim_them(session: Session) -> list[ClaimedJob]:
+            return claim(session, job_ids, worker=self._worker, settings=self._settings)
+
+        with self._metrics.stage_seconds.labels("claim").time():
+            return self._persistently("claim", claim_them) or []
+
+    def _tag(self, jobs: Sequence[ClaimedJob]) -> None:
+        running: list[tuple[ClaimedJob, Future[Any]]] = []
+        with self._metrics.stage_seconds.labels("prepare").time():
+            for job in jobs:
+                future = self._submit(job)
+                if future is not None:
+                    running.append((job, future))
+        # The watchdog ends a process whose device hangs, so that no future stays open; a deadline of our own
+        # nevertheless, because Celery's thread pool has none and a thread that waits for ever is lost.
+        deadline = self._clock() + self.DEADLINE_IN_FORWARDS * self._settings.forward_timeout_s
+        finished = []
+        with self._metrics.stage_seconds.labels("wait").time():
+            for job, future in running:
+                tagging = self._result(job, future, deadline)
+                if tagging is not None:
+                    finished.append(self._finished(job, tagging))
+        if finished:
+            with self._metrics.stage_seconds.labels("finish").time():
+                self._finish(finished)
+
+    def _submit(self, job: ClaimedJob) -> Future[Any] | None:
+        """Prepare one job and queue it for the device; None when its outcome is settled already."""
+        try:
+            photos = [self._photo_store.model_view(photo_id) for photo_id in job.photo_ids]
+            example = self._runtime.prepare(job.title, job.description, photos)
+            return self._batcher.submit(
+                example, urgent=job.lane == "interactive", timeout=self._settings.forward_timeout_s
+            )
+        except JobFault as fault:
+            self._fail(job, problem("unreadable-photo", "A photo cannot be read", str(fault)))
+        except PhotoMissing as missing:
+            self._fail(job, problem("photo-missing", "A photo is gone", str(missing)))
+        except StoreUnavailable as error:
+            self._put_back(
+                job, problem("photo-store-unavailable", "The photos cannot be read now", str(error))
+            )
+        except BatcherError as error:
+            self._put_back_unrun(job, error)
+        except Exception as error:
+            # Nothing that one product triggers may take its neighbours in the message along. It is tried again,
+            # since it may be ours (memory, a full disk), and fails with this problem after its last attempt.
+            log.exception("a job could not be prepared", job=job.id)
+            self._put_back(job, problem("unprepared", "The product could not be prepared", repr(error)))
+        return None
+
+    def _result(self, job: ClaimedJob, future: Future[Any], deadline: float) -> Any | None:
+        """What the device made of one job; None when its outcome is settled already."""
+        try:
+            return future.result(timeout=max(0.0, deadline - self._clock()))
+        except ItemFailed as error:
+            log.warning("a job failed on the device", job=job.id, reason=str(error))
+            self._fail(job, problem("untaggable", "The model cannot tag this product", str(error)))
+        except (DeadlinePassed, CancelledError):
+            future.cancel()
+            self._put_back(
+                job, problem("device-too-slow", "The device did not answer in time", "it is overloaded")
+            )
+        except BatcherError as error:
+            self._put_back_unrun(job, error)
+        return None
+
+    def _finished(self, job: ClaimedJob, tagging: Any) -> Finished:
+        return Finished(
+            job=job,
+            tags=tuple(tag_views(tagging.tags)),
+            embedding=tagging.embedding,
+            model_name=self._runtime.name,
+            model_version=self._runtime.version,
+        )
+
+    def _finish(self, finished: Sequence[Finished]) -> None:
+        """Write all outcomes of a message in one transaction.
+
+        A connection lost during the commit leaves open whether it happened, so it is simply done again: the
+        second time writes nothing for a job that has ended already. Which is why, after a repetition, a job
+        that was not written may well have succeeded.
+        """
+
+        def finish_them(session: Session) -> set[str]:
+            return finish_many(session, finished)
+
+        written = self._persistently("finish", finish_them)
+        if written is None:
+            return  # The leases lapse and the sweep sends the jobs again.
+        for entry in finished:
+            self._metrics.job_left(entry.job.lane, "succeeded" if entry.job.id in written else "lease_lost")
+
+    # -- outcomes other than tags ------------------------------------------------------------------------
+
+    def _fail(self, job: ClaimedJob, reason: Problem) -> None:
+        self._settle(job, "failed", lambda session: fail(session, job, reason))
+
+    def _put_back(self, job: ClaimedJob, reason: Problem, delay_s: float | None = None) -> None:
+        delay = self._settings.retry_delay_s if delay_s is None else delay_s
+        self._settle(job, "put_back", lambda session: put_back(session, job, reason, delay))
+
+    def _put_back_unrun(self, job: ClaimedJob, error: BatcherError) -> None:
+        if isinstance(error, BatcherClosed):
+            # Another worker can take it at once.
+            self._put_back(job, problem("worker-stopped", "The worker was stopped", str(error)), delay_s=0)
+        else:
+            self._put_back(job, problem("device-failed", "The device could not run the product", str(error)))
+
+    def _settle(self, job: ClaimedJob, outcome: Outcome, write: Callable[[Session], bool]) -> None:
+        written = self._persistently(outcome, write)
+        if written is not None:
+            self._metrics.job_left(job.lane, outcome if written else "lease_lost")
+
+    def _persistently(self, what: str, write: Callable[[Session], Answer]) -> Answer | None:
+        """Run a transaction, again while the database is away; None when it stays away."""
+        deadline = self._clock() + self.PATIENCE_S
+        pause = 0.1
+        while True:
+            try:
+                with transaction(self._engine) as session:
+                    return write(session)
+            except Unavailable as error:
+                if self._clock() + pause > deadline:
+                    log.error("the database stays away; the sweep will send the jobs again", stage=what)
+                    return None
+                log.warning("the database does not answer; trying again", stage=what, reason=str(error))
+                self._sleep(pause)
+                pause = min(2.0, pause * 2)
+
+
+def tag_views(tags: Iterable[Any]) -> Iterable[TagView]:
+    """From the model's tags to the catalog's."""
+    for tag in tags:
+        yield TagView(
+            attribute=tag.attribute,
+            value=tag.value,
+            confidence=tag.confidence,
+            decision=tag.decision,
+            evidence={"text": tag.evidence.text, "photos": tag.evidence.photos},
+            alternatives=tuple({"value": a.value, "confidence": a.confidence} for a in tag.alternatives),
+        )
