@@ -71,11 +71,19 @@ _TAKE_DUE = text(
     RETURNING jobs.id, jobs.status
     """
 )
+# SKIP LOCKED: a job that somebody holds is in good hands, and who never waits is part of no deadlock.
 _STILL_DUE = text(
     """
+    WITH unsent AS (
+        SELECT id FROM jobs
+        WHERE id = ANY(CAST(:ids AS text[])) AND status IN ('queued', 'running') AND resend_at > now()
+          AND (status = 'queued' OR lease_until <= now())
+        ORDER BY id
+        FOR UPDATE SKIP LOCKED
+    )
     UPDATE jobs SET resend_at = now(), resends = greatest(resends - 1, 0)
-    WHERE id = ANY(CAST(:ids AS text[])) AND status IN ('queued', 'running') AND resend_at > now()
-      AND (status = 'queued' OR lease_until <= now())
+    FROM unsent
+    WHERE jobs.id = unsent.id
     """
 )
 

@@ -110,8 +110,11 @@ class Shop:
         self.sql("UPDATE jobs SET lease_until = now(), resend_at = now() WHERE id = :id", id=job_id)
 
     def let_resend_come(self) -> None:
-        """Time passes until every live job's next message is due."""
-        self.sql("UPDATE jobs SET resend_at = now() WHERE status IN ('queued', 'running')")
+        """Time passes until every live job's next message is due; time waits for no lock, so neither does this."""
+        self.sql(
+            "UPDATE jobs SET resend_at = now() WHERE id IN "
+            "(SELECT id FROM jobs WHERE status IN ('queued', 'running') ORDER BY id FOR UPDATE SKIP LOCKED)"
+        )
 
     def sql(self, statement: str, **parameters: Any) -> list[Any]:
         with transaction(self.engine) as session:

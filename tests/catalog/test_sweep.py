@@ -296,3 +296,20 @@ def test_the_clock_of_this_process_is_never_asked(shop: "Shop", engine: Engine) 
     assert now.tzinfo is not None
     assert now.utcoffset() == timedelta(0) == running.submitted_at.utcoffset()
     assert running.submitted_at <= running.started_at <= now.astimezone(UTC)
+
+
+def test_a_sweep_whose_broker_is_away_waits_for_no_job_that_somebody_holds(
+    shop: "Shop", engine: Engine
+) -> None:
+    ids = [shop.accept()[1].id for _ in range(3)]
+    shop.let_resend_come()
+    with engine.connect() as other:
+
+        def held_and_refused(job_ids: list[str], lane: Lane) -> None:
+            other.execute(text("SELECT 1 FROM jobs WHERE id = :id FOR UPDATE"), {"id": ids[1]})
+            raise BrokerUnavailable("no broker")
+
+        assert sweep(engine, held_and_refused, shop.settings).unsent == 3
+        other.rollback()
+    due = shop.sql("SELECT id FROM jobs WHERE resend_at <= now()")
+    assert {job_id for (job_id,) in due} == {ids[0], ids[2]}
