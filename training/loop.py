@@ -1,7 +1,7 @@
 """The training loop: one readable loop for every stage, on Hugging Face Accelerate.
 
-A stage brings a network, a loss and a validation; the loop brings the optimizer, the schedule, early
-stopping, the best weights, logs, and resuming after a kill. It knows nothing of tags or photos.
+A stage brings a network, a loss and a validation; the loop brings the optimizer, the schedule, the moving average
+of the weights, early stopping, the best weights, logs, and resuming after a kill. It knows nothing of tags or photos.
 """
 
 import json
@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -54,14 +55,19 @@ def run(stage: Stage, accelerator: Accelerator, out: Path, save_every_steps: int
     optimizer = torch.optim.AdamW(stage.groups, weight_decay=stage.settings.weight_decay)
     steps_per_epoch = math.ceil(len(stage.loader) / accelerator.num_processes)
     schedule = warmup_then_cosine(optimizer, stage.settings, stage.settings.epochs * steps_per_epoch)
+    average = moving_average(stage.network, stage.settings.ema_decay, accelerator.device)
     network, optimizer, loader = accelerator.prepare(stage.network, optimizer, stage.loader)
     accelerator.register_for_checkpointing(schedule)
+    shown = accelerator.unwrap_model(network)  # what is validated and kept
+    if average is not None:
+        accelerator.register_for_checkpointing(average)
+        shown = average.module
     progress = Progress(out, stage.stopping)
     progress.resume(accelerator)
     if progress.total_steps == 0:  # what the stage starts from is the best until a validation beats it
-        progress.history = [stage.validate(accelerator.unwrap_model(network).eval())]
+        progress.history = [stage.validate(shown.eval())]
         stage.stopping.update(progress.history[0][stage.metric], epoch=0)
-        write_weights(accelerator.unwrap_model(network), out / "best.safetensors")
+        write_weights(shown, out / "best.safetensors")
 
     while progress.epoch < stage.settings.epochs and not stage.stopping.stop:
         loader.set_epoch(progress.epoch)
@@ -85,6 +91,8 @@ def run(stage: Stage, accelerator: Accelerator, out: Path, save_every_steps: int
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
+            if average is not None:
+                average.update_parameters(accelerator.unwrap_model(network))
             progress.step += 1
             progress.total_steps += 1
             if progress.total_steps % KEEP_LOGGING_EVERY == 0:
@@ -94,11 +102,11 @@ def run(stage: Stage, accelerator: Accelerator, out: Path, save_every_steps: int
             if progress.total_steps % save_every_steps == 0:
                 progress.save(accelerator)
 
-        figures = stage.validate(accelerator.unwrap_model(network).eval())
+        figures = stage.validate(shown.eval())
         accelerator.log(prefixed(f"{stage.name}/validation", figures), step=progress.total_steps)
         progress.finish_epoch(figures)
         if stage.stopping.update(figures[stage.metric], progress.epoch) and accelerator.is_main_process:
-            write_weights(accelerator.unwrap_model(network), out / "best.safetensors")
+            write_weights(shown, out / "best.safetensors")
         progress.save(accelerator)
         if accelerator.is_main_process:
             tqdm.write(
@@ -180,6 +188,21 @@ def warmup_then_cosine(optimizer: torch.optim.Optimizer, settings: OptimizerSect
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
 
     return LambdaLR(optimizer, factor)
+
+
+def moving_average(network: nn.Module, decay: float, device: torch.device) -> AveragedModel | None:
+    """An exponential moving average of the network's weights (Polyak & Juditsky 1992); None with a decay of 0.
+
+    The first steps are forgotten faster, by (1 + n) / (10 + n) until that passes `decay`: in a short run an average
+    of 0.999 would still hold the untrained heads. Buffers are taken over as they are.
+    """
+    if not decay:
+        return None
+
+    def update(averaged: Any, current: Any, steps: Any) -> None:
+        get_ema_multi_avg_fn(min(decay, float((1 + steps) / (10 + steps))))(averaged, current, steps)
+
+    return AveragedModel(network, device, multi_avg_fn=update)
 
 
 def freeze_statistics(network: nn.Module) -> None:

@@ -58,7 +58,11 @@ class ModelSection(Section):
 
 
 class OptimizerSection(Section):
-    """Learning rates of AdamW for each part; `warmup` is the share of all steps."""
+    """Learning rates of AdamW for each part; `warmup` is the share of all steps.
+
+    With `ema_decay` above 0 (0.999 is usual) the weights that are validated and kept are a moving average of those
+    of the steps.
+    """
 
     epochs: Count = 4
     batch_size: Count = 64
@@ -68,6 +72,7 @@ class OptimizerSection(Section):
     weight_decay: Rate = 0.01
     warmup: Share = 0.06
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    ema_decay: Share = 0.0
     # Parameters of a tower whose names start so stay as they are: `trunk.blocks.0`, `embeddings.`, …
     text_frozen: tuple[str, ...] = ()
     photo_frozen: tuple[str, ...] = ()

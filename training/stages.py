@@ -78,10 +78,11 @@ def contrastive_stage(
     @torch.inference_mode()
     def validate(network: nn.Module) -> Report:
         """The mean loss over batches of held-out pairs."""
+        assert isinstance(network, Clip)
         losses = []
         for batch in loader_of(held_out, preprocessor, taxonomy, section.batch_size, recipe.data.workers):
-            photos, text = network(batch.to(clip.logit_scale.device))
-            losses.append(loss_of(photos, text, clip.scale()).item())
+            photos, text = network(batch.to(network.logit_scale.device))
+            losses.append(loss_of(photos, text, network.scale()).item())
         return {"loss": sum(losses) / len(losses)}
 
     return Stage(

@@ -56,10 +56,11 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("killed_at_save", [2, 7])
+@pytest.mark.parametrize(("killed_at_save", "ema_decay"), [(2, 0.0), (7, 0.0), (7, 0.9)])
 def test_a_killed_run_ends_as_if_nothing_had_happened(
-    recipe, catalogue, tmp_path, monkeypatch, killed_at_save
+    recipe, catalogue, tmp_path, monkeypatch, killed_at_save, ema_decay
 ):
+    recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"ema_decay": ema_decay})})
     whole = load(fit(recipe, catalogue, tmp_path / "whole"))
     saves, save = [], Progress.save
 
