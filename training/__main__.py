@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from models.errors import ModelsError
+from training.conditions import CONDITIONS, Condition
 from training.errors import TrainingError
 
 
@@ -58,8 +59,16 @@ def fit(recipe: Path, data: Path, out: Path, attributes: str, overrides: tuple[s
     default="all",
     help="Only the rows that the checkpoint's own split rule puts there.",
 )
+@click.option(
+    "--condition",
+    type=click.Choice(CONDITIONS),
+    default="as_is",
+    help="How the products are shown; masked_titles lack every word that names a value.",
+)
 @click.option("--workers", default=1, show_default=True, help="Processes that read photos.")
-def evaluate(checkpoint: Path, metadata: Path, as_json: bool, part: str, workers: int) -> None:
+def evaluate(
+    checkpoint: Path, metadata: Path, as_json: bool, part: str, condition: Condition, workers: int
+) -> None:
     """Measure CHECKPOINT on the rows of METADATA."""
     from models.checkpoint import load
     from training.evaluation import evaluate as measure
@@ -76,7 +85,7 @@ def evaluate(checkpoint: Path, metadata: Path, as_json: bool, part: str, workers
         if part != "all":
             section = SplitSection(**{k: v for k, v in loaded.metrics["split"].items() if k != "rule"})
             rows = tuple(row for row in rows if part_of(row.group, section) == part)
-        document = measure(loaded, checkpoint, rows, workers)
+        document = measure(loaded, checkpoint, rows, workers, condition)
     except (TrainingError, ModelsError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(json.dumps(document) if as_json else table(loaded.taxonomy, document["attributes"]))

@@ -5,33 +5,15 @@ some titles the gates learn to look. Every choice comes from the generator passe
 repeated.
 """
 
-import re
-from collections.abc import Iterable
-
 import numpy as np
 from PIL import Image
 
 from models.taxonomy import Taxonomy
 from training.recipe import AugmentSection
+from training.telling import telling_words, without
 
 DROPPED_WORDS = 0.3  # of the words of a title whose words are dropped: most of its sense survives
 Box = tuple[float, float, float, float]
-
-
-def stem(word: str) -> str:
-    """Lower case, letters and digits only, without a plural s: `T-Shirts` and `tshirt` are one word."""
-    return re.sub(r"[\W_]+", "", word).lower().removesuffix("s")
-
-
-def telling_words(taxonomy: Taxonomy) -> frozenset[str]:
-    """The stems of all words of all values, and of the values written as one word."""
-    values: Iterable[str] = (value for attribute in taxonomy for value in attribute.values)
-    words = {stem(word) for value in values for word in (*value.split(), value)}
-    return frozenset(word for word in words if len(word) > 1)
-
-
-def without(title: str, words: frozenset[str]) -> str:
-    return " ".join(word for word in title.split() if stem(word) not in words)
 
 
 class Augmenter:

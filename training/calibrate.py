@@ -11,6 +11,7 @@ from models.calibration import PATTERNS, AttributeCalibration, Calibration, Patt
 from models.fusion import FusionTagger
 from models.preprocessing import Preprocessor
 from models.taxonomy import Attribute, Taxonomy
+from training.conditions import Condition, shown
 from training.data import targets_of
 from training.evaluation import Logits, evaluate_rows, labelled, mean_loss, offers
 from training.recipe import CalibrationSection
@@ -18,7 +19,7 @@ from training.table import Row
 
 # Candidate temperatures: from four times sharper to ten times softer than trained, in steps of about 2 %.
 TEMPERATURES = torch.logspace(-0.6, 1.0, 200).tolist()
-HIDE: dict[Pattern, str] = {"both": "", "text": "photos", "photos": "text"}
+SHOWN: dict[Pattern, Condition] = {"both": "as_is", "text": "without_photos", "photos": "without_text"}
 
 
 def calibrate(
@@ -34,7 +35,8 @@ def calibrate(
     """
     targets = targets_of(rows, taxonomy)
     runs = {
-        pattern: evaluate_rows(model, rows, preprocessor, workers, hide) for pattern, hide in HIDE.items()
+        pattern: evaluate_rows(model, shown(rows, condition, taxonomy), preprocessor, workers)
+        for pattern, condition in SHOWN.items()
     }
     return Calibration(
         tuple(

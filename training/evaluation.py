@@ -30,6 +30,7 @@ from models.checkpoint import Checkpoint, version
 from models.fusion import FusionTagger
 from models.preprocessing import Preprocessor
 from models.taxonomy import Attribute, Taxonomy
+from training.conditions import Condition, shown
 from training.data import MISSING, Collator, Products, targets_of
 from training.table import Row
 
@@ -53,17 +54,16 @@ def evaluate_rows(
     rows: Sequence[Row],
     preprocessor: Preprocessor,
     workers: int,
-    hide: str = "",
+    *,
     quiet: bool = True,
 ) -> Logits:
-    """Runs the model over rows as they are; `hide` is "text" or "photos" to measure without that modality."""
+    """Runs the model over rows as they are; `training.conditions.shown` makes them poorer."""
     model.eval()
     device = next(model.parameters()).device
-    shown = [hidden(row, hide) for row in rows]
     # Measuring must not shift the random numbers of a training that goes on afterwards.
     generator = torch.Generator()
     loader = DataLoader(
-        Products(shown, preprocessor),
+        Products(rows, preprocessor),
         batch_size=BATCH,
         collate_fn=Collator(()),
         num_workers=workers,
@@ -81,14 +81,6 @@ def evaluate_rows(
         for name, batches in heads.items()
     }
     return Logits(patterns=of, **whole)
-
-
-def hidden(row: Row, hide: str) -> Row:
-    if hide == "text":
-        return Row(row.id, "", "", row.photos, row.group, row.values)
-    if hide == "photos":
-        return Row(row.id, row.title, row.description, (), row.group, row.values)
-    return row
 
 
 def summary(logits: Logits, targets: tuple[Tensor, ...], taxonomy: Taxonomy) -> dict[str, float]:
@@ -211,14 +203,21 @@ def ece(confidence: Tensor, right: Tensor) -> float:
 
 
 def evaluate(
-    checkpoint: Checkpoint, path: Path, rows: Sequence[Row], workers: int, quiet: bool = False
+    checkpoint: Checkpoint,
+    path: Path,
+    rows: Sequence[Row],
+    workers: int,
+    condition: Condition = "as_is",
+    quiet: bool = False,
 ) -> dict[str, Any]:
-    """The document of `evaluate --json` for the checkpoint at `path`."""
-    logits = evaluate_rows(checkpoint.model, rows, checkpoint.preprocessor, workers, quiet=quiet)
+    """The document of `evaluate --json` for the checkpoint at `path`; it names a condition other than as_is."""
+    seen = shown(rows, condition, checkpoint.taxonomy)
+    logits = evaluate_rows(checkpoint.model, seen, checkpoint.preprocessor, workers, quiet=quiet)
     targets = targets_of(rows, checkpoint.taxonomy)
     return {
         "checkpoint": str(path),
         "version": version(path),
         "rows": len(rows),
+        **({} if condition == "as_is" else {"condition": condition}),
         "attributes": report(logits, targets, checkpoint.taxonomy, checkpoint.calibration),
     }

@@ -24,6 +24,7 @@ from models.fusion import FusionConfig, FusionTagger
 from models.preprocessing import Preprocessor
 from models.taxonomy import Taxonomy
 from training.calibrate import calibrate
+from training.conditions import CONDITIONS, shown
 from training.data import targets_of
 from training.errors import AnotherRun, DataError, RecipeError
 from training.evaluation import evaluate_rows, report
@@ -219,23 +220,17 @@ def measure(
     calibration: Calibration,
     split: dict[Part, list[Row]],
 ) -> dict[str, Any]:
-    """`metrics.json`: the test part as it is, without photos and without text."""
+    """`metrics.json`: the test part under every condition."""
     rows = split["test"]
     targets = targets_of(rows, taxonomy)
-    shown = {"both": "", "without_photos": "photos", "without_text": "text"}
-    measured = {
-        name: report(
-            evaluate_rows(model, rows, preprocessor, recipe.data.workers, hide, quiet=False),
-            targets,
-            taxonomy,
-            calibration,
-        )
-        for name, hide in shown.items()
-    }
+    measured = {}
+    for condition in CONDITIONS:
+        seen = shown(rows, condition, taxonomy)
+        logits = evaluate_rows(model, seen, preprocessor, recipe.data.workers, quiet=False)
+        name = "test" if condition == "as_is" else f"test_{condition}"
+        measured[name] = {"rows": len(rows), "attributes": report(logits, targets, taxonomy, calibration)}
     return {
         "split": {**recipe.split.model_dump(), "rule": rule(recipe.split)},
         "rows": {part: len(rows) for part, rows in split.items()},
-        "test": {"rows": len(rows), "attributes": measured["both"]},
-        "test_without_photos": {"rows": len(rows), "attributes": measured["without_photos"]},
-        "test_without_text": {"rows": len(rows), "attributes": measured["without_text"]},
+        **measured,
     }

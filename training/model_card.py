@@ -24,9 +24,13 @@ for each attribute, calibrated confidences. Text or photos may be missing.
 Accuracy / macro-F1 of the fused head and of each modality alone; `auto` is precision / coverage of the tags
 that need no person, aiming at a precision of {target:.0%}.
 
-{both}
+{as_is}
 
-The same products without their photos:
+The same products with every word that names a value taken out of their text, as in a poor title:
+
+{masked_titles}
+
+Without their photos:
 
 {without_photos}
 
@@ -52,7 +56,8 @@ def card(recipe: Recipe, taxonomy: Taxonomy, metrics: dict[str, Any]) -> str:
         **metrics["rows"],
         rule=metrics["split"]["rule"],
         target=recipe.calibration.target_precision,
-        both=table(taxonomy, metrics["test"]["attributes"]),
+        as_is=table(taxonomy, metrics["test"]["attributes"]),
+        masked_titles=table(taxonomy, metrics["test_masked_titles"]["attributes"]),
         without_photos=table(taxonomy, metrics["test_without_photos"]["attributes"]),
         without_text=table(taxonomy, metrics["test_without_text"]["attributes"]),
     )

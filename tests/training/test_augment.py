@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from models.taxonomy import Attribute, Taxonomy
-from training.augment import Augmenter, telling_words, without
+from training.augment import Augmenter
 from training.recipe import AugmentSection
 
 TAXONOMY = Taxonomy(
@@ -16,11 +16,6 @@ NOTHING = AugmentSection(drop_text=0, drop_photos=0, flip=0, crop=0)
 
 def augmenter(**shares):
     return Augmenter(AugmentSection(**{**NOTHING.model_dump(), **shares}), TAXONOMY)
-
-
-def test_telling_words_are_those_of_the_values_in_any_spelling():
-    words = telling_words(TAXONOMY)
-    assert without("Nike Men's Navy-Blue T-shirt and RED shoe", words) == "Nike Men's and"
 
 
 def test_a_share_of_one_masks_every_title():

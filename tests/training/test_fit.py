@@ -166,6 +166,10 @@ def test_evaluate_measures_the_part_that_the_checkpoint_kept_apart(recipe, catal
     metrics = load(path).metrics
     assert document["rows"] == metrics["rows"]["test"]
     assert document["attributes"] == metrics["test"]["attributes"]
+    masked = json.loads(CliRunner().invoke(main, [*arguments, "--condition", "masked_titles"]).stdout)
+    assert masked["condition"] == "masked_titles"
+    assert masked["attributes"] == metrics["test_masked_titles"]["attributes"]
+    assert masked["attributes"] != document["attributes"]
 
 
 @pytest.mark.parametrize("command", ["fit", "evaluate"])
