@@ -3,6 +3,7 @@
 It knows no queue, no database and no training. B products, V values.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from models.calibration import AttributeCalibration, Pattern, patterns, probabilities, temperatures
 from models.checkpoint import Checkpoint, load, version
-from models.fusion import Batch, FusionOutput, collate
+from models.fusion import Batch, collate
 from models.product import Alternative, Evidence, Example, Product, Tag, Tagging
+from models.scope import InScope, in_scope
 from models.taxonomy import Attribute, Taxonomy
 
 ALTERNATIVES = 3  # what a reviewer can take in beside the offered value
@@ -55,7 +57,7 @@ class Tagger:
 
     def predict(self, examples: list[Example]) -> list[Tagging]:
         """One tagging for each example, in order: per attribute one tag, or one per value of a multiple
-        attribute.
+        attribute, and none where the attribute does not apply.
         """
         return self.forward(self.collate(examples))
 
@@ -74,8 +76,16 @@ class Tagger:
     def run(self, batch: Batch) -> list[Tagging]:
         output = self.model(batch)
         of = patterns(output.has_text, output.has_photos)
+        calibrations = self.checkpoint.calibration.attributes
+        fused = self.in_scope(output.fused, [temperatures(calibration, of) for calibration in calibrations])
+        text = self.in_scope(output.text_only, [calibration.text_only for calibration in calibrations])
+        photos = self.in_scope(output.photo_only, [calibration.photo_only for calibration in calibrations])
+        has_text, has_photos = output.has_text.tolist(), output.has_photos.tolist()
         columns = [
-            self.tags_of(index, output, of) for index in range(len(self.taxonomy))
+            self.tags_of(
+                index, fused[index], evidence_of(text[index], photos[index], has_text, has_photos), of
+            )
+            for index in range(len(self.taxonomy))
         ]  # A lists of B lists
         embeddings = output.embedding.float().cpu().tolist()
         return [
@@ -83,28 +93,39 @@ class Tagger:
             for row in range(len(batch))
         ]
 
-    def tags_of(self, index: int, output: FusionOutput, of: list[Pattern]) -> list[list[Tag]]:
-        """The tags of one attribute for every product, (B lists)."""
+    def in_scope(self, logits: Sequence[Tensor], by: Sequence[Tensor | float]) -> tuple[InScope, ...]:
+        """What one kind of head says of every attribute, on the CPU; `by` are its temperatures."""
+        alone = [
+            probabilities(on_cpu(head), temperature, attribute.multiple)
+            for head, temperature, attribute in zip(logits, by, self.taxonomy, strict=True)
+        ]
+        return in_scope(self.taxonomy, alone)
+
+    def tags_of(
+        self, index: int, fused: InScope, evidence: list[list[Evidence]], of: list[Pattern]
+    ) -> list[list[Tag]]:
+        """The tags of one attribute for every product (B lists), none where it is out of scope."""
         attribute = self.taxonomy.attributes[index]
         calibration = self.checkpoint.calibration.attributes[index]
-        fused = probabilities(on_cpu(output.fused[index]), temperatures(calibration, of), attribute.multiple)
-        text = probabilities(on_cpu(output.text_only[index]), calibration.text_only, attribute.multiple)
-        photo = probabilities(on_cpu(output.photo_only[index]), calibration.photo_only, attribute.multiple)
-        has_text, has_photos = output.has_text.tolist(), output.has_photos.tolist()
-        rows = zip(fused.tolist(), text.tolist(), photo.tolist(), has_text, has_photos, of, strict=True)
+        rows = zip(of, fused.confidence.tolist(), evidence, fused.offered.tolist(), strict=True)
         return [
-            choose(
-                attribute,
-                calibration,
-                pattern,
-                row,
-                [
-                    Evidence(by_text if with_text else None, by_photos if with_photos else None)
-                    for by_text, by_photos in zip(texts, photos, strict=True)
-                ],
-            )
-            for row, texts, photos, with_text, with_photos, pattern in rows
+            choose(attribute, calibration, pattern, confidences, shown) if offered else []
+            for pattern, confidences, shown, offered in rows
         ]
+
+
+def evidence_of(
+    text: InScope, photos: InScope, has_text: list[bool], has_photos: list[bool]
+) -> list[list[Evidence]]:
+    """For every product, (B lists of V), what each modality alone says of every value."""
+    rows = zip(text.confidence.tolist(), photos.confidence.tolist(), has_text, has_photos, strict=True)
+    return [
+        [
+            Evidence(by_text if with_text else None, by_photos if with_photos else None)
+            for by_text, by_photos in zip(texts, photos, strict=True)
+        ]
+        for texts, photos, with_text, with_photos in rows
+    ]
 
 
 def choose(
