@@ -144,7 +144,9 @@ class JobOut(_Out):
     started_at: Moment | None
     finished_at: Moment | None
     model: ModelRef | None = Field(description="What tagged the product; null until then.")
-    tags: list[TagOut] | None
+    tags: list[TagOut] | None = Field(
+        description="null until the job has succeeded. An attribute that does not apply to the product has no tag."
+    )
     error: JobError | None
 
 
@@ -183,6 +185,26 @@ class AcceptedJob(_Out):
 class Accepted(_Out):
     product: AcceptedProduct
     job: AcceptedJob
+
+
+class ScopeOut(_Out):
+    """Products that carry one of `values` for `attribute`."""
+
+    attribute: str
+    values: list[str]
+
+
+class AttributeOut(_Out):
+    name: str
+    multiple: bool = Field(description="Whether a product may carry several values of it at once.")
+    values: list[str]
+    applies_when: ScopeOut | None = Field(
+        None, description="Absent where it applies to every product; other products get no tag for it."
+    )
+
+
+class ServedTaxonomy(_Out):
+    attributes: list[AttributeOut]
 
 
 class ServedModel(_Out):

@@ -13,7 +13,7 @@ from catalog.errors import InvalidCheckpoint
 from web import authentication, problems
 from web.openapi import answers_problems
 from web.problems import ProblemError
-from web.schemas import NoQuery, ServedModel
+from web.schemas import NoQuery, ServedModel, ServedTaxonomy
 from web.services import services
 
 bp = APIBlueprint("serving", __name__, url_prefix="/v1", tag="What is served")
@@ -48,16 +48,12 @@ class ServedCheckpoint:
 
 @bp.get("/taxonomy")
 @bp.input(NoQuery, location="query")
+@bp.output(ServedTaxonomy, description="The taxonomy of the served checkpoint")
 @bp.doc(
-    summary="The attributes and values that tags are chosen from",
+    summary="The attributes and values that tags are chosen from, and which products each applies to",
     operation_id="getTaxonomy",
     security="ApiKey",
-    responses=answers_problems(
-        problems.UNAUTHORIZED,
-        problems.INVALID_PARAMETERS,
-        problems.UNAVAILABLE,
-        json={200: ("The taxonomy of the served checkpoint", {"type": "object"})},
-    ),
+    responses=answers_problems(problems.UNAUTHORIZED, problems.INVALID_PARAMETERS, problems.UNAVAILABLE),
 )
 def get_taxonomy(query_data: NoQuery) -> Response:
     return jsonify(services().checkpoint.info()["taxonomy"])

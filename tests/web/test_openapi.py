@@ -89,11 +89,24 @@ def test_a_product_can_be_sent_as_form_and_as_json(document: dict[str, Any]) -> 
         assert form["additionalProperties"] is body["additionalProperties"] is False
 
 
+TAXONOMY = {
+    "attributes": [
+        {"name": "kind", "multiple": False, "values": ["Shoe", "Shirt"]},
+        {
+            "name": "heel_height",
+            "multiple": False,
+            "values": ["Low", "High"],
+            "applies_when": {"attribute": "kind", "values": ["Shoe"]},
+        },
+    ]
+}
+
+
 @pytest.fixture
 def checkpoint(settings: Any) -> Path:
     folder: Path = settings.checkpoint
     folder.mkdir()
-    for name, content in (("config", {"name": "x"}), ("taxonomy", {}), ("metrics", {})):
+    for name, content in (("config", {"name": "x"}), ("taxonomy", TAXONOMY), ("metrics", {})):
         (folder / f"{name}.json").write_text(json.dumps(content))
     return folder
 

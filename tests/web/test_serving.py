@@ -15,7 +15,17 @@ from catalog.errors import DatabaseUnavailable
 from tests.web.seller import Seller
 from web import health
 
-TAXONOMY = {"version": 1, "attributes": [{"name": "colour", "values": ["Red", "Blue"]}]}
+TAXONOMY = {
+    "attributes": [
+        {"name": "kind", "multiple": False, "values": ["Shoe", "Shirt"]},
+        {
+            "name": "heel_height",
+            "multiple": False,
+            "values": ["Low", "High"],
+            "applies_when": {"attribute": "kind", "values": ["Shoe"]},
+        },
+    ]
+}
 
 
 @pytest.fixture
@@ -31,7 +41,7 @@ def checkpoint(settings: Any) -> Path:
 
 
 def test_taxonomy_and_model_come_from_the_checkpoints_files(seller: Seller, checkpoint: Path) -> None:
-    assert seller.get("/v1/taxonomy").json == TAXONOMY
+    assert seller.get("/v1/taxonomy").json == TAXONOMY  # the scope of heel_height with it
     model = seller.get("/v1/model").json
     assert model["name"] == "a stand-in"
     assert model["version"] == checkpoint_version(checkpoint)
