@@ -30,7 +30,7 @@ from training.errors import AnotherRun, DataError, RecipeError
 from training.evaluation import evaluate_rows, report
 from training.loop import Stage, run
 from training.model_card import card
-from training.plots import draw_curves
+from training.plots import draw_curves, histories
 from training.recipe import Recipe, to_json
 from training.split import Part, part_of, rule
 from training.stages import contrastive_stage, rebalance_stage, tagging_stage
@@ -77,7 +77,7 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
     accelerator.end_training()
 
     if accelerator.is_main_process:
-        draw_curves(out)
+        draw_curves(histories(out), out)
         finish(recipe, out, model, preprocessor, taxonomy, split)
     accelerator.wait_for_everyone()
     return out / "checkpoint"
@@ -189,7 +189,10 @@ def finish(
     calibration = calibrate(
         model, split["calibration"], preprocessor, taxonomy, recipe.calibration, recipe.data.workers
     )
-    metrics = measure(recipe, model, preprocessor, taxonomy, calibration, split)
+    metrics = {
+        **measure(recipe, model, preprocessor, taxonomy, calibration, split),
+        "training": histories(out),
+    }
     save(
         Checkpoint(
             name=recipe.name,
@@ -220,7 +223,7 @@ def measure(
     calibration: Calibration,
     split: dict[Part, list[Row]],
 ) -> dict[str, Any]:
-    """`metrics.json`: the test part under every condition."""
+    """For `metrics.json`: the test part under every condition."""
     rows = split["test"]
     targets = targets_of(rows, taxonomy)
     measured = {}
