@@ -33,13 +33,22 @@ def main() -> None:
     "--attributes", default="", help="The columns to learn, separated by commas (default: every other one)."
 )
 @click.option(
+    "--taxonomy",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file that fixes values and scopes of attributes.",
+)
+@click.option(
     "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Change a number of the recipe."
 )
-def fit(recipe: Path, data: Path, out: Path, attributes: str, overrides: tuple[str, ...]) -> None:
+def fit(
+    recipe: Path, data: Path, out: Path, attributes: str, taxonomy: Path | None, overrides: tuple[str, ...]
+) -> None:
     """Train a checkpoint by RECIPE on a catalogue; run it again after a kill and it goes on."""
     from training.recipe import read_recipe
 
     names = tuple(name.strip() for name in attributes.split(",") if name.strip())
+    if taxonomy is not None:
+        overrides = (*overrides, f"data.taxonomy={json.dumps(str(taxonomy), ensure_ascii=False)}")
     try:
         resolved = read_recipe(recipe, overrides, names)
         from training.fit import fit as run
@@ -74,6 +83,7 @@ def evaluate(
     from training.evaluation import evaluate as measure
     from training.model_card import table
     from training.recipe import SplitSection
+    from training.scope import say, within_scope
     from training.split import part_of
     from training.table import read_table
 
@@ -81,10 +91,12 @@ def evaluate(
         loaded = load(checkpoint)
         names = [attribute.name for attribute in loaded.taxonomy]
         multiple = [attribute.name for attribute in loaded.taxonomy if attribute.multiple]
-        rows = read_table(metadata, names, multiple, optional=True).rows
+        scopes = loaded.taxonomy.scopes
+        rows, emptied = within_scope(read_table(metadata, names, multiple, optional=True).rows, scopes)
+        say(emptied, scopes)
         if part != "all":
             section = SplitSection(**{k: v for k, v in loaded.metrics["split"].items() if k != "rule"})
-            rows = tuple(row for row in rows if part_of(row.group, section) == part)
+            rows = [row for row in rows if part_of(row.group, section) == part]
         document = measure(loaded, checkpoint, rows, workers, condition)
     except (TrainingError, ModelsError) as error:
         raise click.ClickException(str(error)) from error

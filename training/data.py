@@ -19,6 +19,7 @@ from models.product import Example
 from models.taxonomy import Attribute, Taxonomy
 from training.augment import Augmenter
 from training.errors import DataError
+from training.scope import within_scope
 from training.table import Row
 
 MISSING = -100  # what torch's cross-entropy ignores
@@ -42,7 +43,10 @@ class Labelled:
 
 
 def targets_of(rows: Sequence[Row], taxonomy: Taxonomy) -> tuple[Tensor, ...]:
-    """One tensor for each attribute; an attribute that the table lacks is missing in every row."""
+    """One tensor for each attribute; an attribute that the table lacks is missing in every row, and one with a
+    scope in every row that says of its parent another value.
+    """
+    rows, _ = within_scope(rows, taxonomy.scopes)
     return tuple(
         torch.from_numpy((several if attribute.multiple else single)(attribute, rows))
         for attribute in taxonomy

@@ -24,8 +24,10 @@ from models.fusion import FusionConfig, FusionTagger
 from models.preprocessing import Preprocessor
 from models.taxonomy import Taxonomy
 from training.calibrate import calibrate
+from training.catalogue import read_catalogue
 from training.conditions import CONDITIONS, shown
 from training.data import targets_of
+from training.declared import Declared
 from training.errors import AnotherRun, DataError, RecipeError
 from training.evaluation import evaluate_rows, report
 from training.loop import Stage, run
@@ -34,7 +36,7 @@ from training.plots import draw_curves, histories
 from training.recipe import Recipe, to_json
 from training.split import Part, part_of, rule
 from training.stages import contrastive_stage, rebalance_stage, tagging_stage
-from training.table import Row, Table, make_taxonomy, read_table
+from training.table import Row, Table, make_taxonomy
 
 PARTS: tuple[Part, ...] = ("train", "validation", "calibration", "test")
 
@@ -45,7 +47,7 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
 
     Raises RecipeError, DataError, AnotherRun, and models' BackboneUnavailable or CheckpointError.
     """
-    table = read_table(data, recipe.data.attributes, recipe.data.multiple)
+    table, declared = read_catalogue(data, recipe.data)
     warn(table.skipped)
     split = {part: [row for row in table.rows if part_of(row.group, recipe.split) == part] for part in PARTS}
     for part, rows in split.items():
@@ -54,7 +56,7 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
                 f"{data}: none of {len(table.rows)} rows falls into the {part} part: "
                 "give more rows or a larger share"
             )
-    taxonomy, skipped = make_taxonomy(table, split["train"])
+    taxonomy, skipped = make_taxonomy(table, split["train"], declared)
     warn(skipped)
 
     accelerator = start(recipe, out)
@@ -63,7 +65,7 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
     preprocessor = with_limits(preprocessor, recipe)
     # Only a run that can begin takes the folder: after a wrong setting the same --out still serves.
     with accelerator.main_process_first():
-        claim(out, recipe, data)
+        claim(out, recipe, data, declared)
     accelerator.init_trackers(recipe.log.wandb_project or "tagsmith")
     if accelerator.is_main_process:
         write_split(out / "split.csv", table, recipe)
@@ -88,15 +90,17 @@ def warn(skipped: dict[str, str]) -> None:
         print(f"column {name!r} is not used: {why} (name it with --attributes to use it)", file=sys.stderr)
 
 
-def claim(out: Path, recipe: Recipe, data: Path) -> None:
+def claim(out: Path, recipe: Recipe, data: Path, declared: Declared) -> None:
     """Marks the folder as this run's, so that resuming never mixes two runs."""
     digest = hashlib.sha256(data.read_bytes()).hexdigest()
     document = {"recipe": json.loads(to_json(recipe)), "data": digest}
+    if declared.attributes:
+        document["taxonomy"] = declared.model_dump(mode="json")
     path = out / "run.json"
     if path.is_file():
         if json.loads(path.read_text()) != document:
             raise AnotherRun(
-                f"{out} holds a run of another recipe or table: choose another --out or remove it"
+                f"{out} holds a run of another recipe, table or taxonomy file: choose another --out or remove it"
             )
         return
     if out.is_dir() and any(out.iterdir()):

@@ -34,8 +34,12 @@ class BackbonesSection(Section):
 
 
 class DataSection(Section):
-    """`multiple` names the attributes that take several values, written `cotton|linen` in a csv cell."""
+    """`multiple` names the attributes that take several values, written `cotton|linen` in a csv cell.
 
+    `taxonomy` is a file that fixes values and scopes, as `training/declared.py` shows.
+    """
+
+    taxonomy: str = ""
     attributes: tuple[str, ...] = ()
     multiple: tuple[str, ...] = ()
     workers: Annotated[int, Field(ge=0)] = 1

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from models.taxonomy import Attribute, Taxonomy
+from training.declared import Declared
 from training.errors import DataError
 
 RESERVED = ("file_name", "file_names", "id", "title", "description", "group")
@@ -43,21 +44,26 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """`columns` are the attributes' names, `named` when somebody asked for just these; `multiple` those
-    that take
+    """`columns` are the attributes' names, `named` those that somebody asked for; `multiple` those that take
     several values; `skipped` says why a column is no attribute."""
 
     rows: tuple[Row, ...]
     columns: tuple[str, ...]
-    named: bool
+    named: frozenset[str]
     multiple: frozenset[str]
     skipped: dict[str, str]
 
 
 def read_table(
-    path: Path, attributes: Sequence[str] = (), multiple: Sequence[str] = (), optional: bool = False
+    path: Path,
+    attributes: Sequence[str] = (),
+    multiple: Sequence[str] = (),
+    optional: bool = False,
+    among: Sequence[str] = (),
 ) -> Table:
     """Raises DataError naming the row or column at fault. Photos must exist; they are not opened.
+
+    `attributes` names all there are; without them `among` names some that are attributes for sure.
 
     With `optional` a named attribute may be missing from the table, as when a checkpoint is measured on
     part of its taxonomy.
@@ -74,7 +80,9 @@ def read_table(
         raise DataError(
             f"{path} has neither a title nor a file_name column; its columns are {', '.join(frame.columns)}"
         )
-    unknown = [name for name in (*attributes, *multiple) if name not in frame.columns or name in RESERVED]
+    unknown = [
+        name for name in (*attributes, *multiple, *among) if name not in frame.columns or name in RESERVED
+    ]
     if unknown:
         raise DataError(
             f"{path} has no attribute column {unknown[0]!r}; its columns are {', '.join(frame.columns)}"
@@ -92,11 +100,12 @@ def read_table(
     missing = [photo for row in rows for photo in row.photos if not photo.is_file()]
     if missing:
         raise DataError(f"{path}: {len(missing)} photos are missing, the first is {missing[0]}")
-    skipped = {} if attributes else {name: why for name in columns if (why := not_an_attribute(rows, name))}
+    named = frozenset([*attributes, *among])
+    skipped = {name: why for name in columns if name not in named and (why := not_an_attribute(rows, name))}
     kept = tuple(name for name in columns if name not in skipped)
     if not kept:
         raise DataError(f"{path} has no usable attribute column: {skipped or 'name some with --attributes'}")
-    return Table(tuple(rows), kept, bool(attributes), frozenset(several & set(kept)), skipped)
+    return Table(tuple(rows), kept, named, frozenset(several & set(kept)), skipped)
 
 
 def read_frame(path: Path) -> pd.DataFrame:
@@ -178,21 +187,31 @@ def is_number(value: str) -> bool:
     return re.fullmatch(r"[-+]?\d+([.,]\d+)?", value) is not None
 
 
-def make_taxonomy(table: Table, training_rows: Sequence[Row]) -> tuple[Taxonomy, dict[str, str]]:
+def make_taxonomy(
+    table: Table, training_rows: Sequence[Row], declared: Declared | None = None
+) -> tuple[Taxonomy, dict[str, str]]:
     """The attributes with the values that the training rows hold, most frequent first; and why a column
-    fell out.
+    fell out. What is declared has its own list of values, and its scope.
 
     Raises DataError where a column that was asked for, or every column, has nothing to choose from.
     """
+    declared = declared or Declared()
     attributes, skipped = [], {}
     for name in table.columns:
         count = Counter(value for row in training_rows for value in row.values[name])
         if len(count) >= 2:
-            values = tuple(value for value, _ in count.most_common())
-            attributes.append(Attribute(name, values, name in table.multiple))
+            found = [value for value, _ in count.most_common()]
+            # A value that a scope names is one however rare it is.
+            values = declared.values.get(name) or dict.fromkeys(
+                [*found, *declared.scope_values.get(name, ())]
+            )
+            attributes.append(
+                Attribute(name, tuple(values), name in table.multiple, declared.scopes.get(name))
+            )
         else:
             skipped[name] = f"{len(count)} values in the rows to train on, at least two are needed"
-    if skipped and (table.named or not attributes):
-        name, why = next(iter(skipped.items()))
-        raise DataError(f"attribute {name!r} has {why}")
+    asked = [name for name in skipped if name in table.named]
+    if asked or not attributes:
+        name = (asked or list(skipped))[0]
+        raise DataError(f"attribute {name!r} has {skipped[name]}")
     return Taxonomy(tuple(attributes)), skipped

@@ -6,12 +6,15 @@ import pytest
 import torch
 
 from models.fusion import FusionOutput
-from models.taxonomy import Attribute, Taxonomy
-from training.data import MISSING, UNKNOWN
+from models.taxonomy import Attribute, Scope, Taxonomy
+from training.data import MISSING, UNKNOWN, targets_of
 from training.losses import attribute_loss, tagging_loss
+from training.table import Row
 
 ALL = torch.tensor([True, True])
 ONE = Taxonomy((Attribute("colour", ("red", "blue")),))
+KIND = Attribute("kind", ("shirt", "shoe"))
+HEEL = Attribute("heel", ("low", "high"), applies_when=Scope("kind", ("shoe",)))
 
 
 def test_missing_and_unknown_values_are_masked():
@@ -43,6 +46,19 @@ def test_several_values_are_binary_choices():
     assert attribute_loss(logits, target, ALL, multiple=True, smoothing=0).item() == pytest.approx(
         math.log(2)
     )
+
+
+def test_an_attribute_teaches_nothing_outside_of_its_scope():
+    """Unless the parent's cell is empty: then it may apply."""
+    scoped = Taxonomy((KIND, HEEL))
+    rows = [
+        Row("", "", "", (), "", {"kind": kind, "heel": ("low",)})
+        for kind in ((), ("shirt",), ("shoe",), ("hat",))
+    ]
+    logits = torch.zeros(4, 2, requires_grad=True)
+    present = torch.ones(4, dtype=torch.bool)
+    attribute_loss(logits, targets_of(rows, scoped)[1], present, multiple=False, smoothing=0).backward()
+    assert (logits.grad != 0).any(dim=1).tolist() == [True, False, True, False]
 
 
 def test_heads_are_weighed_and_reported():

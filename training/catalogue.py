@@ -1,0 +1,46 @@
+"""The table of a run as the recipe and its taxonomy file would have it."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from training.declared import Declared, read_declared
+from training.errors import DataError
+from training.recipe import DataSection
+from training.scope import say, within_scope
+from training.table import Table, read_table
+
+
+def read_catalogue(data: Path, section: DataSection) -> tuple[Table, Declared]:
+    """The table without what is out of scope, which is warned of. Raises RecipeError and DataError."""
+    declared = read_declared(Path(section.taxonomy)) if section.taxonomy else Declared()
+    if section.attributes:
+        declared = declared.only(section.attributes)
+    multiple = [*section.multiple, *declared.multiple]
+    table = read_table(data, section.attributes, multiple, among=declared.names)
+    table, emptied = checked(table, declared)
+    say(emptied, declared.scopes)
+    return table, declared
+
+
+def checked(table: Table, declared: Declared) -> tuple[Table, Counter[str]]:
+    """The table with cells outside of a scope emptied, and how many those were by attribute.
+
+    Raises DataError for an attribute of one value with several in a cell, a scope's value that no product
+    carries, and a value that is not on its attribute's list, with its row.
+    """
+    for entry in declared.attributes:
+        if entry.multiple is False and entry.name in table.multiple:
+            raise DataError(f"attribute {entry.name!r} takes one value, but its cells hold several")
+    for name, wanted in declared.scope_values.items():
+        carried = {value for row in table.rows for value in row.values[name]}
+        for value in wanted:
+            if value not in carried and value not in declared.values.get(name, ()):
+                raise DataError(f"a scope names {value!r} of {name!r}, which no product carries")
+    rows, emptied = within_scope(table.rows, declared.scopes)
+    for number, row in enumerate(rows, start=1):
+        for name, values in declared.values.items():
+            for value in row.values[name]:
+                if value not in values:
+                    raise DataError(f"row {number} (id {row.id}): {name!r} cannot be {value!r}")
+    return replace(table, rows=tuple(rows)), emptied
