@@ -1,17 +1,22 @@
 """`python -m training`: make a checkpoint from a catalogue, and measure one.
 
 Results go to stdout, progress and warnings to stderr. Exit codes: 0 done, 1 could not be done, 2 wrong usage.
+`compare` answers by its exit code: 0 no worse, 1 worse or too few rows to be sure, 2 nothing could be compared.
 """
 
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from models.errors import ModelsError
 from training.conditions import CONDITIONS, Condition
 from training.errors import TrainingError
+
+if TYPE_CHECKING:
+    from training.split import Part  # not when a command starts: it brings torch along
 
 
 @click.group()
@@ -76,15 +81,19 @@ def fit(
 )
 @click.option("--workers", default=1, show_default=True, help="Processes that read photos.")
 def evaluate(
-    checkpoint: Path, metadata: Path, as_json: bool, part: str, condition: Condition, workers: int
+    checkpoint: Path,
+    metadata: Path,
+    as_json: bool,
+    part: "Part | Literal['all']",
+    condition: Condition,
+    workers: int,
 ) -> None:
     """Measure CHECKPOINT on the rows of METADATA."""
     from models.checkpoint import load
     from training.evaluation import evaluate as measure
     from training.model_card import table
-    from training.recipe import SplitSection
     from training.scope import say, within_scope
-    from training.split import part_of
+    from training.split import rows_of, split_of
     from training.table import read_table
 
     try:
@@ -95,12 +104,68 @@ def evaluate(
         rows, emptied = within_scope(read_table(metadata, names, multiple, optional=True).rows, scopes)
         say(emptied, scopes)
         if part != "all":
-            section = SplitSection(**{k: v for k, v in loaded.metrics["split"].items() if k != "rule"})
-            rows = [row for row in rows if part_of(row.group, section) == part]
+            rows = rows_of(rows, part, split_of(loaded))
         document = measure(loaded, checkpoint, rows, workers, condition)
     except (TrainingError, ModelsError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(json.dumps(document) if as_json else table(loaded.taxonomy, document["attributes"]))
+
+
+def conditions_of(context: click.Context, parameter: click.Parameter, names: str) -> tuple[Condition, ...]:
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    unknown = [name for name in wanted if name not in CONDITIONS]
+    if unknown:
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(CONDITIONS)}")
+    return tuple(condition for condition in CONDITIONS if condition in wanted)
+
+
+@main.command(
+    epilog="Example: python -m training compare models/starter run/checkpoint --data shop/metadata.csv"
+)
+@click.argument("a", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("b", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--data", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The table."
+)
+@click.option(
+    "--margin",
+    default=0.01,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="How much of accuracy or macro-F1 may be lost anywhere.",
+)
+@click.option(
+    "--conditions",
+    default="",
+    callback=conditions_of,
+    help=f"Some of {','.join(CONDITIONS)} (default: all that the table allows).",
+)
+@click.option(
+    "--part",
+    type=click.Choice(["all", "train", "validation", "calibration", "test"]),
+    default="all",
+    help="Only the rows that the split rules of both checkpoints put there.",
+)
+@click.option("--resamples", default=1000, show_default=True, type=click.IntRange(min=100))
+@click.option("--seed", default=0, show_default=True, help="Of the resamples.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@click.option("--workers", default=1, show_default=True, help="Processes that read photos.")
+def compare(a: Path, b: Path, data: Path, as_json: bool, **settings: Any) -> None:
+    """Measure the candidate B beside A on the same rows; exit code 1 if B is worse anywhere by more than the margin.
+
+    Each difference has a bootstrap interval. A loss counts when it is above the margin and no luck; where the mean
+    accuracy falls by more than the margin and the rows are too few to be sure, the exit code is 1 as well.
+    """
+    from training.compare import Settings, text
+    from training.compare import compare as measure
+
+    try:
+        document = measure(a, b, data, Settings(**settings))
+    except (TrainingError, ModelsError) as error:
+        raise click.UsageError(str(error)) from error
+    click.echo(json.dumps(document) if as_json else text(document))
+    if document["verdict"] != "no worse":
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,12 @@ from training.telling import telling_words, without
 
 Condition = Literal["as_is", "masked_titles", "without_photos", "without_text"]
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
+IN_WORDS: dict[Condition, str] = {
+    "as_is": "as they are",
+    "masked_titles": "with masked titles",
+    "without_photos": "without photos",
+    "without_text": "without text",
+}
 
 
 def shown(

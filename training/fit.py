@@ -33,6 +33,7 @@ from training.evaluation import evaluate_rows, report
 from training.loop import Stage, run
 from training.model_card import card
 from training.plots import draw_curves, histories
+from training.promotion import promotion, told
 from training.recipe import Recipe, to_json
 from training.split import Part, part_of, rule
 from training.stages import contrastive_stage, rebalance_stage, tagging_stage
@@ -209,6 +210,7 @@ def finish(
         ),
         out / "checkpoint",
     )
+    print(told(metrics["promotable"]), file=sys.stderr)
 
 
 def rounded(model: FusionTagger) -> None:
@@ -227,17 +229,19 @@ def measure(
     calibration: Calibration,
     split: dict[Part, list[Row]],
 ) -> dict[str, Any]:
-    """For `metrics.json`: the test part under every condition."""
+    """For `metrics.json`: the test part under every condition, and whether it makes the checkpoint promotable."""
     rows = split["test"]
     targets = targets_of(rows, taxonomy)
-    measured = {}
+    measured, logits = {}, {}
     for condition in CONDITIONS:
         seen = shown(rows, condition, taxonomy)
-        logits = evaluate_rows(model, seen, preprocessor, recipe.data.workers, quiet=False)
+        logits[condition] = evaluate_rows(model, seen, preprocessor, recipe.data.workers, quiet=False)
+        attributes = report(logits[condition], targets, taxonomy, calibration)
         name = "test" if condition == "as_is" else f"test_{condition}"
-        measured[name] = {"rows": len(rows), "attributes": report(logits, targets, taxonomy, calibration)}
+        measured[name] = {"rows": len(rows), "attributes": attributes}
     return {
         "split": {**recipe.split.model_dump(), "rule": rule(recipe.split)},
         "rows": {part: len(rows) for part, rows in split.items()},
         **measured,
+        "promotable": promotion(logits, rows, taxonomy),
     }

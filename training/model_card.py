@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from models.taxonomy import Taxonomy
+from training.promotion import told
 from training.recipe import Recipe
 
 COLUMNS = ("attribute", "values", "rows", "fused", "text only", "photos only", "ECE", "auto")
@@ -41,6 +42,8 @@ And without their text:
 Accuracy counts every labelled row; macro-F1 is the mean over the values that occur in them; ECE has 15
 equal-width bins. A value that the training rows lack counts as wrong.
 
+{promotable}
+
 ## Limits
 
 It knows the values it was trained on and no others: a product of another trade gets the nearest of them, so
@@ -60,6 +63,7 @@ def card(recipe: Recipe, taxonomy: Taxonomy, metrics: dict[str, Any]) -> str:
         masked_titles=table(taxonomy, metrics["test_masked_titles"]["attributes"]),
         without_photos=table(taxonomy, metrics["test_without_photos"]["attributes"]),
         without_text=table(taxonomy, metrics["test_without_text"]["attributes"]),
+        promotable=told(metrics["promotable"]),
     )
 
 

@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Iterable
 from typing import Literal
 
+from models.checkpoint import Checkpoint
+from training.errors import DataError
 from training.recipe import SplitSection
 from training.table import Row
 
@@ -23,6 +25,13 @@ def part_of(group: str, split: SplitSection) -> Part:
     if position < split.test + split.calibration + split.validation:
         return "validation"
     return "train"
+
+
+def split_of(checkpoint: Checkpoint) -> SplitSection:
+    """The rule the checkpoint was made by. Raises DataError where its metrics name none."""
+    if "split" not in checkpoint.metrics:
+        raise DataError(f"checkpoint {checkpoint.name!r} names no split, so its parts are not known")
+    return SplitSection(**{key: of for key, of in checkpoint.metrics["split"].items() if key != "rule"})
 
 
 def rows_of(rows: Iterable[Row], part: Part, split: SplitSection) -> list[Row]:

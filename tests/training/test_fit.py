@@ -12,6 +12,7 @@ from training.__main__ import main
 from training.errors import AnotherRun, RecipeError
 from training.fit import fit
 from training.loop import Progress
+from training.promotion import told
 from training.recipe import read_recipe
 from training.split import part_of
 from training.table import read_table
@@ -125,6 +126,10 @@ def test_the_commands_fit_finetune_and_evaluate(recipe_file, catalogue, tmp_path
     )
     assert fitted.exit_code == 0, fitted.output
     checkpoint = fitted.stdout.strip().splitlines()[-1]
+    promotable = load(checkpoint).metrics["promotable"]
+    assert promotable["verdict"] in (True, False) and promotable["because"]
+    assert told(promotable) in fitted.stderr
+    assert told(promotable) in load(checkpoint).card
 
     again = CliRunner().invoke(
         main,
@@ -176,7 +181,7 @@ def test_evaluate_measures_the_part_that_the_checkpoint_kept_apart(recipe, catal
     assert masked["attributes"] != document["attributes"]
 
 
-@pytest.mark.parametrize("command", ["fit", "evaluate"])
+@pytest.mark.parametrize("command", ["fit", "evaluate", "compare"])
 def test_help_ends_in_an_example(command):
     assert f"Example: python -m training {command}" in " ".join(
         CliRunner().invoke(main, [command, "--help"]).stdout.split()

@@ -1,0 +1,121 @@
+"""A checkpoint whose fusion loses to a part is not promotable, and is told where."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from models.taxonomy import Attribute, Taxonomy
+from training.conditions import CONDITIONS
+from training.evaluation import Logits
+from training.promotion import promotion, told
+from training.table import Row
+
+COLOUR = Attribute("colour", ("red", "green", "blue"))
+KIND = Attribute("kind", ("shirt", "shoe"))
+TAXONOMY = Taxonomy((COLOUR, KIND))
+ROWS = [
+    Row(str(n), "a title", "", (), f"group {n}", {"colour": (COLOUR.values[n % 3],), "kind": ("shoe",)})
+    for n in range(90)
+]
+# pattern of what is present under each condition
+PATTERN = {"as_is": "both", "masked_titles": "both", "without_photos": "text", "without_text": "photos"}
+
+
+def answers(right, attribute=COLOUR, rows=ROWS):
+    """Logits of a head that is right on the first `right` rows and says the next value on the others."""
+    codes = [attribute.values.index(row.values[attribute.name][0]) for row in rows]
+    shifted = [code + (position >= right) for position, code in enumerate(codes)]
+    size = len(attribute.values)
+    return torch.nn.functional.one_hot(torch.tensor(shifted) % size, size).float()
+
+
+def measured(fused=80, text_only=70, photo_only=60, rows=ROWS):
+    """Every condition alike, and of every attribute."""
+    heads = {
+        name: tuple(answers(right, attribute, rows) for attribute in TAXONOMY)
+        for name, right in (("fused", fused), ("text_only", text_only), ("photo_only", photo_only))
+    }
+    return {condition: Logits(patterns=[PATTERN[condition]] * len(rows), **heads) for condition in CONDITIONS}
+
+
+def with_fused(found, condition, right):
+    fused = (answers(right), found[condition].fused[1])
+    return {**found, condition: dataclasses.replace(found[condition], fused=fused)}
+
+
+def test_a_fusion_above_its_parts_is_promotable():
+    verdict = promotion(measured(), ROWS, TAXONOMY)
+    assert verdict["verdict"] is True
+    assert told(verdict).startswith("Promotable: on 90 products")
+
+
+@pytest.mark.parametrize(
+    ("condition", "words", "part", "other"),
+    [
+        ("as_is", "as they are", "the text alone", "the photos alone"),
+        ("masked_titles", "with masked titles", "the text alone", "the photos alone"),
+        ("without_photos", "without photos", "the text alone", "the photos alone"),
+        ("without_text", "without text", "the photos alone", "the text alone"),
+    ],
+)
+def test_a_fusion_below_a_part_is_not_and_the_attribute_and_condition_are_named(
+    condition, words, part, other
+):
+    heads = {"the text alone": "text_only", "the photos alone": "photo_only"}
+    found = with_fused(measured(fused=60, **{heads[part]: 60, heads[other]: 10}), condition, 30)
+    verdict = promotion(found, ROWS, TAXONOMY)
+    assert verdict["verdict"] is False
+    assert verdict["because"][0].startswith(f"colour {words}: fused macro-F1 0.")
+    assert all(part in reason and words in reason for reason in verdict["because"])
+    assert not any(reason.startswith("kind") for reason in verdict["because"])
+    assert told(verdict).startswith("NOT promotable: colour")
+
+
+def test_a_loss_that_luck_explains_does_not_decide():
+    assert promotion(measured(fused=69, text_only=70), ROWS, TAXONOMY)["verdict"] is True
+    assert promotion(measured(fused=70, text_only=70), ROWS, TAXONOMY)["verdict"] is True
+
+
+def test_a_part_is_judged_only_where_its_modality_is():
+    """Where the photos are missing the photo head cannot be asked, however right its answers look."""
+    found = {"as_is": measured(fused=50, text_only=50, photo_only=90)["as_is"]}
+    assert promotion(found, ROWS, TAXONOMY)["verdict"] is False
+    blind = {"as_is": dataclasses.replace(found["as_is"], patterns=["text"] * len(ROWS))}
+    assert promotion(blind, ROWS, TAXONOMY)["verdict"] is True
+
+
+def test_small_losses_on_every_attribute_add_up():
+    """Twelve attributes, each with too small a loss to tell: together they are no luck."""
+    names = [f"colour {n}" for n in range(12)]
+    taxonomy = Taxonomy(tuple(Attribute(name, COLOUR.values) for name in names))
+    random = np.random.default_rng(0)
+    rows = [dataclasses.replace(row, values=dict.fromkeys(names, row.values["colour"])) for row in ROWS]
+    full, fused = answers(90), []
+    for _ in names:
+        wrong = torch.zeros(90, dtype=torch.bool)
+        wrong[random.permutation(90)[:4]] = True
+        fused.append(torch.where(wrong[:, None], full.roll(1, dims=1), full))
+    logits = Logits(tuple(fused), (full,) * 12, (answers(10),) * 12, ["both"] * 90)
+    verdict = promotion({"as_is": logits}, rows, taxonomy)
+    assert verdict["verdict"] is False
+    assert [reason.split(" as they are")[0] for reason in verdict["because"]] == [
+        "the mean over the attributes"
+    ]
+
+
+def test_a_handful_of_products_makes_nothing_promotable():
+    few = ROWS[:6]
+    verdict = promotion(measured(rows=few), few, TAXONOMY)
+    assert verdict == {
+        "verdict": False,
+        "because": ["6 groups of products to measure on are too few to tell: it takes 10 at least"],
+    }
+
+
+def test_an_attribute_without_labels_is_passed_over():
+    rows = [dataclasses.replace(row, values={"colour": row.values["colour"]}) for row in ROWS]
+    found = measured(fused=50, text_only=90)
+    because = promotion(found, rows, TAXONOMY)["because"]
+    assert because and not any(reason.startswith("kind") for reason in because)

@@ -1,0 +1,51 @@
+"""What is true of rows and what heads answered, as truth tables over the same values, so that heads of different
+taxonomies can be counted side by side.
+
+A value that a head does not know is a column in which it never answers: there it can only be wrong. Legend: N rows,
+V values of an attribute by name.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.taxonomy import Attribute
+from training.table import Row
+
+
+def values_of(rows: Sequence[Row], attributes: Sequence[Attribute]) -> list[str]:
+    """All that these attributes of one name know and that the rows say."""
+    known = [value for attribute in attributes for value in attribute.values]
+    said = [value for row in rows for value in row.values.get(attributes[0].name, ())]
+    return list(dict.fromkeys([*known, *said]))
+
+
+def wanted(rows: Sequence[Row], attribute: Attribute, values: Sequence[str]) -> NDArray[np.bool_]:
+    """(N, V): of several values all, of one the first, as `training.data.targets_of` has it; an unlabelled row is
+    False throughout.
+    """
+    column = {value: position for position, value in enumerate(values)}
+    table = np.zeros((len(rows), len(values)), np.bool_)
+    for position, row in enumerate(rows):
+        said = row.values.get(attribute.name, ())
+        table[position, [column[value] for value in (said if attribute.multiple else said[:1])]] = True
+    return table
+
+
+def answered(logits: Tensor, attribute: Attribute, values: Sequence[str]) -> NDArray[np.bool_]:
+    """(N, V) from the attribute's own logits: the likeliest value, or of several each that is likelier than not."""
+    columns = np.array([values.index(value) for value in attribute.values])
+    table = np.zeros((len(logits), len(values)), np.bool_)
+    if attribute.multiple:
+        table[:, columns] = (logits > 0).numpy()
+    else:
+        table[np.arange(len(logits)), columns[logits.argmax(dim=1).numpy()]] = True
+    return table
+
+
+def owners(rows: Sequence[Row]) -> tuple[NDArray[np.int64], int]:
+    """The number of each row's group, (N,), and how many groups there are."""
+    names, owner = np.unique([row.group for row in rows], return_inverse=True)
+    return owner, len(names)
