@@ -35,7 +35,13 @@ class Backbones:
 
 
 def from_backbones(
-    backbones: Backbones, taxonomy: Taxonomy, width: int, dropout: float, max_tokens: int, max_photos: int
+    backbones: Backbones,
+    taxonomy: Taxonomy,
+    width: int,
+    dropout: float,
+    lexicon: int,
+    max_tokens: int,
+    max_photos: int,
 ) -> tuple[FusionTagger, Preprocessing, Tokenizer]:
     """A tagger whose towers are pretrained and whose heads are fresh.
 
@@ -43,7 +49,7 @@ def from_backbones(
     """
     text_config, text_weights, tokenizer = fetch_text(backbones.text)
     photo_config, photo_weights, preprocess = fetch_photo(backbones)
-    config = FusionConfig(text_config, photo_config, tuple(taxonomy.sizes), width, dropout)
+    config = FusionConfig(text_config, photo_config, tuple(taxonomy.sizes), width, dropout, lexicon)
     model = FusionTagger(config)
     model.text_tower.encoder.load_state_dict(text_weights, strict=True)
     fresh = model.photo_tower.visual.load_state_dict(photo_weights, strict=False)

@@ -67,7 +67,7 @@ def save(checkpoint: Checkpoint, path: Path) -> str:
             "name": checkpoint.name,
             "text": config.text,
             "photo": config.photo,
-            "fusion": {"width": config.width, "dropout": config.dropout},
+            "fusion": {"width": config.width, "dropout": config.dropout, "lexicon": config.lexicon},
             "libraries": {library: importlib.metadata.version(library) for library in LIBRARIES},
         },
     )

@@ -1,4 +1,5 @@
-"""The two encoders: a BERT for the text, the visual half of an open_clip model for the photos.
+"""The two encoders: a BERT for the text, the visual half of an open_clip model for the photos; and beside the BERT a
+table of exact words.
 
 Both are built from configuration alone; `backbones.py` is the one place that fetches pretrained weights.
 Legend: B products, P photos, T tokens, D width of a tower.
@@ -12,6 +13,10 @@ from torch import Tensor, nn
 
 # open_clip builds whole CLIP models only; this text half is as small as it allows and is thrown away at once.
 SMALLEST_TEXT_HALF = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}
+
+
+# Rows of one length class that a CPU encodes together: eight fill it, and more rows only pad each other.
+CPU_ROWS = 8
 
 
 class TextTower(nn.Module):
@@ -29,12 +34,59 @@ class TextTower(nn.Module):
 
     def forward(self, token_ids: Tensor, type_ids: Tensor, mask: Tensor) -> Tensor:
         """(B, T) ids and a bool (B, T) mask to (B, D). Rows without any token give zeros."""
+        if token_ids.device.type == "cpu" and len(token_ids) > CPU_ROWS:
+            return self.by_length(token_ids, type_ids, mask)
+        return self.encode(token_ids, type_ids, mask)
+
+    def by_length(self, token_ids: Tensor, type_ids: Tensor, mask: Tensor) -> Tensor:
+        """The same, the rows sorted and each handful cut to its own longest: a CPU pays for every padded token."""
+        lengths, order = mask.sum(dim=1).sort()
+        chunks = [
+            self.encode(token_ids[rows, :longest], type_ids[rows, :longest], mask[rows, :longest])
+            for rows, longest in zip(
+                order.split(CPU_ROWS),
+                (int(part[-1].clamp(min=1)) for part in lengths.split(CPU_ROWS)),
+                strict=True,
+            )
+        ]
+        return torch.cat(chunks)[order.argsort()]
+
+    def encode(self, token_ids: Tensor, type_ids: Tensor, mask: Tensor) -> Tensor:
         inputs = {"input_ids": token_ids, "attention_mask": mask}
         if "token_type_ids" in self.encoder.forward.__code__.co_varnames:
             inputs["token_type_ids"] = type_ids
         states = self.encoder(**inputs).last_hidden_state  # (B, T, D)
         weights = mask.to(states.dtype).unsqueeze(-1)  # (B, T, 1)
         return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+class Lexicon(nn.Module):
+    """The exact words: an embedding of every token and every pair of neighbours, hashed into one table and added up.
+
+    A mean over BERT's states smears single words: on colours a bag of words beats a frozen encoder. Here a word and a
+    pair keep a vector of their own (hashing trick, Weinberger et al. 2009; wide & deep, Cheng et al. 2016).
+    """
+
+    width = 128
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.rows = rows
+        self.table = nn.Embedding(rows, self.width)
+        nn.init.normal_(self.table.weight, std=0.02)
+        self.norm = nn.LayerNorm(self.width)
+
+    def forward(self, token_ids: Tensor, mask: Tensor) -> Tensor:
+        """(B, T) ids and a bool (B, T) mask to (B, D). Rows without any token give one and the same vector."""
+        words = self.table(token_ids * 31 % self.rows)  # (B, T, D)
+        total = (words * mask.unsqueeze(-1)).sum(dim=1)
+        # Odd factors far from each other: an id, its pairs and the pair the other way round rarely share a row.
+        pairs = self.table(
+            (token_ids[:, :-1] * 7919 + token_ids[:, 1:] * 104729) % self.rows
+        )  # (B, T - 1, D)
+        total = total + (pairs * (mask[:, :-1] & mask[:, 1:]).unsqueeze(-1)).sum(dim=1)
+        normed: Tensor = self.norm(total)
+        return normed
 
 
 class PhotoTower(nn.Module):
@@ -53,7 +105,8 @@ class PhotoTower(nn.Module):
         clip = open_clip.CLIP(
             config["embed_dim"], vision, SMALLEST_TEXT_HALF, quick_gelu=config.get("quick_gelu", False)
         )
-        self.visual = clip.visual
+        # Convolutions of a CPU and of tensor cores want channels last; other layers do not mind.
+        self.visual = clip.visual.to(memory_format=torch.channels_last)
         self.width: int = config["embed_dim"]
         self.register_buffer("mean", torch.zeros(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.ones(1, 3, 1, 1), persistent=False)

@@ -5,6 +5,8 @@ some titles the gates learn to look. Every choice comes from the generator passe
 repeated.
 """
 
+from collections.abc import Callable, Mapping, Sequence
+
 import numpy as np
 from PIL import Image
 
@@ -14,14 +16,21 @@ from training.telling import telling_words, without
 
 DROPPED_WORDS = 0.3  # of the words of a title whose words are dropped: most of its sense survives
 Box = tuple[float, float, float, float]
+# (title, the product's values by attribute, generator) → the title to train on, maybe in another language
+Rewrite = Callable[[str, Mapping[str, Sequence[str]], np.random.Generator], str]
 
 
 class Augmenter:
     """Applies the shares of a recipe's `[augment]` section."""
 
-    def __init__(self, section: AugmentSection, taxonomy: Taxonomy) -> None:
+    def __init__(self, section: AugmentSection, taxonomy: Taxonomy, rewrite: Rewrite | None = None) -> None:
         self.section = section
+        self.rewrite = rewrite
         self.telling = telling_words(taxonomy)
+
+    def title(self, title: str, values: Mapping[str, Sequence[str]], random: np.random.Generator) -> str:
+        rewritten = self.rewrite(title, values, random) if self.rewrite is not None and title else title
+        return self.text(title, random) if rewritten == title else rewritten
 
     def text(self, text: str, random: np.random.Generator) -> str:
         if random.random() < self.section.mask_values:

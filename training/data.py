@@ -107,7 +107,7 @@ class Products(Dataset[tuple[Example, int]]):
         if self.augmenter is not None:
             has_text = bool(title or description)
             hide_text, hide_photos = self.augmenter.dropped(has_text and bool(row.photos), random)
-            title = "" if hide_text else self.augmenter.text(title, random)
+            title = "" if hide_text else self.augmenter.title(title, row.values, random)
             description = "" if hide_text else self.augmenter.text(description, random)
         token_ids, type_ids = self.preprocessor.tokens(title, description)
         photos = () if hide_photos else row.photos[: self.preprocessor.config.max_photos]

@@ -30,6 +30,7 @@ from training.data import targets_of
 from training.declared import Declared
 from training.errors import AnotherRun, DataError, RecipeError
 from training.evaluation import evaluate_rows, report
+from training.glossary import read_glossary
 from training.loop import Stage, run
 from training.model_card import card
 from training.plots import draw_curves, histories
@@ -38,6 +39,7 @@ from training.recipe import Recipe, to_json
 from training.split import Part, part_of, rule
 from training.stages import contrastive_stage, rebalance_stage, tagging_stage
 from training.table import Row, Table, make_taxonomy
+from training.vocabulary import extended
 
 PARTS: tuple[Part, ...] = ("train", "validation", "calibration", "test")
 
@@ -63,7 +65,11 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
     accelerator = start(recipe, out)
     set_seed(recipe.train.seed)
     model, preprocessor = build(recipe, taxonomy)
-    preprocessor = with_limits(preprocessor, recipe)
+    preprocessor = with_limits(model, preprocessor, recipe)
+    if recipe.vocabulary is not None:
+        glossary = read_glossary(Path(recipe.translate.glossary)) if recipe.translate else None
+        titles = [row.title for row in split["train"]]
+        model, preprocessor = extended(model, preprocessor, recipe.vocabulary, titles, glossary)
     # Only a run that can begin takes the folder: after a wrong setting the same --out still serves.
     with accelerator.main_process_first():
         claim(out, recipe, data, declared)
@@ -141,6 +147,7 @@ def build(recipe: Recipe, taxonomy: Taxonomy) -> tuple[FusionTagger, Preprocesso
         taxonomy,
         recipe.model.width,
         recipe.model.dropout,
+        recipe.model.lexicon,
         recipe.model.max_tokens,
         recipe.model.max_photos,
     )
@@ -156,19 +163,30 @@ def from_checkpoint(old: Checkpoint, taxonomy: Taxonomy, recipe: Recipe) -> tupl
         tuple(taxonomy.sizes),
         old.model.config.width,
         recipe.model.dropout,
+        recipe.model.lexicon,
     )
     model = FusionTagger(config)
     heads = ("text_head.", "photo_head.", "fused_head.", "gate.2.")
-    kept = {name: tensor for name, tensor in old.model.state_dict().items() if not name.startswith(heads)}
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    kept = {
+        name: tensor
+        for name, tensor in old.model.state_dict().items()
+        if not name.startswith(heads) and tensor.shape == shapes.get(name)
+    }
     model.load_state_dict(kept, strict=False)
     model.photo_tower.normalise_with(old.preprocessor.config.mean, old.preprocessor.config.std)
     return model, old.preprocessor
 
 
-def with_limits(preprocessor: Preprocessor, recipe: Recipe) -> Preprocessor:
-    """The recipe's own limits on tokens and photos."""
+def with_limits(model: FusionTagger, preprocessor: Preprocessor, recipe: Recipe) -> Preprocessor:
+    """The recipe's own limits on tokens and photos, and its own photo size."""
+    size = recipe.model.photo_size or preprocessor.config.photo_size
+    vision = model.config.photo["vision_cfg"]
+    if size != preprocessor.config.photo_size and "timm_model_name" not in vision:
+        raise RecipeError("model.photo_size: this photo tower takes no other size than its own, leave it out")
     config = replace(
         preprocessor.config,
+        photo_size=size,
         max_tokens=min(recipe.model.max_tokens, preprocessor.config.max_tokens),
         max_photos=recipe.model.max_photos,
     )

@@ -55,8 +55,16 @@ class SplitSection(Section):
 
 
 class ModelSection(Section):
+    """The fusion's shape and the limits of a product.
+
+    `lexicon` is the number of rows of the table of exact words, 0 for none. `photo_size` is another side of the
+    photos than the tower's own, for convolutional towers.
+    """
+
     width: Count = 384
     dropout: Share = 0.1
+    lexicon: Annotated[int, Field(ge=0)] = 16384
+    photo_size: Count | None = None
     max_tokens: Count = 128
     max_photos: Count = 8
 
@@ -80,6 +88,22 @@ class OptimizerSection(Section):
     # Parameters of a tower whose names start so stay as they are: `trunk.blocks.0`, `embeddings.`, …
     text_frozen: tuple[str, ...] = ()
     photo_frozen: tuple[str, ...] = ()
+
+
+class VocabularySection(Section):
+    """Characters of another script for a WordPiece vocabulary. The first `keep` pieces stay, and those that the titles
+    use.
+    """
+
+    keep: Count = 30522
+    characters: Literal["glossary", "gb2312"] = "gb2312"
+
+
+class TranslateSection(Section):
+    """`share` of the titles of an epoch is rendered in the language of the `glossary`, a TOML file."""
+
+    glossary: str
+    share: Share = 0.3
 
 
 class ContrastiveSection(OptimizerSection):
@@ -141,6 +165,8 @@ class Recipe(Section):
     data: DataSection = DataSection()
     split: SplitSection = SplitSection()
     model: ModelSection = ModelSection()
+    vocabulary: VocabularySection | None = None
+    translate: TranslateSection | None = None
     contrastive: ContrastiveSection | None = None
     train: TrainSection = TrainSection()
     rebalance: RebalanceSection | None = None

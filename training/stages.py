@@ -23,6 +23,7 @@ from training.losses import tagging_loss
 from training.rebalance import repeated
 from training.recipe import AugmentSection, ContrastiveSection, OptimizerSection, RebalanceSection, Recipe
 from training.table import Row
+from training.translate import rewriter
 
 VALIDATION_BATCH = 256
 
@@ -174,7 +175,7 @@ def supervised(
             taxonomy,
             section.batch_size,
             recipe.data.workers,
-            Augmenter(recipe.augment, taxonomy),
+            Augmenter(recipe.augment, taxonomy, rewriter(recipe.translate) if recipe.translate else None),
             train.seed,
         ),
         loss=loss,

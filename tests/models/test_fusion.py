@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from models.fusion import collate
+from models.fusion import FusionConfig, FusionTagger, collate
 from models.product import Product
-from tests.tiny_tagger import TAXONOMY, picture, tiny_checkpoint
+from models.towers import CPU_ROWS, Lexicon
+from tests.tiny_tagger import PHOTO_CONFIG, TAXONOMY, picture, text_config, tiny_checkpoint
 
 BOTH = Product("red shirt for men", "soft cotton", (picture("red"),))
 LONG = Product("blue shoe with new soft wool and linen", "the black bag", (picture("blue"), picture("green")))
@@ -79,3 +80,43 @@ def test_a_photo_changes_the_answer(checkpoint):
         run(checkpoint, Product(photos=(picture("blue"),))),
     )
     assert not torch.allclose(red.fused[0], blue.fused[0])
+
+
+def test_with_one_modality_the_fused_answer_is_that_of_the_other(checkpoint):
+    output = run(checkpoint, TEXT, PHOTO)
+    for fused, text, photos in zip(output.fused, output.text_only, output.photo_only, strict=True):
+        torch.testing.assert_close(fused[0], text[0])
+        torch.testing.assert_close(fused[1], photos[1])
+
+
+def test_a_large_batch_of_texts_of_all_lengths_answers_as_its_products_do_alone(checkpoint):
+    words = ["red", "green", "blue", "black", "white", "shirt", "shoe", "bag", "watch", "dress"]
+    products = [Product(" ".join(words[: n % 10])) for n in range(2 * CPU_ROWS + 3)]
+    together = run(checkpoint, *products)
+    for row, product in enumerate(products):
+        torch.testing.assert_close(
+            together.text_only[0][row], run(checkpoint, product).text_only[0][0], atol=1e-5, rtol=1e-4
+        )
+
+
+def test_the_lexicon_tells_the_order_of_words_and_ignores_padding():
+    torch.manual_seed(0)
+    lexicon = Lexicon(1000)
+    ids = torch.tensor([[5, 6, 7, 0], [6, 5, 7, 0], [5, 6, 7, 9]])
+    mask = torch.tensor([[True, True, True, False]] * 3)
+    with torch.no_grad():
+        first, reordered, padded = lexicon(ids, mask)
+        alone = lexicon(ids[:1, :3], mask[:1, :3])[0]
+    torch.testing.assert_close(first, padded)
+    torch.testing.assert_close(first, alone)
+    assert not torch.allclose(first, reordered)
+
+
+def test_the_lexicon_takes_part_in_what_the_text_says():
+    torch.manual_seed(0)
+    tagger = FusionTagger(FusionConfig(text_config(), PHOTO_CONFIG, (3, 2, 3), width=16, lexicon=50)).eval()
+    batch = collate([tiny_checkpoint().preprocessor(TEXT)])
+    with torch.no_grad():
+        before = tagger(batch).text_only[0]
+        tagger.lexicon.table.weight.mul_(-1)
+        assert not torch.allclose(before, tagger(batch).text_only[0])
