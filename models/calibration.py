@@ -1,16 +1,19 @@
 """From logits to confidences that can be believed, and from confidences to decisions.
 
-A temperature per attribute and per pattern of what is present (Guo et al. 2017), because a model that
-misses the photos is wrong more often than it thinks; and a threshold for `auto` that keeps a promised
-precision. It knows how to apply the numbers of `calibration.json`; `training/calibrate.py` knows how to
-find them.
+For each attribute and each pattern of what is present, because a model that misses the photos is wrong more
+often than it thinks: a temperature (Guo et al. 2017), a beta map of the offered confidence (Kull et al. 2017)
+for what a single temperature cannot bend, and a threshold for `auto` that keeps a promised precision. It
+knows how to apply the numbers of `calibration.json`; `training/calibrate.py` knows how to find them.
+
+Legend: B products, V values of an attribute.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from models.errors import CheckpointError
 from models.product import Decision
@@ -18,6 +21,10 @@ from models.taxonomy import Taxonomy
 
 Pattern = Literal["both", "text", "photos"]
 PATTERNS: tuple[Pattern, ...] = ("both", "text", "photos")
+# The beta map that changes nothing.
+IDENTITY = (1.0, 1.0, 0.0)
+# The log of a probability as small as float32 holds: where every other value is impossible, its doubt.
+LEAST = -87.0
 # Under this confidence the value is more likely wrong than right: offering it would cost a reviewer more
 # than it saves.
 ABSTAIN_BELOW = 0.5
@@ -25,10 +32,11 @@ ABSTAIN_BELOW = 0.5
 
 @dataclass(frozen=True)
 class AttributeCalibration:
-    """`temperature` of the fused head by pattern; `text_only`, `photo_only` of the evidence heads.
+    """`temperature` and `beta` of the fused head by pattern; temperatures of the evidence heads.
 
     `auto_from` by pattern: the confidence from which a value needs no person, None where no confidence
-    keeps the promise of `target_precision`.
+    keeps the promise of `target_precision`. `beta` by pattern: a, b of at least 0 and c, which map a
+    probability p to the sigmoid of a ln p - b ln(1 - p) + c.
     """
 
     target_precision: float
@@ -36,6 +44,30 @@ class AttributeCalibration:
     auto_from: dict[Pattern, float | None]
     text_only: float = 1.0
     photo_only: float = 1.0
+    beta: dict[Pattern, list[float]] = field(
+        default_factory=lambda: {pattern: list(IDENTITY) for pattern in PATTERNS}
+    )
+
+    def confidences(self, logits: Tensor, of: list[Pattern], multiple: bool) -> Tensor:
+        """Logits of the fused head (B, V) of products of these patterns to confidences (B, V), on the CPU.
+
+        Each of several values is mapped by itself. Of a single choice the map moves the offered value and
+        the others share what it leaves, so that they still sum to one; the offered value stays first.
+        """
+        temperature = torch.tensor([self.temperature[pattern] for pattern in of]).unsqueeze(1)  # (B, 1)
+        a, b, c = torch.tensor([self.beta[pattern] for pattern in of]).view(-1, 3, 1).unbind(1)  # (B, 1) each
+        scaled = logits / temperature
+        belief, doubt = log_odds(scaled, multiple)
+        mapped = (a * belief - b * doubt + c).sigmoid()
+        if multiple:
+            return mapped
+        others = scaled.log_softmax(dim=1)
+        first = others.argmax(dim=1, keepdim=True)
+        others = others.scatter(1, first, float("-inf")) - doubt  # logs of shares, (B, V)
+        # At this confidence the second value would have as much; a hair above it rounding cannot swap them.
+        least = (others.amax(dim=1, keepdim=True) + 1e-3).sigmoid()
+        offered = torch.maximum(mapped, least)
+        return ((1 - offered) * others.exp()).scatter(1, first, offered)
 
     def decide(self, confidence: float, pattern: Pattern) -> Decision:
         threshold = self.auto_from[pattern]
@@ -66,6 +98,7 @@ class Calibration:
                 "auto_from": dict(calibration.auto_from),
                 "text_only": calibration.text_only,
                 "photo_only": calibration.photo_only,
+                "beta": dict(calibration.beta),
             }
             for attribute, calibration in zip(taxonomy, self.attributes, strict=True)
         }
@@ -79,10 +112,22 @@ class Calibration:
             raise CheckpointError(f"calibration.json does not fit the taxonomy: {error}") from error
 
 
-def probabilities(logits: Tensor, temperature: Tensor | float, multiple: bool) -> Tensor:
+def probabilities(logits: Tensor, temperature: float, multiple: bool) -> Tensor:
     """Logits (B, V) to probabilities (B, V): softmax over one choice, sigmoid for each of several."""
     scaled = logits / temperature
     return scaled.sigmoid() if multiple else scaled.softmax(dim=-1)
+
+
+def log_odds(scaled: Tensor, multiple: bool) -> tuple[Tensor, Tensor]:
+    """ln p and ln(1 - p) of what is offered: (B, 1) of the most probable value of one choice, (B, V) of each
+    of several.
+    """
+    if multiple:
+        return functional.logsigmoid(scaled), functional.logsigmoid(-scaled)
+    belief, first = scaled.log_softmax(dim=1).max(dim=1, keepdim=True)
+    # Not log(1 - p): rounding makes that minus infinity long before the others are impossible.
+    doubt = scaled.log_softmax(dim=1).scatter(1, first, float("-inf")).logsumexp(dim=1, keepdim=True)
+    return belief, doubt.clamp(min=LEAST)
 
 
 def patterns(has_text: Tensor, has_photos: Tensor) -> list[Pattern]:
@@ -91,8 +136,3 @@ def patterns(has_text: Tensor, has_photos: Tensor) -> list[Pattern]:
         "both" if text and photos else "photos" if photos else "text"
         for text, photos in zip(has_text.tolist(), has_photos.tolist(), strict=True)
     ]
-
-
-def temperatures(calibration: AttributeCalibration, of: list[Pattern]) -> Tensor:
-    """(B, 1) on the CPU."""
-    return torch.tensor([calibration.temperature[pattern] for pattern in of]).unsqueeze(1)

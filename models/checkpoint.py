@@ -5,7 +5,7 @@
     model.safetensors   the weights
     tokenizer/          a fast tokenizer
     preprocess.json     how text and photos become numbers
-    calibration.json    temperatures and thresholds
+    calibration.json    temperatures, maps of the confidence, thresholds
     metrics.json        what was measured, on how many rows
     README.md           the model card
 

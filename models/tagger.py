@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.calibration import AttributeCalibration, Pattern, patterns, probabilities, temperatures
+from models.calibration import AttributeCalibration, Pattern, patterns, probabilities
 from models.checkpoint import Checkpoint, load, version
 from models.fusion import Batch, collate
 from models.product import Alternative, Evidence, Example, Product, Tag, Tagging
@@ -77,9 +77,17 @@ class Tagger:
         output = self.model(batch)
         of = patterns(output.has_text, output.has_photos)
         calibrations = self.checkpoint.calibration.attributes
-        fused = self.in_scope(output.fused, [temperatures(calibration, of) for calibration in calibrations])
-        text = self.in_scope(output.text_only, [calibration.text_only for calibration in calibrations])
-        photos = self.in_scope(output.photo_only, [calibration.photo_only for calibration in calibrations])
+        fused = in_scope(
+            self.taxonomy,
+            [
+                calibration.confidences(on_cpu(head), of, attribute.multiple)
+                for head, calibration, attribute in zip(
+                    output.fused, calibrations, self.taxonomy, strict=True
+                )
+            ],
+        )
+        text = self.alone(output.text_only, [calibration.text_only for calibration in calibrations])
+        photos = self.alone(output.photo_only, [calibration.photo_only for calibration in calibrations])
         has_text, has_photos = output.has_text.tolist(), output.has_photos.tolist()
         columns = [
             self.tags_of(
@@ -93,13 +101,13 @@ class Tagger:
             for row in range(len(batch))
         ]
 
-    def in_scope(self, logits: Sequence[Tensor], by: Sequence[Tensor | float]) -> tuple[InScope, ...]:
-        """What one kind of head says of every attribute, on the CPU; `by` are its temperatures."""
-        alone = [
+    def alone(self, logits: Sequence[Tensor], temperatures: Sequence[float]) -> tuple[InScope, ...]:
+        """What the heads of one modality say of every attribute, on the CPU."""
+        said = [
             probabilities(on_cpu(head), temperature, attribute.multiple)
-            for head, temperature, attribute in zip(logits, by, self.taxonomy, strict=True)
+            for head, temperature, attribute in zip(logits, temperatures, self.taxonomy, strict=True)
         ]
-        return in_scope(self.taxonomy, alone)
+        return in_scope(self.taxonomy, said)
 
     def tags_of(
         self, index: int, fused: InScope, evidence: list[list[Evidence]], of: list[Pattern]

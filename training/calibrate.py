@@ -3,11 +3,21 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from scipy.optimize import minimize
+from scipy.special import expit
 from scipy.stats import beta
 from torch import Tensor
 
-from models.calibration import PATTERNS, AttributeCalibration, Calibration, Pattern, probabilities
+from models.calibration import (
+    IDENTITY,
+    PATTERNS,
+    AttributeCalibration,
+    Calibration,
+    Pattern,
+    log_odds,
+)
 from models.fusion import FusionTagger
 from models.preprocessing import Preprocessor
 from models.taxonomy import Attribute, Taxonomy
@@ -49,29 +59,28 @@ def calibrate(
 def calibrate_attribute(
     attribute: Attribute, index: int, target: Tensor, runs: dict[Pattern, Logits], section: CalibrationSection
 ) -> AttributeCalibration:
-    goal = section.targets.get(attribute.name, section.target_precision)
-    temperature: dict[Pattern, float] = {}
-    auto_from: dict[Pattern, float | None] = {}
-    for pattern in PATTERNS:
-        logits, wanted = of_pattern(attribute, runs[pattern].fused[index], target, runs[pattern], pattern)
-        temperature[pattern] = best_temperature(attribute, logits, wanted)
-        confidence, right = offers(
-            probabilities(logits, temperature[pattern], attribute.multiple), wanted, attribute
-        )
-        auto_from[pattern] = lowest_safe_threshold(
-            confidence.flatten(), right.flatten(), goal, section.certainty
-        )
     text, text_target = of_pattern(attribute, runs["text"].text_only[index], target, runs["text"], "text")
     photo, photo_target = of_pattern(
         attribute, runs["photos"].photo_only[index], target, runs["photos"], "photos"
     )
-    return AttributeCalibration(
-        goal,
-        temperature,
-        auto_from,
+    found = AttributeCalibration(
+        section.targets.get(attribute.name, section.target_precision),
+        dict.fromkeys(PATTERNS, 1.0),
+        dict.fromkeys(PATTERNS),
         best_temperature(attribute, text, text_target),
         best_temperature(attribute, photo, photo_target),
     )
+    for pattern in PATTERNS:
+        logits, wanted = of_pattern(attribute, runs[pattern].fused[index], target, runs[pattern], pattern)
+        found.temperature[pattern] = best_temperature(attribute, logits, wanted)
+        found.beta[pattern] = best_beta(attribute, logits / found.temperature[pattern], wanted)
+        confidence, right = offers(
+            found.confidences(logits, [pattern] * len(logits), attribute.multiple), wanted, attribute
+        )
+        found.auto_from[pattern] = lowest_safe_threshold(
+            confidence.flatten(), right.flatten(), found.target_precision, section.certainty
+        )
+    return found
 
 
 def of_pattern(
@@ -87,6 +96,25 @@ def best_temperature(attribute: Attribute, logits: Tensor, target: Tensor) -> fl
     if not len(logits):
         return 1.0
     return min(TEMPERATURES, key=lambda temperature: mean_loss(attribute, logits / temperature, target))
+
+
+def best_beta(attribute: Attribute, scaled: Tensor, target: Tensor) -> list[float]:
+    """a, b and c of the map that makes the offered confidences the likeliest (Kull et al. 2017).
+
+    One temperature bends confident and doubtful answers alike, and spends itself on the values that nobody
+    is offered. A standard normal prior around the map that changes nothing holds a short split still.
+    """
+    belief, doubt = (part.double().flatten().numpy() for part in log_odds(scaled, attribute.multiple))
+    right = offers(scaled, target, attribute)[1].flatten().numpy()
+    features = np.stack([belief, -doubt, np.ones_like(belief)])  # (3, offers)
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        margin, step = weights @ features, weights - IDENTITY
+        value = (np.logaddexp(0, margin) - right * margin).sum() + step @ step / 2
+        return value, features @ (expit(margin) - right) + step
+
+    # Falling maps are left out: more confidence is never less.
+    return minimize(loss, IDENTITY, jac=True, bounds=[(0, None), (0, None), (None, None)]).x.tolist()
 
 
 def lowest_safe_threshold(confidence: Tensor, right: Tensor, goal: float, certainty: float) -> float | None:

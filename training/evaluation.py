@@ -18,14 +18,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from models.calibration import (
-    AttributeCalibration,
-    Calibration,
-    Pattern,
-    patterns,
-    probabilities,
-    temperatures,
-)
+from models.calibration import AttributeCalibration, Calibration, Pattern, patterns
 from models.checkpoint import Checkpoint, version
 from models.fusion import FusionTagger
 from models.preprocessing import Preprocessor
@@ -120,9 +113,7 @@ def entry(
     of = [pattern for pattern, wanted in zip(logits.patterns, rows.tolist(), strict=True) if wanted]
     target = target[rows]
     fused = logits.fused[index][rows]
-    confidence, right = offers(
-        probabilities(fused, temperatures(calibration, of), attribute.multiple), target, attribute
-    )
+    confidence, right = offers(calibration.confidences(fused, of, attribute.multiple), target, attribute)
     by = [pattern for pattern in of for _ in range(confidence.shape[1])]
     confidence, right = confidence.flatten(), right.flatten()
     decisions = [calibration.decide(c, pattern) for c, pattern in zip(confidence.tolist(), by, strict=True)]

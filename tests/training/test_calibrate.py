@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from models.calibration import AttributeCalibration
 from models.taxonomy import Attribute
-from training.calibrate import best_temperature, lowest_safe_threshold
+from training.calibrate import best_beta, best_temperature, lowest_safe_threshold
 from training.evaluation import ece
 
 COLOUR = Attribute("colour", ("red", "green", "blue"))
+MATERIAL = Attribute("material", ("cotton", "linen", "wool"), multiple=True)
 
 
 def test_an_overconfident_head_is_softened_to_the_truth():
@@ -20,6 +22,40 @@ def test_an_overconfident_head_is_softened_to_the_truth():
 
 def test_nothing_to_learn_from_is_a_temperature_of_one():
     assert best_temperature(COLOUR, torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)) == 1.0
+
+
+def test_what_no_temperature_bends_the_beta_map_does():
+    """The first answer is right in 70 % of the rows however sure the head is of it."""
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(4000, 3, generator=random) * 3
+    right = torch.rand(4000, generator=random) < 0.7
+    first, second = logits.topk(2, dim=1).indices.T
+    target = torch.where(right, first, second)
+    temperature = best_temperature(COLOUR, logits, target)
+    beta = best_beta(COLOUR, logits / temperature, target)
+    found = AttributeCalibration(0.95, {"both": temperature}, {"both": None}, beta={"both": beta})
+    before = (logits / temperature).softmax(dim=1).amax(dim=1)
+    after = found.confidences(logits, ["both"] * 4000, False).amax(dim=1)
+    assert ece(before, right) > 0.05
+    assert ece(after, right) < 0.02
+
+
+def test_the_values_of_a_multiple_attribute_share_one_map():
+    random = torch.Generator().manual_seed(0)
+    honest = torch.randn(4000, 3, generator=random) * 2
+    target = (torch.rand(4000, 3, generator=random) < honest.sigmoid()).float()
+    boasting = honest * 2 + 1
+    beta = best_beta(MATERIAL, boasting, target)
+    found = AttributeCalibration(0.95, {"both": 1.0}, {"both": None}, beta={"both": beta})
+    after = found.confidences(boasting, ["both"] * 4000, True)
+    assert ece(boasting.sigmoid().flatten(), target.flatten() > 0.5) > 0.05
+    assert ece(after.flatten(), target.flatten() > 0.5) < 0.02
+
+
+def test_a_few_rows_bend_no_map_far():
+    beta = best_beta(COLOUR, torch.tensor([[3.0, 0.0, 0.0]] * 2), torch.tensor([0, 1]))
+    assert beta == pytest.approx([1, 1, 0], abs=1)
+    assert best_beta(COLOUR, torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)) == [1, 1, 0]
 
 
 def draw(random, rows):

@@ -1,0 +1,66 @@
+"""Confidences that are still a distribution after the beta map, and that never change what is offered."""
+
+import pytest
+import torch
+
+from models.calibration import PATTERNS, AttributeCalibration
+
+PLAIN = dict.fromkeys(PATTERNS, 1.0)
+
+
+def calibration(*beta, temperature=1.0):
+    return AttributeCalibration(
+        0.95,
+        dict.fromkeys(PATTERNS, temperature),
+        dict.fromkeys(PATTERNS),
+        beta={pattern: list(beta) for pattern in PATTERNS},
+    )
+
+
+@pytest.fixture
+def logits():
+    return torch.randn(500, 5, generator=torch.Generator().manual_seed(0)) * 4
+
+
+def test_the_identity_leaves_the_temperature_alone(logits):
+    found = AttributeCalibration(0.95, dict.fromkeys(PATTERNS, 2.0), dict.fromkeys(PATTERNS))
+    of = ["both"] * len(logits)
+    torch.testing.assert_close(
+        found.confidences(logits, of, False), (logits / 2).softmax(dim=1), atol=1e-3, rtol=0
+    )
+    torch.testing.assert_close(found.confidences(logits, of, True), (logits / 2).sigmoid())
+
+
+@pytest.mark.parametrize("beta", [(0.0, 1.5, -1.0), (2.0, 0.5, 1.0), (1.0, 1.0, -6.0), (0.3, 0.0, 0.0)])
+def test_one_choice_stays_a_distribution_with_the_same_value_first(logits, beta):
+    found = calibration(*beta).confidences(logits, ["text"] * len(logits), False)
+    torch.testing.assert_close(found.sum(dim=1), torch.ones(len(found)))
+    assert (found.argmax(dim=1) == logits.argmax(dim=1)).all()
+    assert (found >= 0).all()
+
+
+def test_the_offered_value_moves_as_the_map_says_and_the_others_share_the_rest():
+    logits = torch.tensor([[0.6, 0.3, 0.1]]).log()
+    (found,) = calibration(1.0, 1.0, 1.0).confidences(logits, ["both"], False)
+    offered = 0.6 * torch.e / (0.6 * torch.e + 0.4)  # the odds 0.6 : 0.4 times e
+    assert found.tolist() == pytest.approx([offered, (1 - offered) * 0.75, (1 - offered) * 0.25])
+
+
+def test_each_of_several_values_is_mapped_by_itself():
+    logits = torch.tensor([[0.5, 0.9]]).logit()
+    (found,) = calibration(2.0, 1.0, 0.0).confidences(logits, ["both"], True)
+    assert found.tolist() == pytest.approx([0.25 / (0.25 + 0.5), 0.81 / (0.81 + 0.1)])
+
+
+def test_each_product_is_mapped_by_its_own_pattern():
+    found = calibration(1.0, 1.0, 0.0)
+    found.beta["photos"] = [1.0, 1.0, -1.0]
+    both, photos = found.confidences(torch.tensor([[2.0, 0.0], [2.0, 0.0]]), ["both", "photos"], False)
+    assert photos[0] < both[0]
+
+
+def test_certainty_and_no_products_are_no_special_case():
+    found = calibration(1.3, 0.7, 0.1)
+    certain = found.confidences(torch.tensor([[500.0, 0.0, float("-inf")]]), ["both"], False)
+    assert certain.tolist() == [[1.0, 0.0, 0.0]]
+    assert found.confidences(torch.zeros(0, 3), [], False).shape == (0, 3)
