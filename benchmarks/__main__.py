@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure, print a table or JSON."""
+"""`python -m benchmarks`: measure an installation or a checkpoint, print a table or JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from catalog.settings import Settings
 
 @click.group()
 def main() -> None:
-    """Measure an installation. Times are of this machine and this minute: compare only within one run."""
+    """Measure an installation or a checkpoint. Times are of this machine and this minute: compare only within one
+    run.
+    """
     # A termination unwinds as Ctrl-C does, so that an installation of our own is stopped as well.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
@@ -48,6 +50,35 @@ def latency(use_running: bool, count: int, as_json: bool, out: Path | None) -> N
     if out is not None:
         out.write_text(document + "\n", encoding="utf-8")
     click.echo(document if as_json else table(result))
+
+
+@main.command()
+@click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("metadata", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--max-rows",
+    default=0,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Learn from that many rows at most, for a quick look that flatters the fused head (0: from all).",
+)
+@click.option("--seed", default=0, show_default=True, help="Of the rows chosen and of the resamples.")
+@click.option("--workers", default=1, show_default=True, help="Processes that read photos.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def fusion(checkpoint: Path, metadata: Path, max_rows: int, seed: int, workers: int, as_json: bool) -> None:
+    """CHECKPOINT's fused head beside TF-IDF, concatenation, text only and photos only on its own test part.
+
+    TF-IDF and concatenation learn from its own train part of METADATA.
+    """
+    from benchmarks import fusion as peers
+    from models.errors import ModelsError
+    from training.errors import TrainingError
+
+    try:
+        document = peers.measure(checkpoint, metadata, max_rows, seed, workers)
+    except (TrainingError, ModelsError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(json.dumps(document, indent=2) if as_json else peers.table(document))
 
 
 def table(result: dict[str, Any]) -> str:

@@ -36,12 +36,17 @@ def wanted(rows: Sequence[Row], attribute: Attribute, values: Sequence[str]) -> 
 
 def answered(logits: Tensor, attribute: Attribute, values: Sequence[str]) -> NDArray[np.bool_]:
     """(N, V) from the attribute's own logits: the likeliest value, or of several each that is likelier than not."""
-    columns = np.array([values.index(value) for value in attribute.values])
-    table = np.zeros((len(logits), len(values)), np.bool_)
     if attribute.multiple:
-        table[:, columns] = (logits > 0).numpy()
-    else:
-        table[np.arange(len(logits)), columns[logits.argmax(dim=1).numpy()]] = True
+        return placed((logits > 0).numpy(), attribute, values)
+    own = np.arange(len(attribute.values)) == logits.argmax(dim=1, keepdim=True).numpy()
+    return placed(own, attribute, values)
+
+
+def placed(own: NDArray[np.bool_], attribute: Attribute, values: Sequence[str]) -> NDArray[np.bool_]:
+    """A table over the attribute's own values as one over `values`, which hold them all."""
+    column = {value: position for position, value in enumerate(values)}
+    table = np.zeros((len(own), len(values)), np.bool_)
+    table[:, [column[value] for value in attribute.values]] = own
     return table
 
 

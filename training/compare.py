@@ -127,9 +127,11 @@ def pair_up(
     return shared, unlike
 
 
-def read_rows(
-    metadata: Path, checkpoints: tuple[Checkpoint, Checkpoint], part: Part | Literal["all"]
-) -> list[Row]:
+def read_rows(metadata: Path, checkpoints: Sequence[Checkpoint], part: Part | Literal["all"]) -> list[Row]:
+    """The rows that all the checkpoints' split rules put into the part, without cells outside of their scopes.
+
+    Raises DataError where there are none.
+    """
     attributes = [attribute for checkpoint in checkpoints for attribute in checkpoint.taxonomy]
     names = list(dict.fromkeys(attribute.name for attribute in attributes))
     multiple = {attribute.name for attribute in attributes if attribute.multiple}
@@ -141,7 +143,7 @@ def read_rows(
         for checkpoint in checkpoints:
             rows = rows_of(rows, part, split_of(checkpoint))
         if not rows:
-            raise DataError(f"{metadata}: no row is in the {part} part of both checkpoints' splits")
+            raise DataError(f"{metadata}: no row falls into the {part} part of the split")
     return rows
 
 
