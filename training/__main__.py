@@ -17,6 +17,7 @@ from training.errors import TrainingError
 
 if TYPE_CHECKING:
     from training.split import Part  # not when a command starts: it brings torch along
+    from training.translate import Style
 
 
 @click.group()
@@ -79,6 +80,18 @@ def fit(
     default="as_is",
     help="How the products are shown; masked_titles lack every word that names a value.",
 )
+@click.option(
+    "--glossary",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Render the titles in this glossary's language first.",
+)
+@click.option(
+    "--style",
+    type=click.Choice(["whole", "mixed"]),
+    default="whole",
+    help="With --glossary: how much of a title.",
+)
+@click.option("--unseen", is_flag=True, help="With --glossary: the wordings that no training sees.")
 @click.option("--workers", default=1, show_default=True, help="Processes that read photos.")
 def evaluate(
     checkpoint: Path,
@@ -86,15 +99,20 @@ def evaluate(
     as_json: bool,
     part: "Part | Literal['all']",
     condition: Condition,
+    glossary: Path | None,
+    style: "Style",
+    unseen: bool,
     workers: int,
 ) -> None:
     """Measure CHECKPOINT on the rows of METADATA."""
     from models.checkpoint import load
     from training.evaluation import evaluate as measure
+    from training.glossary import read_glossary
     from training.model_card import table
     from training.scope import say, within_scope
     from training.split import rows_of, split_of
     from training.table import read_table
+    from training.translate import rendering
 
     try:
         loaded = load(checkpoint)
@@ -105,6 +123,10 @@ def evaluate(
         say(emptied, scopes)
         if part != "all":
             rows = rows_of(rows, part, split_of(loaded))
+        if glossary is not None:
+            wordings = read_glossary(glossary)
+            render = rendering(wordings.unseen() if unseen else wordings, style)
+            rows = [render(row) for row in rows]
         document = measure(loaded, checkpoint, rows, workers, condition)
     except (TrainingError, ModelsError) as error:
         raise click.ClickException(str(error)) from error

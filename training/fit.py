@@ -36,6 +36,7 @@ from training.model_card import card
 from training.plots import draw_curves, histories
 from training.promotion import promotion, told
 from training.recipe import Recipe, to_json
+from training.renderings import rendered
 from training.split import Part, part_of, rule
 from training.stages import contrastive_stage, rebalance_stage, tagging_stage
 from training.table import Row, Table, make_taxonomy
@@ -257,6 +258,17 @@ def measure(
         attributes = report(logits[condition], targets, taxonomy, calibration)
         name = "test" if condition == "as_is" else f"test_{condition}"
         measured[name] = {"rows": len(rows), "attributes": attributes}
+    if recipe.translate is not None:
+        glossary = read_glossary(Path(recipe.translate.glossary))
+        measured["test_translated"] = {
+            name: report(
+                evaluate_rows(model, seen, preprocessor, recipe.data.workers, quiet=False),
+                targets,
+                taxonomy,
+                calibration,
+            )
+            for name, seen in rendered(rows, glossary, taxonomy)
+        }
     return {
         "split": {**recipe.split.model_dump(), "rule": rule(recipe.split)},
         "rows": {part: len(rows) for part, rows in split.items()},

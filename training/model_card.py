@@ -6,6 +6,7 @@ from typing import Any
 from models.taxonomy import Taxonomy
 from training.promotion import told
 from training.recipe import Recipe
+from training.renderings import RENDERINGS
 
 COLUMNS = ("attribute", "values", "rows", "fused", "text only", "photos only", "ECE", "auto")
 CARD = """# {name}
@@ -39,7 +40,7 @@ And without their text:
 
 {without_text}
 
-Accuracy counts every labelled row; macro-F1 is the mean over the values that occur in them; ECE has 15
+{translated}Accuracy counts every labelled row; macro-F1 is the mean over the values that occur in them; ECE has 15
 equal-width bins. A value that the training rows lack counts as wrong.
 
 {promotable}
@@ -63,8 +64,21 @@ def card(recipe: Recipe, taxonomy: Taxonomy, metrics: dict[str, Any]) -> str:
         masked_titles=table(taxonomy, metrics["test_masked_titles"]["attributes"]),
         without_photos=table(taxonomy, metrics["test_without_photos"]["attributes"]),
         without_text=table(taxonomy, metrics["test_without_text"]["attributes"]),
+        translated=translated(taxonomy, metrics.get("test_translated")),
         promotable=told(metrics["promotable"]),
     )
+
+
+def translated(taxonomy: Taxonomy, measured: dict[str, Any] | None) -> str:
+    """The fused head on titles that a glossary rendered, a column for each rendering; empty without any."""
+    if not measured:
+        return ""
+    lines = [row(["attribute", *(RENDERINGS[name].in_words for name in measured)])]
+    lines.append(row(["---"] * (1 + len(measured))))
+    for attribute in taxonomy:
+        found = [entries.get(attribute.name) for entries in measured.values()]
+        lines.append(row([attribute.name, *(pair(entry["fused"]) if entry else "-" for entry in found)]))
+    return "With their titles rendered by the glossary, fused:\n\n" + "\n".join(lines) + "\n\n"
 
 
 def table(taxonomy: Taxonomy, measured: dict[str, Any]) -> str:

@@ -13,7 +13,8 @@ from training.errors import AnotherRun, RecipeError
 from training.fit import fit
 from training.loop import Progress
 from training.promotion import told
-from training.recipe import read_recipe
+from training.recipe import TranslateSection, read_recipe
+from training.renderings import RENDERINGS
 from training.split import part_of
 from training.table import read_table
 
@@ -205,3 +206,21 @@ def test_a_wrong_recipe_is_one_clear_line(recipe_file, catalogue, tmp_path):
     assert result.exit_code == 1
     assert "train.speed" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_glossary_renders_titles_and_is_measured(recipe, catalogue, tmp_path):
+    glossary = tmp_path / "glossary.toml"
+    glossary.write_text(
+        '[values.colour]\nred = ["红色"]\ngreen = ["绿色"]\nblue = ["蓝色"]\n[held_out.colour]\nred = ["正红"]\n'
+    )
+    translate = TranslateSection(glossary=str(glossary), share=0.5)
+    path = fit(recipe.model_copy(update={"translate": translate}), catalogue, tmp_path / "run")
+    measured = load(path).metrics["test_translated"]
+    assert set(measured) == set(RENDERINGS)
+    assert all(entry["colour"]["rows"] > 0 for entry in measured.values())
+    assert "mixed titles, wordings held out, without photos" in (path / "README.md").read_text()
+
+    command = ["evaluate", str(path), str(catalogue), "--part", "test", "--json", "--glossary", str(glossary)]
+    answer = CliRunner().invoke(main, [*command, "--style", "mixed", "--unseen"])
+    assert answer.exit_code == 0, answer.output
+    assert json.loads(answer.stdout)["attributes"] == measured["mixed_unseen"]
