@@ -108,7 +108,7 @@ def evaluate(
     from models.checkpoint import load
     from training.evaluation import evaluate as measure
     from training.glossary import read_glossary
-    from training.model_card import table
+    from training.model_card import scopes, table
     from training.scope import say, within_scope
     from training.split import rows_of, split_of
     from training.table import read_table
@@ -118,9 +118,9 @@ def evaluate(
         loaded = load(checkpoint)
         names = [attribute.name for attribute in loaded.taxonomy]
         multiple = [attribute.name for attribute in loaded.taxonomy if attribute.multiple]
-        scopes = loaded.taxonomy.scopes
-        rows, emptied = within_scope(read_table(metadata, names, multiple, optional=True).rows, scopes)
-        say(emptied, scopes)
+        found = read_table(metadata, names, multiple, optional=True)
+        rows, emptied = within_scope(found.rows, loaded.taxonomy.scopes)
+        say(emptied, loaded.taxonomy.scopes)
         if part != "all":
             rows = rows_of(rows, part, split_of(loaded))
         if glossary is not None:
@@ -130,7 +130,9 @@ def evaluate(
         document = measure(loaded, checkpoint, rows, workers, condition)
     except (TrainingError, ModelsError) as error:
         raise click.ClickException(str(error)) from error
-    click.echo(json.dumps(document) if as_json else table(loaded.taxonomy, document["attributes"]))
+    measured = document["attributes"]
+    text = table(loaded.taxonomy, measured) + scopes(loaded.taxonomy, measured)
+    click.echo(json.dumps(document) if as_json else text)
 
 
 def conditions_of(context: click.Context, parameter: click.Parameter, names: str) -> tuple[Condition, ...]:

@@ -21,9 +21,10 @@ from models.calibration import (
 from models.fusion import FusionTagger
 from models.preprocessing import Preprocessor
 from models.taxonomy import Attribute, Taxonomy
+from training.applicable import known, said
 from training.conditions import Condition, shown
 from training.data import targets_of
-from training.evaluation import Logits, evaluate_rows, labelled, mean_loss, offers
+from training.evaluation import Logits, evaluate_rows, judged, labelled, mean_loss, offers
 from training.recipe import CalibrationSection
 from training.table import Row
 
@@ -48,12 +49,15 @@ def calibrate(
         pattern: evaluate_rows(model, shown(rows, condition, taxonomy), preprocessor, workers)
         for pattern, condition in SHOWN.items()
     }
-    return Calibration(
+    found = Calibration(
         tuple(
             calibrate_attribute(attribute, index, targets[index], runs, section)
             for index, attribute in enumerate(taxonomy)
         )
     )
+    for pattern, run in runs.items():
+        set_scoped_thresholds(found, taxonomy, targets, run, pattern, section.certainty)
+    return found
 
 
 def calibrate_attribute(
@@ -81,6 +85,31 @@ def calibrate_attribute(
             confidence.flatten(), right.flatten(), found.target_precision, section.certainty
         )
     return found
+
+
+def set_scoped_thresholds(
+    found: Calibration,
+    taxonomy: Taxonomy,
+    targets: tuple[Tensor, ...],
+    run: Logits,
+    pattern: Pattern,
+    certainty: float,
+) -> None:
+    """`auto_from` of the attributes that have a scope, from what is offered: also where they do not apply.
+
+    It waits for the other numbers, as their confidences are made of those of their parents.
+    """
+    scoped, truth = said(run.fused, run.patterns, taxonomy, found), known(targets, taxonomy)
+    shows = torch.tensor([of == pattern for of in run.patterns])
+    for attribute, one, target, of, applies in zip(
+        taxonomy, found.attributes, targets, scoped, truth, strict=True
+    ):
+        if attribute.applies_when is not None:
+            rows = judged(attribute, target, of, applies) & shows
+            confidence, right = offers(of.confidence[rows], target[rows], attribute)
+            one.auto_from[pattern] = lowest_safe_threshold(
+                confidence.flatten(), right.flatten(), one.target_precision, certainty
+            )
 
 
 def of_pattern(

@@ -22,7 +22,9 @@ from models.calibration import AttributeCalibration, Calibration, Pattern, patte
 from models.checkpoint import Checkpoint, version
 from models.fusion import FusionTagger
 from models.preprocessing import Preprocessor
+from models.scope import InScope
 from models.taxonomy import Attribute, Taxonomy
+from training.applicable import Known, known, said, told
 from training.conditions import Condition, shown
 from training.data import MISSING, Collator, Products, targets_of
 from training.table import Row
@@ -93,11 +95,17 @@ def report(
 ) -> dict[str, dict[str, Any]]:
     """The `attributes` of `evaluate --json`: an entry for each attribute that has a label in these rows."""
     entries = {}
+    scoped, truth = said(logits.fused, logits.patterns, taxonomy, calibration), known(targets, taxonomy)
     for index, attribute in enumerate(taxonomy):
-        rows = labelled(targets[index], attribute)
-        if rows.any():
+        if labelled(targets[index], attribute).any():
             entries[attribute.name] = entry(
-                attribute, calibration.attributes[index], index, rows, logits, targets[index]
+                attribute,
+                calibration.attributes[index],
+                index,
+                logits,
+                targets[index],
+                scoped[index],
+                truth[index],
             )
     return entries
 
@@ -106,31 +114,45 @@ def entry(
     attribute: Attribute,
     calibration: AttributeCalibration,
     index: int,
-    rows: Tensor,
     logits: Logits,
     target: Tensor,
+    scoped: InScope,
+    truth: Known,
 ) -> dict[str, Any]:
-    of = [pattern for pattern, wanted in zip(logits.patterns, rows.tolist(), strict=True) if wanted]
-    target = target[rows]
-    fused = logits.fused[index][rows]
-    confidence, right = offers(calibration.confidences(fused, of, attribute.multiple), target, attribute)
-    by = [pattern for pattern in of for _ in range(confidence.shape[1])]
+    """The heads are judged by the rows with a label, offers as a buyer meets them (see `judged`)."""
+    rows, met = labelled(target, attribute), judged(attribute, target, scoped, truth)
+    of, labels = patterns_of(logits, rows), target[rows]
+    confidence, right = offers(scoped.confidence[met], target[met], attribute)
+    by = [pattern for pattern in patterns_of(logits, met) for _ in range(confidence.shape[1])]
     confidence, right = confidence.flatten(), right.flatten()
     decisions = [calibration.decide(c, pattern) for c, pattern in zip(confidence.tolist(), by, strict=True)]
-    auto = torch.tensor([decision == "auto" for decision in decisions])
-    offered = torch.tensor([decision != "abstain" for decision in decisions]) if attribute.multiple else None
-    considered = int(offered.sum()) if offered is not None else len(auto)
+    auto = torch.tensor([decision == "auto" for decision in decisions], dtype=torch.bool)
+    offered = sum(decision != "abstain" for decision in decisions)
+    considered = offered if attribute.multiple else int((rows | met).sum())
+    applicable = {} if attribute.applies_when is None else {"applicable": told(scoped, truth)}
     return {
         "rows": int(rows.sum()),
-        "fused": {**score(attribute, fused, target), "ece": ece(confidence, right)},
-        "text_only": score(attribute, *having(of, "photos", logits.text_only[index][rows], target)),
-        "photo_only": score(attribute, *having(of, "text", logits.photo_only[index][rows], target)),
+        "fused": {**score(attribute, logits.fused[index][rows], labels), "ece": ece(confidence, right)},
+        "text_only": score(attribute, *having(of, "photos", logits.text_only[index][rows], labels)),
+        "photo_only": score(attribute, *having(of, "text", logits.photo_only[index][rows], labels)),
         "auto": {
             "target_precision": calibration.target_precision,
             "precision": float(right[auto].float().mean()) if auto.any() else None,
             "coverage": float(auto.sum()) / considered if considered else 0.0,
         },
+        **applicable,
     }
+
+
+def patterns_of(logits: Logits, rows: Tensor) -> list[Pattern]:
+    return [pattern for pattern, wanted in zip(logits.patterns, rows.tolist(), strict=True) if wanted]
+
+
+def judged(attribute: Attribute, target: Tensor, scoped: InScope, truth: Known) -> Tensor:
+    """bool (N,): the rows whose offers can be judged. Where the attribute is known not to apply there is no label,
+    and any offer is wrong.
+    """
+    return scoped.offered & (labelled(target, attribute) | truth.outside)
 
 
 def having(of: list[Pattern], lacking: Pattern, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,7 +206,9 @@ def mean_loss(attribute: Attribute, logits: Tensor, target: Tensor) -> float:
 
 
 def ece(confidence: Tensor, right: Tensor) -> float:
-    """Expected calibration error with ECE_BINS equal-width bins (Naeini et al. 2015)."""
+    """Expected calibration error with ECE_BINS equal-width bins (Naeini et al. 2015); 0 without any."""
+    if not len(confidence):
+        return 0.0
     bins = (confidence * ECE_BINS).long().clamp(max=ECE_BINS - 1)
     gaps = [
         (confidence[bins == b].mean() - right[bins == b].float().mean()).abs() * (bins == b).float().mean()

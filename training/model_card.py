@@ -20,7 +20,7 @@ for each attribute, calibrated confidences. Text or photos may be missing.
 
 {total} products: {train} to train, {validation} to choose the best epoch, {calibration} to calibrate,
 {test} to measure. Split {rule}.
-
+{scopes}
 ## Measured on the test part
 
 Accuracy / macro-F1 of the fused head and of each modality alone; `auto` is precision / coverage of the tags
@@ -59,6 +59,7 @@ def card(recipe: Recipe, taxonomy: Taxonomy, metrics: dict[str, Any]) -> str:
         total=sum(metrics["rows"].values()),
         **metrics["rows"],
         rule=metrics["split"]["rule"],
+        scopes=scopes(taxonomy, metrics["test"]["attributes"]),
         target=recipe.calibration.target_precision,
         as_is=table(taxonomy, metrics["test"]["attributes"]),
         masked_titles=table(taxonomy, metrics["test_masked_titles"]["attributes"]),
@@ -79,6 +80,24 @@ def translated(taxonomy: Taxonomy, measured: dict[str, Any] | None) -> str:
         found = [entries.get(attribute.name) for entries in measured.values()]
         lines.append(row([attribute.name, *(pair(entry["fused"]) if entry else "-" for entry in found)]))
     return "With their titles rendered by the glossary, fused:\n\n" + "\n".join(lines) + "\n\n"
+
+
+def scopes(taxonomy: Taxonomy, measured: dict[str, Any]) -> str:
+    """A section on which attributes apply where, and how well that was told; nothing where all apply everywhere."""
+    lines = []
+    for attribute in taxonomy:
+        scope = attribute.applies_when
+        if scope is not None:
+            found = measured.get(attribute.name, {}).get("applicable", {"precision": None, "recall": None})
+            values = " or ".join(f"`{value}`" for value in scope.values)
+            figures = " / ".join("-" if figure is None else f"{figure:.3f}" for figure in found.values())
+            lines.append(f"- `{attribute.name}` applies when `{scope.attribute}` is {values} ({figures})")
+    if not lines:
+        return ""
+    heading = (
+        "Not offered outside of their scope; in brackets precision / recall of telling where they apply:"
+    )
+    return "\n## Scopes\n\n" + "\n".join([heading, "", *lines]) + "\n"
 
 
 def table(taxonomy: Taxonomy, measured: dict[str, Any]) -> str:
