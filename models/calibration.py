@@ -70,10 +70,11 @@ class AttributeCalibration:
         return ((1 - offered) * others.exp()).scatter(1, first, offered)
 
     def decide(self, confidence: float, pattern: Pattern) -> Decision:
+        """A promise is about all `auto` values together: no single one may hide among surer ones below a half."""
         threshold = self.auto_from[pattern]
-        if threshold is not None and confidence >= threshold:
-            return "auto"
-        return "review" if confidence >= ABSTAIN_BELOW else "abstain"
+        if confidence < ABSTAIN_BELOW:
+            return "abstain"
+        return "auto" if threshold is not None and confidence >= threshold else "review"
 
 
 @dataclass(frozen=True)

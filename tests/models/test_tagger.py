@@ -3,7 +3,7 @@
 import pytest
 
 from models import Evidence, Product, Tagger
-from models.calibration import AttributeCalibration
+from models.calibration import PATTERNS, AttributeCalibration
 from models.tagger import CPU_BATCH, choose
 from models.taxonomy import Attribute
 from tests.tiny_tagger import TAXONOMY, WORDS, picture, tiny_checkpoint
@@ -114,4 +114,10 @@ def test_a_multiple_attribute_offers_every_likely_value():
 
 def test_a_multiple_attribute_without_a_likely_value_abstains_once():
     (tag,) = choose(MATERIAL, CALIBRATION, "both", [0.3, 0.2, 0.1], evidence(3))
+    assert (tag.value, tag.decision) == (None, "abstain")
+
+
+def test_a_promise_kept_by_the_surer_values_lets_no_unlikely_one_through():
+    generous = AttributeCalibration(0.9, CALIBRATION.temperature, dict.fromkeys(PATTERNS, 0.3))
+    (tag,) = choose(COLOUR, generous, "both", [0.1, 0.4, 0.3, 0.1, 0.1], evidence(5))
     assert (tag.value, tag.decision) == (None, "abstain")
