@@ -28,7 +28,7 @@ from training.conditions import CONDITIONS, IN_WORDS, Condition, shown
 from training.errors import DataError
 from training.evaluation import Logits, evaluate_rows
 from training.model_card import row
-from training.promotion import told as in_words
+from training.promotion import in_words
 from training.scope import say, within_scope
 from training.split import Part, rows_of, split_of
 from training.table import Row, read_table

@@ -34,7 +34,7 @@ from training.glossary import read_glossary
 from training.loop import Stage, run
 from training.model_card import card
 from training.plots import draw_curves, histories
-from training.promotion import promotion, told
+from training.promotion import in_words, promotion
 from training.recipe import Recipe, to_json
 from training.renderings import rendered
 from training.split import Part, part_of, rule
@@ -229,7 +229,7 @@ def finish(
         ),
         out / "checkpoint",
     )
-    print(told(metrics["promotable"]), file=sys.stderr)
+    print(in_words(metrics["promotable"]), file=sys.stderr)
 
 
 def rounded(model: FusionTagger) -> None:

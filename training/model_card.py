@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from models.taxonomy import Taxonomy
-from training.promotion import told
+from training.promotion import in_words
 from training.recipe import Recipe
 from training.renderings import RENDERINGS
 
@@ -66,7 +66,7 @@ def card(recipe: Recipe, taxonomy: Taxonomy, metrics: dict[str, Any]) -> str:
         without_photos=table(taxonomy, metrics["test_without_photos"]["attributes"]),
         without_text=table(taxonomy, metrics["test_without_text"]["attributes"]),
         translated=translated(taxonomy, metrics.get("test_translated")),
-        promotable=told(metrics["promotable"]),
+        promotable=in_words(metrics["promotable"]),
     )
 
 

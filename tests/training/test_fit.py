@@ -12,7 +12,7 @@ from training.__main__ import main
 from training.errors import AnotherRun, RecipeError
 from training.fit import fit
 from training.loop import Progress
-from training.promotion import told
+from training.promotion import in_words
 from training.recipe import TranslateSection, read_recipe
 from training.renderings import RENDERINGS
 from training.split import part_of
@@ -129,8 +129,8 @@ def test_the_commands_fit_finetune_and_evaluate(recipe_file, catalogue, tmp_path
     checkpoint = fitted.stdout.strip().splitlines()[-1]
     promotable = load(checkpoint).metrics["promotable"]
     assert promotable["verdict"] in (True, False) and promotable["because"]
-    assert told(promotable) in fitted.stderr
-    assert told(promotable) in load(checkpoint).card
+    assert in_words(promotable) in fitted.stderr
+    assert in_words(promotable) in load(checkpoint).card
 
     again = CliRunner().invoke(
         main,
