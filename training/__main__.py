@@ -13,7 +13,7 @@ import click
 
 from models.errors import ModelsError
 from training.conditions import CONDITIONS, Condition
-from training.errors import TrainingError
+from training.errors import DataError, TrainingError
 
 if TYPE_CHECKING:
     from training.split import Part  # not when a command starts: it brings torch along
@@ -92,6 +92,11 @@ def fit(
     help="With --glossary: how much of a title.",
 )
 @click.option("--unseen", is_flag=True, help="With --glossary: the wordings that no training sees.")
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write an HTML page that a person reads, with the products shown in every way.",
+)
 @click.option("--workers", default=1, show_default=True, help="Processes that read photos.")
 def evaluate(
     checkpoint: Path,
@@ -102,10 +107,12 @@ def evaluate(
     glossary: Path | None,
     style: "Style",
     unseen: bool,
+    report: Path | None,
     workers: int,
 ) -> None:
     """Measure CHECKPOINT on the rows of METADATA."""
     from models.checkpoint import load
+    from training.evaluation import document as document_of
     from training.evaluation import evaluate as measure
     from training.glossary import read_glossary
     from training.model_card import scopes, table
@@ -127,7 +134,18 @@ def evaluate(
             wordings = read_glossary(glossary)
             render = rendering(wordings.unseen() if unseen else wordings, style)
             rows = [render(row) for row in rows]
-        document = measure(loaded, checkpoint, rows, workers, condition)
+        if not rows:
+            raise DataError(f"{metadata} has no rows in the {part} part")
+        if report is None:
+            document = measure(loaded, checkpoint, rows, workers, condition)
+        else:
+            from training.report import measure_all, write_report
+
+            report.parent.mkdir(parents=True, exist_ok=True)  # now: measuring takes minutes
+            measured = measure_all(loaded, rows, workers)
+            document = document_of(checkpoint, rows, condition, measured.entries[condition])
+            table_of = metadata.name if glossary is None else f"{metadata.name} rendered by {glossary.name}"
+            write_report(report, measured, document, table_of, part)
     except (TrainingError, ModelsError) as error:
         raise click.ClickException(str(error)) from error
     measured = document["attributes"]

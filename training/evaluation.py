@@ -229,10 +229,17 @@ def evaluate(
     seen = shown(rows, condition, checkpoint.taxonomy)
     logits = evaluate_rows(checkpoint.model, seen, checkpoint.preprocessor, workers, quiet=quiet)
     targets = targets_of(rows, checkpoint.taxonomy)
+    entries = report(logits, targets, checkpoint.taxonomy, checkpoint.calibration)
+    return document(path, rows, condition, entries)
+
+
+def document(
+    path: Path, rows: Sequence[Row], condition: Condition, entries: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
     return {
         "checkpoint": str(path),
         "version": version(path),
         "rows": len(rows),
         **({} if condition == "as_is" else {"condition": condition}),
-        "attributes": report(logits, targets, checkpoint.taxonomy, checkpoint.calibration),
+        "attributes": entries,
     }

@@ -1,0 +1,116 @@
+"""The page is whole, closed and safe: every section, nothing from outside, hostile words stay words."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from models.checkpoint import save
+from models.taxonomy import Attribute, Taxonomy
+from tests.tiny_tagger import picture, tiny_checkpoint
+from training.__main__ import main
+from training.report.page import render, signed
+
+HOSTILE = """</title></style><script>alert(1)</script><img src=x onerror="alert(2)"> '"&\u202e"""
+DOCUMENT = {"checkpoint": "runs/x", "version": "0123456789abcdef", "rows": 12}
+SECTIONS = ("glance", "conditions", "attributes", "training", "data", "card")
+
+
+@pytest.fixture
+def page(measured, row, tmp_path):
+    (tmp_path / "red.jpg").write_bytes(picture("red"))
+
+    def make(title="红色 shirt", card="# tiny\n", training=(), part="test"):
+        rows = [
+            row(n, "blue" if n == 5 else "red", title=title, photos=(tmp_path / "red.jpg",) if n % 2 else ())
+            for n in range(12)
+        ]
+        said = {"colour": ["red"] * 12, "kind": ["shirt"] * 12, "material": [("cotton",)] * 12}
+        found = measured(rows, said)
+        metrics = {"training": list(training)}
+        return render(
+            replace(found, checkpoint=replace(found.checkpoint, card=card, metrics=metrics)),
+            DOCUMENT,
+            "shop.csv",
+            part,
+        )
+
+    return make
+
+
+def test_every_section_is_there_and_the_contents_lead_to_it(page):
+    html = page()
+    for section in SECTIONS:
+        assert f'<section id="{section}">' in html
+        assert f'href="#{section}"' in html
+    for attribute in ("colour", "kind", "material"):
+        assert f"<h3>{attribute}</h3>" in html
+
+
+def test_nothing_is_loaded_or_linked_from_outside(page):
+    html = page(
+        card="# x\n\n![a](https://evil.example/a.png) [b](https://evil.example) <https://evil.example>\n"
+    )
+    assert re.findall(r'(?:src|href|action|data|xlink:href)\s*=\s*"(?!#|data:image/webp;base64,)', html) == []
+    assert not re.search(r"<(?:script|link|iframe|object|embed|base|form)\b|@import|url\(", html)
+    assert "default-src 'none'" in html
+
+
+def test_a_hostile_title_stays_text(page):
+    html = page(title=HOSTILE, card=f"# tiny\n\n{HOSTILE}\n")
+    assert "alert(1)" in html
+    assert not re.search(r"<script|<img[^>]*onerror", html)
+    assert html.count("</style>") == html.count("</title>", 0, html.index("</head>")) == 1
+
+
+def test_a_title_in_chinese_is_shown_as_it_is(page):
+    assert "红色 shirt" in page()
+
+
+def test_the_same_measurement_makes_the_same_page(page):
+    assert page() == page()
+
+
+def test_the_curves_of_every_stage_are_drawn_with_the_epoch_that_was_kept(page):
+    stage = {"stage": "tagging", "best_epoch": 1, "history": [{"loss": 3.25}, {"loss": 0.5}, {"loss": 0.75}]}
+    html = page(training=[stage])
+    assert "<h4>tagging</h4>" in html
+    assert re.search(r'class="chosen both"[^>]*><title>epoch 1: 0.500', html)
+    assert "no history" not in html
+    assert "no history" in page()
+
+
+@pytest.mark.parametrize(("part", "warned"), [("all", True), ("train", True), ("test", False)])
+def test_rows_that_may_have_trained_the_checkpoint_are_warned_of(page, part, warned):
+    assert ('class="notice"' in page(part=part)) == warned
+
+
+@pytest.mark.parametrize("attributes", [1, 30])
+def test_one_attribute_and_thirty_make_a_page(measured, row, attributes):
+    taxonomy = Taxonomy(
+        tuple(Attribute(f"attribute {n}", ("red", "green", "blue")) for n in range(attributes))
+    )
+    rows = [
+        replace(row(n), values={attribute.name: ("red",) for attribute in taxonomy}, photos=())
+        for n in range(6)
+    ]
+    said = {attribute.name: ["red"] * 5 + ["blue"] for attribute in taxonomy}
+    html = render(measured(rows, said, taxonomy=taxonomy), DOCUMENT, "shop.csv", "test")
+    assert html.count('<article class="panel chapter"') == attributes
+    assert len(html) < 60_000 + attributes * 25_000
+
+
+def test_gains_have_a_sign_that_reads():
+    assert [signed(gain) for gain in (0.0124, -0.02, 0.0, None)] == ["+0.012", "−0.020", "±0.000", "–"]
+
+
+def test_the_command_writes_the_report_beside_its_figures(catalogue, tmp_path):
+    save(tiny_checkpoint(), tmp_path / "checkpoint")
+    report = tmp_path / "report.html"
+    arguments = ["evaluate", str(tmp_path / "checkpoint"), str(catalogue), "--workers", "0"]
+    plain = CliRunner().invoke(main, arguments)
+    written = CliRunner().invoke(main, [*arguments, "--report", str(report)])
+    assert written.exit_code == 0, written.output
+    assert written.stdout == plain.stdout
+    assert "<h3>colour</h3>" in report.read_text(encoding="utf-8")

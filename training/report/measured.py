@@ -1,0 +1,68 @@
+"""The rows under every condition, and what the checkpoint said of them.
+
+Legend: N rows, V values of an attribute.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from models.checkpoint import Checkpoint
+from models.scope import InScope
+from training.applicable import Known, known, said
+from training.conditions import CONDITIONS, Condition, shown
+from training.data import targets_of
+from training.evaluation import Logits, evaluate_rows, report
+from training.table import Row
+
+
+@dataclass(frozen=True)
+class Measured:
+    """`entries` are the `attributes` of `evaluate --json`, `offered` what a buyer would be told; `truth` says
+    where each attribute applies.
+    """
+
+    checkpoint: Checkpoint
+    rows: Sequence[Row]
+    targets: tuple[Tensor, ...]
+    truth: tuple[Known, ...]
+    logits: dict[Condition, Logits]
+    offered: dict[Condition, tuple[InScope, ...]]
+    entries: dict[Condition, dict[str, dict[str, Any]]]
+
+    def confidences(self, index: int) -> Tensor:
+        """Of one attribute as its products are: calibrated confidences (N, V), its scope left aside."""
+        calibration = self.checkpoint.calibration.attributes[index]
+        logits, attribute = self.logits["as_is"], self.checkpoint.taxonomy.attributes[index]
+        return calibration.confidences(logits.fused[index], logits.patterns, attribute.multiple)
+
+
+def measure_all(checkpoint: Checkpoint, rows: Sequence[Row], workers: int) -> Measured:
+    """Runs the rows once for each condition."""
+    logits = {
+        condition: evaluate_rows(
+            checkpoint.model,
+            shown(rows, condition, checkpoint.taxonomy),
+            checkpoint.preprocessor,
+            workers,
+            quiet=False,
+        )
+        for condition in CONDITIONS
+    }
+    return measured_from(checkpoint, rows, logits)
+
+
+def measured_from(checkpoint: Checkpoint, rows: Sequence[Row], logits: dict[Condition, Logits]) -> Measured:
+    taxonomy, calibration = checkpoint.taxonomy, checkpoint.calibration
+    targets = targets_of(rows, taxonomy)
+    return Measured(
+        checkpoint,
+        rows,
+        targets,
+        known(targets, taxonomy),
+        logits,
+        {name: said(run.fused, run.patterns, taxonomy, calibration) for name, run in logits.items()},
+        {name: report(run, targets, taxonomy, calibration) for name, run in logits.items()},
+    )

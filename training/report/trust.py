@@ -1,0 +1,136 @@
+"""Whether confidences mean what they say, and what a precision target costs in coverage.
+
+Legend: N offers (one for each row, or one for each row and value of a multiple attribute).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.stats import binomtest
+from torch import Tensor
+
+from models.calibration import AttributeCalibration, Pattern
+from models.taxonomy import Attribute
+from training.calibrate import SHOWN
+from training.evaluation import ECE_BINS, ece, judged, labelled, offers
+from training.report.measured import Measured
+
+CURVE_POINTS = 80  # more than that cannot be seen in a chart of this size
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Offers of one confidence bin: mean confidence, the share that was right and its 95 % Wilson interval."""
+
+    confidence: float
+    right: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Point:
+    """Of the offers from a confidence on: which share of all they are, and which share of them is right."""
+
+    coverage: float
+    precision: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Trust:
+    """One attribute with one pattern of what is present; `auto` is where the checkpoint draws its line."""
+
+    pattern: Pattern
+    offers: int
+    ece: float
+    bins: tuple[Bin, ...]
+    curve: tuple[Point, ...]
+    auto_from: float | None
+    auto: Point | None
+
+
+def trust_of(measured: Measured, index: int) -> tuple[Trust, ...]:
+    """One Trust for each pattern that the rows can show: no photos in the table, no trust in photos."""
+    attribute = measured.checkpoint.taxonomy.attributes[index]
+    calibration = measured.checkpoint.calibration.attributes[index]
+    target = measured.targets[index]
+    found = []
+    for pattern, condition in SHOWN.items():
+        of = torch.tensor([shows == pattern for shows in measured.logits[condition].patterns])
+        scoped = measured.offered[condition][index]
+        met = judged(attribute, target, scoped, measured.truth[index]) & of
+        if met.any():
+            confidence, right = offers(scoped.confidence[met], target[met], attribute)
+            # Where the attribute applies and nothing is offered, nothing is covered.
+            asked = int((labelled(target, attribute) & of | met).sum())
+            found.append(trust(confidence.flatten(), right.flatten(), asked, attribute, calibration, pattern))
+    return tuple(found)
+
+
+def trust(
+    confidence: Tensor,
+    right: Tensor,
+    asked: int,
+    attribute: Attribute,
+    calibration: AttributeCalibration,
+    pattern: Pattern,
+) -> Trust:
+    """From confidences and whether they were right, (N,) each; `asked` are the rows that coverage is a share of.
+
+    Of several values only those that are offered count as covered or not, as in `evaluate`.
+    """
+    auto_from = calibration.auto_from[pattern]
+    points = curve(confidence, right, asked)
+    if attribute.multiple:
+        decisions = [calibration.decide(one, pattern) for one in confidence.tolist()]
+        offered = torch.tensor([decision != "abstain" for decision in decisions])
+        points = curve(confidence[offered], right[offered], int(offered.sum()))
+    auto = None
+    if auto_from is not None:
+        auto = next((point for point in reversed(points) if point.confidence >= auto_from), None)
+    return Trust(
+        pattern=pattern,
+        offers=len(confidence),
+        ece=ece(confidence, right),
+        bins=bins(confidence, right),
+        curve=thinned(points),
+        auto_from=auto_from,
+        auto=auto,
+    )
+
+
+def bins(confidence: Tensor, right: Tensor) -> tuple[Bin, ...]:
+    """The bins of the calibration error that hold an offer, the least confident first."""
+    of = (confidence * ECE_BINS).long().clamp(max=ECE_BINS - 1)
+    found = []
+    for number in of.unique().tolist():
+        inside = of == number
+        count, hits = int(inside.sum()), int(right[inside].sum())
+        interval = binomtest(hits, count).proportion_ci(0.95, method="wilson")
+        found.append(Bin(float(confidence[inside].mean()), hits / count, interval.low, interval.high, count))
+    return tuple(found)
+
+
+def curve(confidence: Tensor, right: Tensor, asked: int) -> list[Point]:
+    """A point for each confidence that occurs, the strictest first; coverage is the share of `asked`."""
+    if not len(confidence):
+        return []
+    order = confidence.argsort(descending=True, stable=True)
+    ranked = confidence[order].double().numpy()
+    hits = right[order].double().cumsum(0).numpy()
+    # A threshold takes all offers of the same confidence or none.
+    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
+    return [Point((n + 1) / asked, float(hits[n]) / (n + 1), float(ranked[n])) for n in last.tolist()]
+
+
+def thinned(points: Sequence[Point]) -> tuple[Point, ...]:
+    """At most CURVE_POINTS of them, evenly spaced in coverage, the last one among them."""
+    if len(points) <= CURVE_POINTS:
+        return tuple(points)
+    coverages = np.array([point.coverage for point in points])
+    wanted = np.linspace(1 / CURVE_POINTS, 1, CURVE_POINTS) * coverages[-1]
+    return tuple(points[n] for n in np.unique(np.searchsorted(coverages, wanted - 1e-9)).tolist())
