@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.prefix import Prefix, attend_to
+
 # open_clip builds whole CLIP models only; this text half is as small as it allows and is thrown away at once.
 SMALLEST_TEXT_HALF = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}
 
@@ -27,10 +29,12 @@ class TextTower(nn.Module):
         from transformers import AutoConfig, AutoModel  # heavy: paid when a tower is built, not on import
 
         settings = dict(config)
+        prefix_tokens = settings.pop("prefix_tokens", 0)
         self.encoder = AutoModel.from_config(
             AutoConfig.for_model(settings.pop("model_type"), **settings), **keywords(config["model_type"])
         )
         self.width: int = self.encoder.config.hidden_size
+        self.prefix: nn.Module | None = Prefix(prefix_tokens, self.encoder.config) if prefix_tokens else None
 
     def forward(self, token_ids: Tensor, type_ids: Tensor, mask: Tensor) -> Tensor:
         """(B, T) ids and a bool (B, T) mask to (B, D). Rows without any token give zeros."""
@@ -52,12 +56,20 @@ class TextTower(nn.Module):
         return torch.cat(chunks)[order.argsort()]
 
     def encode(self, token_ids: Tensor, type_ids: Tensor, mask: Tensor) -> Tensor:
+        """(B, T) to (B, D): the mean over the tokens."""
+        states = self.states(token_ids, type_ids, mask)
+        weights = mask.to(states.dtype).unsqueeze(-1)  # (B, T, 1)
+        return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+    def states(self, token_ids: Tensor, type_ids: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, D): every token in its context."""
         inputs = {"input_ids": token_ids, "attention_mask": mask}
         if "token_type_ids" in self.encoder.forward.__code__.co_varnames:
             inputs["token_type_ids"] = type_ids
-        states = self.encoder(**inputs).last_hidden_state  # (B, T, D)
-        weights = mask.to(states.dtype).unsqueeze(-1)  # (B, T, 1)
-        return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+        if self.prefix is not None:
+            inputs = attend_to(self.prefix(), inputs, self.encoder.config)
+        states: Tensor = self.encoder(**inputs).last_hidden_state
+        return states
 
 
 class Lexicon(nn.Module):

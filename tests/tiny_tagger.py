@@ -54,7 +54,9 @@ PHOTO_CONFIG: dict[str, Any] = {
 
 
 def tiny_tokenizer() -> Tokenizer:
-    vocabulary = {word: index for index, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
+    vocabulary = {
+        word: index for index, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS, "[MASK]"])
+    }
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -65,7 +67,7 @@ def tiny_tokenizer() -> Tokenizer:
 def text_config() -> dict[str, Any]:
     return {
         "model_type": "bert",
-        "vocab_size": len(WORDS) + 4,
+        "vocab_size": len(WORDS) + 5,
         "hidden_size": 16,
         "num_hidden_layers": 1,
         "num_attention_heads": 2,

@@ -112,22 +112,17 @@ def evaluate(
 ) -> None:
     """Measure CHECKPOINT on the rows of METADATA."""
     from models.checkpoint import load
+    from training.catalogue import rows_for
     from training.evaluation import document as document_of
     from training.evaluation import evaluate as measure
     from training.glossary import read_glossary
     from training.model_card import scopes, table
-    from training.scope import say, within_scope
     from training.split import rows_of, split_of
-    from training.table import read_table
     from training.translate import rendering
 
     try:
         loaded = load(checkpoint)
-        names = [attribute.name for attribute in loaded.taxonomy]
-        multiple = [attribute.name for attribute in loaded.taxonomy if attribute.multiple]
-        found = read_table(metadata, names, multiple, optional=True)
-        rows, emptied = within_scope(found.rows, loaded.taxonomy.scopes)
-        say(emptied, loaded.taxonomy.scopes)
+        rows = rows_for(loaded.taxonomy, metadata)
         if part != "all":
             rows = rows_of(rows, part, split_of(loaded))
         if glossary is not None:
@@ -208,6 +203,40 @@ def compare(a: Path, b: Path, data: Path, as_json: bool, **settings: Any) -> Non
     click.echo(json.dumps(document) if as_json else text(document))
     if document["verdict"] != "no worse":
         sys.exit(1)
+
+
+@main.command(
+    epilog="Example: python -m training average a/checkpoint b/checkpoint --data shop/metadata.csv --out ab"
+)
+@click.argument(
+    "checkpoints", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+@click.option(
+    "--data", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Their table."
+)
+@click.option(
+    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The folder to write to."
+)
+@click.option(
+    "--method",
+    type=click.Choice(["greedy", "uniform"]),
+    default="greedy",
+    show_default=True,
+    help="Take every checkpoint, or only those that do not make the average worse on the validation part.",
+)
+@click.option("--workers", default=1, show_default=True, help="Processes that read photos.")
+def average(
+    checkpoints: tuple[Path, ...], data: Path, out: Path, method: Literal["greedy", "uniform"], workers: int
+) -> None:
+    """Average the weights of CHECKPOINTS, runs of one table from one starting point, and calibrate the result."""
+    if len(set(checkpoints)) < 2:
+        raise click.UsageError("name at least two checkpoints")
+    from training.average import average as run
+
+    try:
+        click.echo(run(checkpoints, data, out, method, workers))
+    except (TrainingError, ModelsError) as error:
+        raise click.ClickException(str(error)) from error
 
 
 if __name__ == "__main__":

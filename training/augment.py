@@ -6,12 +6,15 @@ repeated.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from models.taxonomy import Taxonomy
+from training.colour import colour_attribute, jittered
 from training.recipe import AugmentSection
+from training.synonyms import ENGLISH, Thesaurus
 from training.telling import telling_words, without
 
 DROPPED_WORDS = 0.3  # of the words of a title whose words are dropped: most of its sense survives
@@ -27,12 +30,17 @@ class Augmenter:
         self.section = section
         self.rewrite = rewrite
         self.telling = telling_words(taxonomy)
+        self.thesaurus = Thesaurus(Path(section.thesaurus) if section.thesaurus else ENGLISH)
+        # With the colours changed, the photo of a red shirt would teach that it is a pink one.
+        self.colour = 0.0 if colour_attribute(taxonomy) else section.colour
 
     def title(self, title: str, values: Mapping[str, Sequence[str]], random: np.random.Generator) -> str:
         rewritten = self.rewrite(title, values, random) if self.rewrite is not None and title else title
         return self.text(title, random) if rewritten == title else rewritten
 
     def text(self, text: str, random: np.random.Generator) -> str:
+        if random.random() < self.section.synonyms:
+            text = self.thesaurus.reworded(text, random)
         if random.random() < self.section.mask_values:
             return without(text, self.telling)
         if random.random() < self.section.drop_words:
@@ -48,9 +56,11 @@ class Augmenter:
         return has_both and text, has_both and photos
 
     def photo(self, picture: Image.Image, random: np.random.Generator) -> tuple[Image.Image, Box]:
-        """The picture, maybe mirrored, and the box of it to keep."""
+        """The picture, maybe mirrored and in other colours, and the box of it to keep."""
         if random.random() < self.section.flip:
             picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if self.colour:
+            picture = jittered(picture, self.colour, random)
         left, top, right, bottom = random.uniform(0, self.section.crop / 2, 4)
         width, height = picture.size
         return picture, (left * width, top * height, (1 - right) * width, (1 - bottom) * height)

@@ -4,11 +4,12 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+from models.taxonomy import Taxonomy
 from training.declared import Declared, read_declared
 from training.errors import DataError
 from training.recipe import DataSection
 from training.scope import say, within_scope
-from training.table import Table, read_table
+from training.table import Row, Table, read_table
 
 
 def read_catalogue(data: Path, section: DataSection) -> tuple[Table, Declared]:
@@ -21,6 +22,17 @@ def read_catalogue(data: Path, section: DataSection) -> tuple[Table, Declared]:
     table, emptied = checked(table, declared)
     say(emptied, declared.scopes)
     return table, declared
+
+
+def rows_for(taxonomy: Taxonomy, data: Path) -> list[Row]:
+    """The rows of a table as a checkpoint of this taxonomy takes them: without what is out of scope, which is warned
+    of. An attribute may be missing from the table. Raises DataError.
+    """
+    names = [attribute.name for attribute in taxonomy]
+    multiple = [attribute.name for attribute in taxonomy if attribute.multiple]
+    rows, emptied = within_scope(read_table(data, names, multiple, optional=True).rows, taxonomy.scopes)
+    say(emptied, taxonomy.scopes)
+    return rows
 
 
 def checked(table: Table, declared: Declared) -> tuple[Table, Counter[str]]:

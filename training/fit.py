@@ -1,13 +1,10 @@
 """From a recipe and a table to a checkpoint: the order of this file is the order of a run.
 
-Leaves in the output folder: `checkpoint/`, `run.json` (the resolved recipe and the table's digest),
-`split.csv`, `contrastive/` and `tagging/` (state and best weights), `logs/` (TensorBoard) and `curves.png`.
+Leaves in the output folder: `checkpoint/`, `run.json` (the resolved recipe and the table's digest), `split.csv`, a
+folder for each stage (state and best weights), `logs/` (TensorBoard) and `curves.png`.
 """
 
-import csv
-import hashlib
 import importlib.util
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,28 +15,30 @@ from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import set_seed
 
 from models.backbones import Backbones, from_backbones
-from models.calibration import Calibration
 from models.checkpoint import Checkpoint, load, save
 from models.fusion import FusionConfig, FusionTagger
 from models.preprocessing import Preprocessor
 from models.taxonomy import Taxonomy
+from training.adapters import Adapters
 from training.calibrate import calibrate
 from training.catalogue import read_catalogue
-from training.conditions import CONDITIONS, shown
-from training.data import targets_of
-from training.declared import Declared
-from training.errors import AnotherRun, DataError, RecipeError
-from training.evaluation import evaluate_rows, report
+from training.colour import colour_attribute
+from training.errors import DataError, RecipeError
 from training.glossary import read_glossary
+from training.heads import keep_heads
+from training.language import language_stage
 from training.loop import Stage, run
+from training.measure import measure
 from training.model_card import card
 from training.plots import draw_curves, histories
-from training.promotion import in_words, promotion
-from training.recipe import Recipe, to_json
-from training.renderings import rendered
-from training.split import Part, part_of, rule
+from training.promotion import in_words
+from training.recipe import Recipe
+from training.replay import read_replay
+from training.rows import rows_to_train_on
+from training.run_folder import claim, write_split
+from training.split import Part, part_of
 from training.stages import contrastive_stage, rebalance_stage, tagging_stage
-from training.table import Row, Table, make_taxonomy
+from training.table import Row, make_taxonomy
 from training.vocabulary import extended
 
 PARTS: tuple[Part, ...] = ("train", "validation", "calibration", "test")
@@ -62,6 +61,13 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
             )
     taxonomy, skipped = make_taxonomy(table, split["train"], declared)
     warn(skipped)
+    replay = None
+    if recipe.replay is not None:
+        seed, checkpoint = recipe.train.seed, recipe.backbones.checkpoint
+        replay = read_replay(recipe.replay, checkpoint, recipe.split, table.rows, seed)
+        taxonomy = replay.extended(taxonomy)
+    if recipe.augment.colour and (asking := colour_attribute(taxonomy)):
+        print(f"augment.colour is not used: {asking!r} asks for colours", file=sys.stderr)
 
     accelerator = start(recipe, out)
     set_seed(recipe.train.seed)
@@ -78,52 +84,55 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
     if accelerator.is_main_process:
         write_split(out / "split.csv", table, recipe)
 
-    parts = (split["train"], split["validation"], preprocessor, taxonomy)
-    if recipe.contrastive is not None:
-        train(contrastive_stage(model, recipe.contrastive, recipe, *parts), accelerator, recipe, out)
-    train(tagging_stage(model, recipe, *parts), accelerator, recipe, out)
-    if recipe.rebalance is not None:
-        train(rebalance_stage(model, recipe.rebalance, recipe, *parts), accelerator, recipe, out)
+    texts = split["train"]  # what the language stage reads: it needs no tags
+    with accelerator.main_process_first():
+        split["train"] = rows_to_train_on(recipe, split["train"], taxonomy, replay, out)
+    train_stages(model, recipe, split, texts, preprocessor, taxonomy, accelerator, out)
     accelerator.end_training()
 
     if accelerator.is_main_process:
-        draw_curves(histories(out), out)
-        finish(recipe, out, model, preprocessor, taxonomy, split)
+        extra: dict[str, Any] = {"training": histories(out)}
+        draw_curves(extra["training"], out)
+        if replay is not None:
+            rounded(model)  # as `finish` will
+            extra["forgetting"] = replay.forgetting(model, preprocessor, taxonomy, recipe.data.workers)
+        finish(recipe, out, model, preprocessor, taxonomy, split, extra)
     accelerator.wait_for_everyone()
     return out / "checkpoint"
+
+
+def train_stages(
+    model: FusionTagger,
+    recipe: Recipe,
+    split: dict[Part, list[Row]],
+    texts: list[Row],
+    preprocessor: Preprocessor,
+    taxonomy: Taxonomy,
+    accelerator: Accelerator,
+    out: Path,
+) -> None:
+    """Every stage that the recipe has, in order; each starts from the best weights of the one before."""
+    parts = (split["train"], split["validation"], preprocessor, taxonomy)
+    if recipe.language is not None:
+        stage = language_stage(model, recipe.language, recipe, texts, split["validation"], preprocessor)
+        train(stage, accelerator, recipe, out)
+    if recipe.contrastive is not None:
+        train(contrastive_stage(model, recipe.contrastive, recipe, *parts), accelerator, recipe, out)
+    adapters = None
+    if recipe.adapters is not None:
+        steps = len(split["train"]) // (recipe.train.batch_size * accelerator.num_processes)
+        steps = recipe.train.epochs * max(1, steps)
+        adapters = Adapters(model, recipe.adapters, steps, recipe.train.seed)
+    train(tagging_stage(model, recipe, *parts, adapters), accelerator, recipe, out)
+    if recipe.rebalance is not None:
+        train(rebalance_stage(model, recipe.rebalance, recipe, *parts, adapters), accelerator, recipe, out)
+    if adapters is not None:
+        adapters.merge()
 
 
 def warn(skipped: dict[str, str]) -> None:
     for name, why in skipped.items():
         print(f"column {name!r} is not used: {why} (name it with --attributes to use it)", file=sys.stderr)
-
-
-def claim(out: Path, recipe: Recipe, data: Path, declared: Declared) -> None:
-    """Marks the folder as this run's, so that resuming never mixes two runs."""
-    digest = hashlib.sha256(data.read_bytes()).hexdigest()
-    document = {"recipe": json.loads(to_json(recipe)), "data": digest}
-    if declared.attributes:
-        document["taxonomy"] = declared.model_dump(mode="json")
-    path = out / "run.json"
-    if path.is_file():
-        if json.loads(path.read_text()) != document:
-            raise AnotherRun(
-                f"{out} holds a run of another recipe, table or taxonomy file: choose another --out or remove it"
-            )
-        return
-    if out.is_dir() and any(out.iterdir()):
-        raise AnotherRun(f"{out} is not empty and holds no run: choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".new")
-    beside.write_text(json.dumps(document, indent=2))
-    beside.replace(path)
-
-
-def write_split(path: Path, table: Table, recipe: Recipe) -> None:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["id", "group", "part"])
-        writer.writerows([row.id, row.group, part_of(row.group, recipe.split)] for row in table.rows)
 
 
 def start(recipe: Recipe, out: Path) -> Accelerator:
@@ -139,7 +148,15 @@ def start(recipe: Recipe, out: Path) -> Accelerator:
 
 
 def build(recipe: Recipe, taxonomy: Taxonomy) -> tuple[FusionTagger, Preprocessor]:
-    """A network with trained towers and heads for this taxonomy."""
+    """A network with trained towers and heads for this taxonomy; all of it fresh where the recipe says untrained."""
+    model, preprocessor = started(recipe, taxonomy)
+    if recipe.backbones.untrained:
+        model = FusionTagger(model.config)
+        model.photo_tower.normalise_with(preprocessor.config.mean, preprocessor.config.std)
+    return model, preprocessor
+
+
+def started(recipe: Recipe, taxonomy: Taxonomy) -> tuple[FusionTagger, Preprocessor]:
     if recipe.backbones.checkpoint:
         return from_checkpoint(load(recipe.backbones.checkpoint), taxonomy, recipe)
     section = recipe.backbones
@@ -157,7 +174,8 @@ def build(recipe: Recipe, taxonomy: Taxonomy) -> tuple[FusionTagger, Preprocesso
 
 def from_checkpoint(old: Checkpoint, taxonomy: Taxonomy, recipe: Recipe) -> tuple[FusionTagger, Preprocessor]:
     """The old towers and projections with fresh heads: every tensor whose name and shape still fit is kept,
-    except the heads themselves, whose rows mean other values now."""
+    except the heads themselves, whose rows mean other values now. Where the recipe keeps heads, the rows of shared
+    values are."""
     config = FusionConfig(
         old.model.config.text,
         old.model.config.photo,
@@ -175,6 +193,8 @@ def from_checkpoint(old: Checkpoint, taxonomy: Taxonomy, recipe: Recipe) -> tupl
         if not name.startswith(heads) and tensor.shape == shapes.get(name)
     }
     model.load_state_dict(kept, strict=False)
+    if recipe.backbones.keep_heads or recipe.replay is not None:
+        keep_heads(model, taxonomy, old)
     model.photo_tower.normalise_with(old.preprocessor.config.mean, old.preprocessor.config.std)
     return model, old.preprocessor
 
@@ -206,8 +226,9 @@ def finish(
     preprocessor: Preprocessor,
     taxonomy: Taxonomy,
     split: dict[Part, list[Row]],
+    extra: dict[str, Any],
 ) -> None:
-    """Calibrates, measures on the test part, and writes the checkpoint."""
+    """Calibrates, measures on the test part, and writes the checkpoint; `extra` is for `metrics.json`."""
     model.eval()
     rounded(model)
     calibration = calibrate(
@@ -215,7 +236,7 @@ def finish(
     )
     metrics = {
         **measure(recipe, model, preprocessor, taxonomy, calibration, split),
-        "training": histories(out),
+        **extra,
     }
     save(
         Checkpoint(
@@ -238,40 +259,3 @@ def rounded(model: FusionTagger) -> None:
         for tensor in model.state_dict().values():
             if tensor.is_floating_point():
                 tensor.copy_(tensor.half())
-
-
-def measure(
-    recipe: Recipe,
-    model: FusionTagger,
-    preprocessor: Preprocessor,
-    taxonomy: Taxonomy,
-    calibration: Calibration,
-    split: dict[Part, list[Row]],
-) -> dict[str, Any]:
-    """For `metrics.json`: the test part under every condition, and whether it makes the checkpoint promotable."""
-    rows = split["test"]
-    targets = targets_of(rows, taxonomy)
-    measured, logits = {}, {}
-    for condition in CONDITIONS:
-        seen = shown(rows, condition, taxonomy)
-        logits[condition] = evaluate_rows(model, seen, preprocessor, recipe.data.workers, quiet=False)
-        attributes = report(logits[condition], targets, taxonomy, calibration)
-        name = "test" if condition == "as_is" else f"test_{condition}"
-        measured[name] = {"rows": len(rows), "attributes": attributes}
-    if recipe.translate is not None:
-        glossary = read_glossary(Path(recipe.translate.glossary))
-        measured["test_translated"] = {
-            name: report(
-                evaluate_rows(model, seen, preprocessor, recipe.data.workers, quiet=False),
-                targets,
-                taxonomy,
-                calibration,
-            )
-            for name, seen in rendered(rows, glossary, taxonomy)
-        }
-    return {
-        "split": {**recipe.split.model_dump(), "rule": rule(recipe.split)},
-        "rows": {part: len(rows) for part, rows in split.items()},
-        **measured,
-        "promotable": promotion(logits, rows, taxonomy),
-    }

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -28,6 +28,18 @@ Report = dict[str, float]
 KEEP_LOGGING_EVERY = 10  # steps
 
 
+class AfterStep(Protocol):
+    """What a way of training does after each step of the optimizer, while the gradients are still there; its state is
+    saved and resumed with the stage's.
+    """
+
+    def __call__(self, step: int) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
 @dataclass(frozen=True)
 class Stage:
     """What one stage trains. `loss(network, batch)` is a mean over the batch; `validate()` returns the
@@ -43,6 +55,7 @@ class Stage:
     metric: str
     settings: OptimizerSection
     stopping: EarlyStopping
+    after_step: AfterStep | None = None
 
 
 def run(stage: Stage, accelerator: Accelerator, out: Path, save_every_steps: int) -> Report:
@@ -62,6 +75,8 @@ def run(stage: Stage, accelerator: Accelerator, out: Path, save_every_steps: int
     if average is not None:
         accelerator.register_for_checkpointing(average)
         shown = average.module
+    if stage.after_step is not None:
+        accelerator.register_for_checkpointing(stage.after_step)
     progress = Progress(out, stage.stopping)
     progress.resume(accelerator)
     if progress.total_steps == 0:  # what the stage starts from is the best until a validation beats it
@@ -90,6 +105,8 @@ def run(stage: Stage, accelerator: Accelerator, out: Path, save_every_steps: int
             accelerator.clip_grad_norm_(network.parameters(), stage.settings.max_grad_norm)
             optimizer.step()
             schedule.step()
+            if stage.after_step is not None:
+                stage.after_step(progress.total_steps + 1)
             optimizer.zero_grad()
             if average is not None:
                 average.update_parameters(accelerator.unwrap_model(network))

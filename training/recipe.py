@@ -24,6 +24,9 @@ class Section(BaseModel):
 class BackbonesSection(Section):
     """Where the towers start: a `checkpoint`, or `text` and `photo` as `models.backbones.Backbones` reads
     them.
+
+    `untrained` takes the towers' shapes alone, with fresh weights: what a comparison from scratch starts from.
+    `keep_heads` keeps what the heads of a checkpoint know of the values that the new taxonomy shares with it.
     """
 
     checkpoint: str = ""
@@ -31,6 +34,8 @@ class BackbonesSection(Section):
     photo: str = ""
     photo_pretrained: str = ""
     photo_weights: str = ""
+    untrained: bool = False
+    keep_heads: bool = False
 
 
 class DataSection(Section):
@@ -43,6 +48,32 @@ class DataSection(Section):
     attributes: tuple[str, ...] = ()
     multiple: tuple[str, ...] = ()
     workers: Annotated[int, Field(ge=0)] = 1
+
+
+class FewShotSection(Section):
+    """Trains on so few of the rows that every value has `per_value` products."""
+
+    per_value: Count = 8
+
+
+class PseudoLabelsSection(Section):
+    """Fills cells with what the checkpoint `teacher` says with a calibrated confidence of at least `confidence`.
+
+    `table` is a second table of products to train on as well; without it the empty cells of the first are filled.
+    """
+
+    teacher: str
+    table: str = ""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+
+
+class ReplaySection(Section):
+    """Goes on from `backbones.checkpoint`, heads and values included, and shows `share` of the training part of its
+    own `table` again; what it forgot of that table's test part is measured.
+    """
+
+    table: str
+    share: Annotated[float, Field(ge=0, le=1)] = 0.2
 
 
 class SplitSection(Section):
@@ -106,6 +137,14 @@ class TranslateSection(Section):
     share: Share = 0.3
 
 
+class LanguageSection(OptimizerSection):
+    """Masked-language pretraining of the text tower on the texts of all training rows, however few of them are tagged
+    (Gururangan et al. 2020).
+    """
+
+    mask_share: Annotated[float, Field(gt=0, lt=1)] = 0.15
+
+
 class ContrastiveSection(OptimizerSection):
     """CLIP's stage (Radford et al. 2021) on photo-title pairs; the text tower stays as it is."""
 
@@ -120,6 +159,28 @@ class TrainSection(OptimizerSection):
     seed: int = 0
 
 
+class AdaptersSection(Section):
+    """Adapters learn in place of the text tower, at `train.text_lr`: peft's LoRA, AdaLoRA or prefix tuning.
+
+    `rank`, `alpha`, `dropout` and `targets` (names of layers; none: peft's usual ones) are LoRA's and AdaLoRA's,
+    `prefix_tokens` those that prefix tuning puts in front of every text.
+    """
+
+    method: Literal["lora", "adalora", "prefix"] = "lora"
+    rank: Count = 8
+    alpha: Annotated[float, Field(gt=0)] = 16
+    dropout: Share = 0.05
+    targets: tuple[str, ...] = ()
+    prefix_tokens: Count = 16
+
+
+class AdversarialSection(Section):
+    """Every step also learns, with `weight`, from its words moved by `epsilon` against it (Miyato et al. 2017)."""
+
+    epsilon: Annotated[float, Field(gt=0)] = 1.0
+    weight: Annotated[float, Field(gt=0)] = 1.0
+
+
 class RebalanceSection(OptimizerSection):
     """A last stage in which values with a share of the rows under `rare_share` are shown more often."""
 
@@ -127,12 +188,21 @@ class RebalanceSection(OptimizerSection):
 
 
 class AugmentSection(Section):
-    """Shares of the products of an epoch that each change happens to."""
+    """Shares of the products of an epoch that each change happens to.
+
+    `thesaurus` is a text file of words that mean the same, a group on each line, for `synonyms`; without it the English
+    one of the project. `colour` is left out, with a message, where an attribute asks for colours.
+    """
 
     drop_text: Share = 0.1
     drop_photos: Share = 0.1
     mask_values: Share = 0.0
     drop_words: Share = 0.0
+    synonyms: Share = 0.0
+    thesaurus: str = ""
+    colour: Share = (
+        0.0  # the most that brightness, contrast and saturation are changed by; the hue by a fifth of it
+    )
     flip: Share = 0.5
     crop: Share = 0.15  # the most of each side that a random crop takes away
 
@@ -167,7 +237,13 @@ class Recipe(Section):
     model: ModelSection = ModelSection()
     vocabulary: VocabularySection | None = None
     translate: TranslateSection | None = None
+    few_shot: FewShotSection | None = None
+    pseudo_labels: PseudoLabelsSection | None = None
+    replay: ReplaySection | None = None
+    language: LanguageSection | None = None
     contrastive: ContrastiveSection | None = None
+    adapters: AdaptersSection | None = None
+    adversarial: AdversarialSection | None = None
     train: TrainSection = TrainSection()
     rebalance: RebalanceSection | None = None
     augment: AugmentSection = AugmentSection()
@@ -199,6 +275,12 @@ def read_recipe(path: Path, overrides: tuple[str, ...] = (), attributes: tuple[s
         raise RecipeError("split: validation, calibration and test together must leave rows to train on")
     if bool(recipe.backbones.checkpoint) == bool(recipe.backbones.text or recipe.backbones.photo):
         raise RecipeError("backbones: name either checkpoint, or text and photo")
+    if recipe.replay is not None and not recipe.backbones.checkpoint:
+        raise RecipeError("[replay] goes on from an older checkpoint: name it in backbones.checkpoint")
+    if recipe.rebalance is not None and recipe.adapters is not None and recipe.adapters.method == "adalora":
+        raise RecipeError(
+            "adapters: AdaLoRA has taken its ranks away before [rebalance], leave one of them out"
+        )
     return recipe
 
 

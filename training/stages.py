@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader
 from models.fusion import FusionTagger
 from models.preprocessing import Preprocessor
 from models.taxonomy import Taxonomy
+from training.adapters import Adapters
+from training.adversarial import attacked
 from training.augment import Augmenter
 from training.data import Collator, Labelled, Products, targets_of
 from training.early_stopping import EarlyStopping
@@ -118,9 +120,12 @@ def tagging_stage(
     validation: Sequence[Row],
     preprocessor: Preprocessor,
     taxonomy: Taxonomy,
+    adapters: Adapters | None = None,
 ) -> Stage:
     """Cross-entropy over every labelled attribute, fused and from each modality alone."""
-    return supervised("tagging", recipe.train, tagger, recipe, rows, validation, preprocessor, taxonomy)
+    return supervised(
+        "tagging", recipe.train, tagger, recipe, rows, validation, preprocessor, taxonomy, adapters
+    )
 
 
 def rebalance_stage(
@@ -131,10 +136,13 @@ def rebalance_stage(
     validation: Sequence[Row],
     preprocessor: Preprocessor,
     taxonomy: Taxonomy,
+    adapters: Adapters | None = None,
 ) -> Stage:
     """The same once more, with rare values shown more often."""
     shown = repeated(rows, taxonomy, section.rare_share, recipe.train.seed)
-    return supervised("rebalance", section, tagger, recipe, shown, validation, preprocessor, taxonomy)
+    return supervised(
+        "rebalance", section, tagger, recipe, shown, validation, preprocessor, taxonomy, adapters
+    )
 
 
 def supervised(
@@ -146,25 +154,33 @@ def supervised(
     validation: Sequence[Row],
     preprocessor: Preprocessor,
     taxonomy: Taxonomy,
+    adapters: Adapters | None,
 ) -> Stage:
     train, stopping = recipe.train, recipe.early_stopping
     for parameter in tagger.parameters():
         parameter.requires_grad_(True)
+    if adapters is not None:
+        adapters.only_these_learn()
     freeze(tagger.text_tower.encoder, section.text_frozen)
     freeze(tagger.photo_tower.visual, section.photo_frozen)
     parts: dict[str, list[nn.Module]] = {"text": [tagger.text_tower], "photo": [tagger.photo_tower]}
     towers = {"text_tower", "photo_tower"}
     parts["heads"] = [module for name, module in tagger.named_children() if name not in towers]
+    ranks = adapters.ranks if adapters is not None else None
 
     def loss(network: nn.Module, batch: Labelled) -> tuple[Tensor, Report]:
         output = network(batch.batch)
-        return tagging_loss(output, batch.targets, taxonomy, train.unimodal_weight, train.label_smoothing)
+        value, report = tagging_loss(
+            output, batch.targets, taxonomy, train.unimodal_weight, train.label_smoothing
+        )
+        return (value if ranks is None else value + ranks.regularizer()), report
 
     def validate(network: nn.Module) -> Report:
         assert isinstance(network, FusionTagger)
         logits = evaluate_rows(network, validation, preprocessor, recipe.data.workers)
         return summary(logits, targets_of(validation, taxonomy), taxonomy)
 
+    words = tagger.text_tower.encoder.get_input_embeddings()
     return Stage(
         name=name,
         network=tagger,
@@ -178,11 +194,12 @@ def supervised(
             Augmenter(recipe.augment, taxonomy, rewriter(recipe.translate) if recipe.translate else None),
             train.seed,
         ),
-        loss=loss,
+        loss=loss if recipe.adversarial is None else attacked(loss, words, recipe.adversarial),
         validate=validate,
         metric=stopping.metric,
         settings=section,
         stopping=EarlyStopping(stopping.patience, stopping.min_delta, stopping.metric != "loss"),
+        after_step=ranks,
     )
 
 

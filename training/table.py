@@ -89,23 +89,13 @@ def read_table(
         )
     columns = list(attributes) or [name for name in frame.columns if name not in RESERVED]
     several = set(multiple) | {name for name in columns if frame[name].map(lambda cell: is_list(cell)).any()}
-    records = [
-        {str(name): content for name, content in record.items()} for record in frame.to_dict("records")
-    ]
-    rows = [
-        read_row(path, number, record, columns, several) for number, record in enumerate(records, start=1)
-    ]
-    if not rows:
-        raise DataError(f"{path} has no rows")
-    missing = [photo for row in rows for photo in row.photos if not photo.is_file()]
-    if missing:
-        raise DataError(f"{path}: {len(missing)} photos are missing, the first is {missing[0]}")
+    rows = read_rows(path, frame, columns, several)
     named = frozenset([*attributes, *among])
     skipped = {name: why for name in columns if name not in named and (why := not_an_attribute(rows, name))}
     kept = tuple(name for name in columns if name not in skipped)
     if not kept:
         raise DataError(f"{path} has no usable attribute column: {skipped or 'name some with --attributes'}")
-    return Table(tuple(rows), kept, named, frozenset(several & set(kept)), skipped)
+    return Table(rows, kept, named, frozenset(several & set(kept)), skipped)
 
 
 def read_frame(path: Path) -> pd.DataFrame:
@@ -123,6 +113,22 @@ def read_frame(path: Path) -> pd.DataFrame:
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise DataError(f"{path} cannot be read as a table: {error}") from error
     return frame.rename(columns=str)
+
+
+def read_rows(path: Path, frame: pd.DataFrame, columns: Sequence[str], several: set[str]) -> tuple[Row, ...]:
+    """The rows with the cells of these columns, which may be none. Raises DataError."""
+    records = [
+        {str(name): content for name, content in record.items()} for record in frame.to_dict("records")
+    ]
+    rows = [
+        read_row(path, number, record, columns, several) for number, record in enumerate(records, start=1)
+    ]
+    if not rows:
+        raise DataError(f"{path} has no rows")
+    missing = [photo for row in rows for photo in row.photos if not photo.is_file()]
+    if missing:
+        raise DataError(f"{path}: {len(missing)} photos are missing, the first is {missing[0]}")
+    return tuple(rows)
 
 
 def read_row(

@@ -116,7 +116,7 @@ def test_a_folder_of_another_run_is_refused(recipe, catalogue, tmp_path):
     shutil.rmtree(tmp_path / "run")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text('{"recipe": {}, "data": ""}')
-    with pytest.raises(AnotherRun, match="another recipe or table"):
+    with pytest.raises(AnotherRun, match="another recipe, table or taxonomy file"):
         fit(recipe, catalogue, tmp_path / "run")
 
 

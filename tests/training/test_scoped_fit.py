@@ -14,8 +14,8 @@ from tests.tiny_tagger import picture
 from training.__main__ import main
 from training.declared import Declared, read_declared
 from training.errors import AnotherRun
-from training.fit import claim
 from training.recipe import read_recipe
+from training.run_folder import claim
 
 COLOURS = ("red", "green", "blue")
 KINDS = ("shirt", "shoe")

@@ -1,0 +1,88 @@
+"""Several runs as one checkpoint."""
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from models.checkpoint import load, save
+from models.taxonomy import Attribute, Taxonomy
+from tests.tiny_tagger import TAXONOMY, tiny_checkpoint
+from training.__main__ import main
+from training.average import greedy, mean
+from training.recipe import SplitSection
+
+SPLIT = {**SplitSection(validation=0.15, calibration=0.2, test=0.15).model_dump(), "rule": "by hash"}
+
+
+def written(path, shift, taxonomy=TAXONOMY, split=SPLIT):
+    checkpoint = tiny_checkpoint(taxonomy)
+    checkpoint.metrics["split"] = split
+    with torch.no_grad():
+        for parameter in checkpoint.model.parameters():
+            parameter.add_(shift)
+    save(checkpoint, path)
+    return path
+
+
+def command(*arguments):
+    return CliRunner().invoke(main, ["average", *map(str, arguments), "--workers", "0"])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_uniform_average_is_the_mean_of_the_weights_calibrated_and_measured(catalogue, tmp_path):
+    one, other = written(tmp_path / "one", 0.0), written(tmp_path / "other", 0.01)
+    result = command(one, other, "--data", catalogue, "--out", tmp_path / "out", "--method", "uniform")
+    assert result.exit_code == 0, result.output
+    averaged = load(result.stdout.strip())
+    for name, tensor in load(one).model.state_dict().items():
+        expected = (tensor + load(other).model.state_dict()[name]) / 2
+        torch.testing.assert_close(averaged.model.state_dict()[name], expected, atol=1e-3, rtol=1e-3)
+    assert averaged.name == "tiny-average"
+    assert averaged.metrics["average"]["method"] == "uniform"
+    assert [member["taken"] for member in averaged.metrics["average"]["members"]] == [True, True]
+    assert averaged.metrics["rows"]["test"] == averaged.metrics["test"]["rows"] > 20
+    assert averaged.metrics["split"] == {**SPLIT, "rule": averaged.metrics["split"]["rule"]}
+    assert averaged.calibration != load(one).calibration
+
+
+def test_the_greedy_soup_takes_what_does_not_make_it_worse():
+    together = {("b", "a"): 0.6, ("b", "c"): 0.8, ("b", "c", "d"): 0.8}
+    asked = []
+
+    def of(some):
+        asked.append(tuple(some))
+        return together[tuple(some)]
+
+    assert greedy({"a": 0.7, "b": 0.75, "c": 0.5, "d": 0.1}, of) == ["b", "c", "d"]
+    assert asked == [("b", "a"), ("b", "c"), ("b", "c", "d")]
+
+
+def test_whole_numbers_are_not_averaged():
+    one, other = (
+        {"count": torch.tensor(3), "w": torch.tensor(1.0)},
+        {"count": torch.tensor(8), "w": torch.tensor(2.0)},
+    )
+    assert mean([one, other]) == {"count": torch.tensor(3), "w": torch.tensor(1.5)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"taxonomy": Taxonomy((*TAXONOMY.attributes[:2], Attribute("size", ("S", "M", "L"))))},
+            "another taxonomy",
+        ),
+        ({"split": {**SPLIT, "seed": 1}}, "another split"),
+    ],
+)
+def test_runs_that_do_not_belong_together_are_refused(catalogue, tmp_path, change, message):
+    one, other = written(tmp_path / "one", 0.0), written(tmp_path / "other", 0.0, **change)
+    result = command(one, other, "--data", catalogue, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_checkpoint_is_no_average(catalogue, tmp_path):
+    one = written(tmp_path / "one", 0.0)
+    assert command(one, one, "--data", catalogue, "--out", tmp_path / "out").exit_code == 2

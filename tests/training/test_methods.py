@@ -1,0 +1,226 @@
+"""The ways of fine-tuning through a whole run: what each changes on the checkpoint, and going on after a kill."""
+
+import json
+
+import pytest
+import torch
+
+from models.checkpoint import load
+from training.errors import RecipeError
+from training.fit import build, fit
+from training.language import language_stage
+from training.loop import Progress
+from training.recipe import read_recipe
+from training.table import make_taxonomy, read_table
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"
+)
+
+
+@pytest.fixture
+def recipe_with(recipe_file):
+    """The recipe with settings: one tagging stage of two epochs unless they say otherwise."""
+    text = recipe_file.read_text()
+    recipe_file.write_text(text.replace("[contrastive]\nepochs = 1\nbatch_size = 16\n", ""))
+    return lambda *settings: read_recipe(recipe_file, ("train.epochs=2", *settings))
+
+
+@pytest.fixture(scope="module")
+def starter(catalogue, tmp_path_factory, backbones):
+    """A checkpoint to start from."""
+    folder = tmp_path_factory.mktemp("starter")
+    (folder / "recipe.toml").write_text(
+        f"""
+name = "old"
+[backbones]
+text = "{backbones["text"]}"
+photo = "{backbones["photo"]}"
+photo_weights = "{backbones["photo_weights"]}"
+
+[data]
+multiple = ["material"]
+workers = 0
+
+[split]
+validation = 0.15
+calibration = 0.2
+test = 0.15
+
+[model]
+width = 16
+max_tokens = 16
+max_photos = 2
+
+[train]
+epochs = 6
+batch_size = 16
+text_lr = 3e-3
+photo_lr = 3e-3
+heads_lr = 1e-2
+"""
+    )
+    return fit(read_recipe(folder / "recipe.toml"), catalogue, folder / "run")
+
+
+def test_low_rank_adapters_leave_a_plain_checkpoint_with_another_text_tower(
+    recipe_with, catalogue, starter, tmp_path
+):
+    settings = ("backbones.text=", "backbones.photo=", "backbones.photo_weights=", "train.text_lr=1e-2")
+    recipe = recipe_with(
+        *settings, f"backbones.checkpoint={starter}", "adapters.method=lora", "adapters.rank=2"
+    )
+    before = load(starter).model.text_tower.state_dict()
+    after = load(fit(recipe, catalogue, tmp_path / "run")).model.text_tower.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert before.keys() == after.keys()
+    assert changed == {f"encoder.encoder.layer.0.attention.self.{part}.weight" for part in ("query", "value")}
+
+
+def test_a_prefix_is_served_from_the_checkpoint(recipe_with, catalogue, tmp_path):
+    recipe = recipe_with("adapters.method=prefix", "adapters.prefix_tokens=3", "train.text_frozen=[]")
+    checkpoint = load(fit(recipe, catalogue, tmp_path / "run"))
+    assert checkpoint.model.config.text["prefix_tokens"] == 3
+    assert checkpoint.model.text_tower.prefix is not None
+
+
+def test_frozen_towers_stay_as_they_are(recipe_with, catalogue, starter, tmp_path):
+    settings = ("backbones.text=", "backbones.photo=", "backbones.photo_weights=")
+    frozen = ('train.text_frozen=[""]', 'train.photo_frozen=[""]')
+    recipe = recipe_with(*settings, *frozen, f"backbones.checkpoint={starter}")
+    before, after = load(starter).model, load(fit(recipe, catalogue, tmp_path / "run")).model
+    for name, tensor in before.state_dict().items():
+        if "tower" in name:
+            torch.testing.assert_close(after.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_few_shot_trains_on_fewer_rows_and_measures_on_all(recipe_with, catalogue, tmp_path):
+    metrics = load(fit(recipe_with("few_shot.per_value=4"), catalogue, tmp_path / "run")).metrics
+    assert 8 <= metrics["rows"]["train"] <= 4 * 8
+    assert metrics["rows"]["test"] > 20
+
+
+def test_the_language_stage_learns_the_words_of_the_catalogue(recipe_with, catalogue, tmp_path):
+    recipe = recipe_with(
+        "language.epochs=3", "language.text_lr=1e-2", "language.mask_share=0.3", "train.epochs=1"
+    )
+    fit(recipe, catalogue, tmp_path / "run")
+    history = json.loads((tmp_path / "run" / "language" / "progress.json").read_text())["history"]
+    assert history[-1]["loss"] < history[0]["loss"] - 0.5
+    assert history[-1]["accuracy"] > history[0]["accuracy"]
+
+
+def test_the_language_stage_reads_the_texts_of_products_that_few_shot_leaves_out(
+    recipe_with, catalogue, tmp_path, monkeypatch
+):
+    read = []
+
+    def reading(tagger, section, recipe, rows, *others):
+        read.extend(rows)
+        return language_stage(tagger, section, recipe, rows, *others)
+
+    monkeypatch.setattr("training.fit.language_stage", reading)
+    recipe = recipe_with("language.epochs=1", "few_shot.per_value=2", "train.epochs=1")
+    trained = load(fit(recipe, catalogue, tmp_path / "run")).metrics["rows"]["train"]
+    assert len(read) > 5 * trained
+
+
+def test_kept_heads_know_the_values_before_the_first_step(recipe_with, catalogue, starter):
+    table = read_table(catalogue, multiple=["material"])
+    taxonomy, _ = make_taxonomy(table, table.rows)
+    settings = ("backbones.text=", "backbones.photo=", "backbones.photo_weights=")
+    recipe = recipe_with(*settings, f"backbones.checkpoint={starter}", "backbones.keep_heads=true")
+    model, _ = build(recipe, taxonomy)
+    old = load(starter)
+    colour, red = old.taxonomy.attributes[0], taxonomy.attributes[0].values.index("red")
+    row = colour.values.index("red")
+    torch.testing.assert_close(model.text_head.weight[red], old.model.text_head.weight[row])
+
+
+def test_untrained_towers_have_the_shape_and_none_of_the_weights(recipe_with, catalogue, starter):
+    table = read_table(catalogue, multiple=["material"])
+    taxonomy, _ = make_taxonomy(table, table.rows)
+    settings = ("backbones.text=", "backbones.photo=", "backbones.photo_weights=")
+    recipe = recipe_with(*settings, f"backbones.checkpoint={starter}", "backbones.untrained=true")
+    model, _ = build(recipe, taxonomy)
+    name = "encoder.encoder.layer.0.attention.self.query.weight"
+    one, other = model.text_tower.state_dict()[name], load(starter).model.text_tower.state_dict()[name]
+    assert one.shape == other.shape
+    assert not torch.equal(one, other)
+
+
+def test_going_on_with_replay_keeps_the_old_values_and_measures_what_was_forgotten(
+    recipe_with, catalogue, starter, tmp_path
+):
+    """The new catalogue sells hats and knows no colour; the old values of both are still answered."""
+    lines = ["title,kind"] + [
+        f"{('new hat', 'soft shoe')[n % 2]} {n},{('hat', 'shoe')[n % 2]}" for n in range(120)
+    ]
+    (tmp_path / "new.csv").write_text("\n".join(lines))
+    settings = ("backbones.text=", "backbones.photo=", "backbones.photo_weights=", "data.multiple=[]")
+    recipe = recipe_with(
+        *settings, f"backbones.checkpoint={starter}", f"replay.table={catalogue}", "replay.share=0.5"
+    )
+    checkpoint = load(fit(recipe, tmp_path / "new.csv", tmp_path / "run"))
+    assert checkpoint.taxonomy.attributes[1].values == ("shirt", "shoe", "hat")
+    forgetting = checkpoint.metrics["forgetting"]["attributes"]
+    assert set(forgetting) == {"colour", "kind", "material"}
+    before = load(starter).metrics["test"]["attributes"]["kind"]["fused"]["accuracy"]
+    assert forgetting["kind"]["before"]["accuracy"] == before
+    assert checkpoint.metrics["rows"]["train"] > 120
+
+
+def test_pseudo_labels_fill_what_the_table_left_empty(recipe_with, catalogue, starter, tmp_path):
+    recipe = recipe_with(f"pseudo_labels.teacher={starter}", "pseudo_labels.confidence=0.6", "train.epochs=1")
+    fit(recipe, catalogue, tmp_path / "run")
+    lines = (tmp_path / "run" / "pseudo_labels.jsonl").read_text().splitlines()
+    filled = [json.loads(line) for line in lines]
+    assert filled
+    assert {name for entry in filled for name in entry["values"]} == {"colour"}  # a thirteenth has none
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("adapters.method=adalora", "rebalance.epochs=1"), "AdaLoRA"),
+        (("replay.table=old.csv",), "backbones.checkpoint"),
+    ],
+)
+def test_sections_that_cannot_go_together_are_refused(recipe_with, settings, message):
+    with pytest.raises(RecipeError, match=message):
+        recipe_with(*settings)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("killed_at_save", [2, 6])
+def test_every_section_goes_on_after_a_kill(recipe_with, catalogue, tmp_path, monkeypatch, killed_at_save):
+    """The second save is in the language stage, the sixth in the tagging stage, after ranks were taken."""
+    recipe = recipe_with(
+        "language.epochs=1",
+        "language.batch_size=32",
+        "adapters.method=adalora",
+        "adapters.rank=2",
+        "adversarial.epsilon=0.5",
+        "train.ema_decay=0.9",
+        "few_shot.per_value=30",
+    )
+    whole = load(fit(recipe, catalogue, tmp_path / "whole"))
+    saves, save = [], Progress.save
+
+    def save_then_die(self, accelerator):
+        save(self, accelerator)
+        saves.append(self.out.name)
+        if len(saves) == killed_at_save:
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Progress, "save", save_then_die)
+        with pytest.raises(Killed):
+            fit(recipe, catalogue, tmp_path / "killed")
+    assert saves[-1] == ("language" if killed_at_save == 2 else "tagging")
+    resumed = load(fit(recipe, catalogue, tmp_path / "killed"))
+    for name, tensor in whole.model.state_dict().items():
+        torch.testing.assert_close(resumed.model.state_dict()[name], tensor, atol=1e-3, rtol=1e-3)

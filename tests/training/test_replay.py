@@ -1,0 +1,105 @@
+"""Going on from an older checkpoint: its values stay, its rows come again, what it forgot is measured."""
+
+import csv
+
+import pytest
+import torch
+
+from models.checkpoint import save
+from models.taxonomy import Attribute, Taxonomy
+from tests.tiny_tagger import TAXONOMY, tiny_checkpoint
+from training.errors import DataError, RecipeError
+from training.recipe import ReplaySection, SplitSection
+from training.replay import read_replay
+from training.split import part_of
+from training.table import Row
+
+SPLIT = SplitSection(seed=3, test=0.3)
+
+
+@pytest.fixture
+def old(tmp_path):
+    """A checkpoint that was made with SPLIT, and the path of its table of 200 products."""
+    checkpoint = tiny_checkpoint()
+    checkpoint.metrics["split"] = {**SPLIT.model_dump(), "rule": "by hash"}
+    save(checkpoint, tmp_path / "old")
+    with (tmp_path / "old.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["title", "group", "colour", "kind"])
+        writer.writerows(
+            [f"{colour} shirt", f"g{n}", colour, "shirt"]
+            for n, colour in enumerate(["red", "green", "blue", "red"] * 50)
+        )
+    return str(tmp_path / "old"), str(tmp_path / "old.csv")
+
+
+def read(old, share=0.25, new=(), split=SPLIT):
+    return read_replay(ReplaySection(table=old[1], share=share), old[0], split, new, seed=0)
+
+
+def test_a_share_of_what_it_trained_on_comes_again_and_its_test_part_is_measured(old):
+    replay = read(old)
+    assert {part_of(row.group, SPLIT) for row in replay.rows} == {"train"}
+    assert {part_of(row.group, SPLIT) for row in replay.test} == {"test"}
+    trained = sum(part_of(f"g{n}", SPLIT) == "train" for n in range(200))
+    assert len(replay.rows) == round(0.25 * trained)
+    assert read(old).rows == replay.rows
+    assert read(old, share=0).rows == ()
+
+
+def test_no_group_is_trained_on_by_one_split_and_measured_on_by_the_other(old):
+    new = [Row(str(n), "title", "", (), f"g{n}", {}) for n in range(200)]
+    split = SplitSection(seed=9, test=0.5)
+    replay = read(old, share=1.0, new=new, split=split)
+    assert {part_of(row.group, split) for row in replay.rows} == {"train"}
+    assert "train" not in {part_of(row.group, split) for row in replay.test}
+    assert replay.test
+
+
+def test_the_old_values_stay_in_their_places_and_new_ones_follow(old):
+    new = Taxonomy((Attribute("size", ("S", "M")), Attribute("colour", ("pink", "blue", "red"))))
+    extended = read(old).extended(new)
+    assert [(a.name, a.values) for a in extended] == [
+        ("colour", ("red", "green", "blue", "pink")),
+        ("kind", ("shirt", "shoe")),
+        ("material", ("cotton", "linen", "wool")),
+        ("size", ("S", "M")),
+    ]
+    assert extended.attributes[2].multiple
+
+
+def test_an_attribute_of_one_value_here_and_several_there_is_refused(old):
+    with pytest.raises(RecipeError, match="'colour' takes one value"):
+        read(old).extended(Taxonomy((Attribute("colour", ("red", "blue"), multiple=True),)))
+
+
+def test_forgetting_is_the_drop_on_the_old_test_part(old):
+    replay = read(old)
+    extended = replay.extended(Taxonomy((Attribute("colour", ("pink", "red")),)))
+    model = tiny_checkpoint(extended).model
+    with torch.no_grad():  # says pink to everything, which no old product is
+        for head in (model.text_head, model.photo_head, model.fused_head):
+            head.weight.zero_()
+            head.bias.zero_()
+            head.bias[3] = 9
+    forgetting = replay.forgetting(model, replay.old.preprocessor, extended, workers=0)
+    assert forgetting["rows"] == len(replay.test)
+    assert set(forgetting["attributes"]) == {"colour", "kind"}
+    colour = forgetting["attributes"]["colour"]
+    guessed = replay.scores(replay.old.model, replay.old.preprocessor, TAXONOMY, 0)["colour"]
+    assert colour["before"] == guessed
+    assert colour["after"] == {"accuracy": 0.0, "macro_f1": 0.0}
+    assert colour["drop"] == guessed
+
+
+def test_a_table_without_a_product_of_the_test_part_is_refused(old, tmp_path):
+    group = next(f"x{n}" for n in range(99) if part_of(f"x{n}", SPLIT) == "train")
+    (tmp_path / "old.csv").write_text(f"title,group,colour\nred shirt,{group},red\n")
+    with pytest.raises(RecipeError, match="test part"):
+        read(old)
+
+
+def test_a_checkpoint_that_records_no_split_is_refused(old, tmp_path):
+    save(tiny_checkpoint(), tmp_path / "old")
+    with pytest.raises(DataError, match="names no split"):
+        read(old)

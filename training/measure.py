@@ -1,0 +1,55 @@
+"""What `metrics.json` says of a new checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+from models.calibration import Calibration
+from models.fusion import FusionTagger
+from models.preprocessing import Preprocessor
+from models.taxonomy import Taxonomy
+from training.conditions import CONDITIONS, shown
+from training.data import targets_of
+from training.evaluation import evaluate_rows, report
+from training.glossary import read_glossary
+from training.promotion import promotion
+from training.recipe import Recipe
+from training.renderings import rendered
+from training.split import Part, rule
+from training.table import Row
+
+
+def measure(
+    recipe: Recipe,
+    model: FusionTagger,
+    preprocessor: Preprocessor,
+    taxonomy: Taxonomy,
+    calibration: Calibration,
+    split: dict[Part, list[Row]],
+) -> dict[str, Any]:
+    """For `metrics.json`: the test part under every condition, and whether it makes the checkpoint promotable."""
+    rows = split["test"]
+    targets = targets_of(rows, taxonomy)
+    measured, logits = {}, {}
+    for condition in CONDITIONS:
+        seen = shown(rows, condition, taxonomy)
+        logits[condition] = evaluate_rows(model, seen, preprocessor, recipe.data.workers, quiet=False)
+        attributes = report(logits[condition], targets, taxonomy, calibration)
+        name = "test" if condition == "as_is" else f"test_{condition}"
+        measured[name] = {"rows": len(rows), "attributes": attributes}
+    if recipe.translate is not None:
+        glossary = read_glossary(Path(recipe.translate.glossary))
+        measured["test_translated"] = {
+            name: report(
+                evaluate_rows(model, seen, preprocessor, recipe.data.workers, quiet=False),
+                targets,
+                taxonomy,
+                calibration,
+            )
+            for name, seen in rendered(rows, glossary, taxonomy)
+        }
+    return {
+        "split": {**recipe.split.model_dump(), "rule": rule(recipe.split)},
+        "rows": {part: len(rows) for part, rows in split.items()},
+        **measured,
+        "promotable": promotion(logits, rows, taxonomy),
+    }

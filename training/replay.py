@@ -1,0 +1,105 @@
+"""Going on from an older checkpoint on new data without losing what it knew: rows of its own table are shown again
+beside the new ones (experience replay, Chaudhry et al. 2019), and what it forgot all the same is measured.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.checkpoint import Checkpoint, load
+from models.fusion import FusionTagger
+from models.preprocessing import Preprocessor
+from models.taxonomy import Taxonomy
+from training.catalogue import rows_for
+from training.data import targets_of
+from training.errors import RecipeError
+from training.evaluation import evaluate_rows, labelled, score
+from training.recipe import ReplaySection, SplitSection
+from training.split import part_of, split_of
+from training.table import Row
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The older checkpoint, and of its table the rows to show again and those that it never trained on."""
+
+    old: Checkpoint
+    rows: tuple[Row, ...]
+    test: tuple[Row, ...]
+
+    def extended(self, taxonomy: Taxonomy) -> Taxonomy:
+        """The older taxonomy with the attributes and values that the new data add, each at its end.
+
+        Raises RecipeError where an attribute takes one value here and several there.
+        """
+        new = {attribute.name: attribute for attribute in taxonomy}
+        attributes = []
+        for attribute in self.old.taxonomy:
+            other = new.pop(attribute.name, attribute)
+            if other.multiple != attribute.multiple:
+                raise RecipeError(
+                    f"[replay]: {attribute.name!r} takes one value in one of the tables and several in the other, "
+                    "name it in data.multiple or rename the column"
+                )
+            added = tuple(value for value in other.values if value not in attribute.values)
+            attributes.append(replace(attribute, values=attribute.values + added))
+        return Taxonomy((*attributes, *new.values()))
+
+    def forgetting(
+        self, model: FusionTagger, preprocessor: Preprocessor, taxonomy: Taxonomy, workers: int
+    ) -> dict[str, Any]:
+        """For `metrics.json`: the fused scores on the old test part before and after, and the drop.
+
+        `model` answers in the order of `taxonomy`, the extended one.
+        """
+        before = self.scores(self.old.model, self.old.preprocessor, self.old.taxonomy, workers)
+        after = self.scores(model, preprocessor, taxonomy, workers)
+        return {
+            "rows": len(self.test),
+            "attributes": {
+                name: {
+                    "before": scores,
+                    "after": after[name],
+                    "drop": {figure: scores[figure] - after[name][figure] for figure in scores},
+                }
+                for name, scores in before.items()
+            },
+        }
+
+    def scores(
+        self, model: FusionTagger, preprocessor: Preprocessor, taxonomy: Taxonomy, workers: int
+    ) -> dict[str, dict[str, Any]]:
+        """By attribute that is labelled in the old test part."""
+        logits = evaluate_rows(model, self.test, preprocessor, workers)
+        targets = targets_of(self.test, taxonomy)
+        scores = {}
+        for index, attribute in enumerate(taxonomy):
+            rows = labelled(targets[index], attribute)
+            if rows.any():
+                scores[attribute.name] = score(attribute, logits.fused[index][rows], targets[index][rows])
+        return scores
+
+
+def read_replay(
+    section: ReplaySection, checkpoint: str, split: SplitSection, new: Sequence[Row], seed: int
+) -> Replay:
+    """The old rows by the split that the older checkpoint was made with.
+
+    Rows to show again never are of a group that the new split keeps for measuring, and those to measure on never of a
+    group that the new data train on. Raises CheckpointError, DataError.
+    """
+    old = load(checkpoint)
+    rows = rows_for(old.taxonomy, Path(section.table))
+    made_with = split_of(old)
+    trained = {row.group for row in new if part_of(row.group, split) == "train"}
+    held_out = {row.group for row in new} - trained
+    learned = [r for r in rows if part_of(r.group, made_with) == "train" and r.group not in held_out]
+    test = [r for r in rows if part_of(r.group, made_with) == "test" and r.group not in trained]
+    if not test:
+        raise RecipeError(f"[replay]: {section.table} holds no product of the older checkpoint's test part")
+    order = np.random.default_rng(seed).permutation(len(learned))
+    again = sorted(order[: round(section.share * len(learned))].tolist())
+    return Replay(old, tuple(learned[place] for place in again), tuple(test))

@@ -1,0 +1,49 @@
+"""The folder of a run: whose it is, and which row went where."""
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+
+from training.declared import Declared
+from training.errors import AnotherRun, DataError
+from training.recipe import Recipe, to_json
+from training.split import part_of
+from training.table import Table
+
+
+def claim(out: Path, recipe: Recipe, data: Path, declared: Declared) -> None:
+    """Marks the folder as this run's, so that resuming never mixes two runs. Raises AnotherRun, DataError."""
+    document = {"recipe": json.loads(to_json(recipe)), "data": digest(data)}
+    if declared.attributes:
+        document["taxonomy"] = declared.model_dump(mode="json")
+    for name, section in {"pseudo_labels": recipe.pseudo_labels, "replay": recipe.replay}.items():
+        if section is not None and section.table:
+            document[name] = digest(Path(section.table))
+    path = out / "run.json"
+    if path.is_file():
+        if json.loads(path.read_text()) != document:
+            raise AnotherRun(
+                f"{out} holds a run of another recipe, table or taxonomy file: choose another --out or remove it"
+            )
+        return
+    if out.is_dir() and any(out.iterdir()):
+        raise AnotherRun(f"{out} is not empty and holds no run: choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".new")
+    beside.write_text(json.dumps(document, indent=2))
+    beside.replace(path)
+
+
+def digest(table: Path) -> str:
+    try:
+        return hashlib.sha256(table.read_bytes()).hexdigest()
+    except OSError as error:
+        raise DataError(f"{table} cannot be read as a table: {error}") from error
+
+
+def write_split(path: Path, table: Table, recipe: Recipe) -> None:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["id", "group", "part"])
+        writer.writerows([row.id, row.group, part_of(row.group, recipe.split)] for row in table.rows)
