@@ -46,7 +46,9 @@ def scoped(catalogue, tmp_path):
 
 def test_a_scope_is_learned_measured_and_kept(recipe_file, scoped, tmp_path):
     files = ["--data", str(scoped / "metadata.csv"), "--taxonomy", str(scoped / "taxonomy.json")]
-    arguments = [str(recipe_file), *files, "--out", str(tmp_path / "run"), "--set", "train.epochs=8"]
+    settings = ("train.epochs=8", "train.save_every_steps=1000", "model.lexicon=0")
+    overrides = [argument for setting in settings for argument in ("--set", setting)]
+    arguments = [str(recipe_file), *files, "--out", str(tmp_path / "run"), *overrides]
     fitted = CliRunner().invoke(main, ["fit", *arguments])
     assert fitted.exit_code == 0, fitted.output
     assert "column 'heel': 5 filled cells are not used" in fitted.stderr
