@@ -125,19 +125,21 @@ def evaluate(
         rows = rows_for(loaded.taxonomy, metadata)
         if part != "all":
             rows = rows_of(rows, part, split_of(loaded))
+        telling: tuple[str, ...] = ()
         if glossary is not None:
             wordings = read_glossary(glossary)
+            telling = wordings.telling
             render = rendering(wordings.unseen() if unseen else wordings, style)
             rows = [render(row) for row in rows]
         if not rows:
             raise DataError(f"{metadata} has no rows in the {part} part")
         if report is None:
-            document = measure(loaded, checkpoint, rows, workers, condition)
+            document = measure(loaded, checkpoint, rows, workers, condition, telling)
         else:
             from training.report import measure_all, write_report
 
             report.parent.mkdir(parents=True, exist_ok=True)  # now: measuring takes minutes
-            measured = measure_all(loaded, rows, workers)
+            measured = measure_all(loaded, rows, workers, telling)
             document = document_of(checkpoint, rows, condition, measured.entries[condition])
             table_of = metadata.name if glossary is None else f"{metadata.name} rendered by {glossary.name}"
             write_report(report, measured, document, table_of, part)

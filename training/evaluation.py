@@ -5,7 +5,7 @@ Legend: N rows, V values of an attribute.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -223,10 +223,14 @@ def evaluate(
     rows: Sequence[Row],
     workers: int,
     condition: Condition = "as_is",
+    wordings: Iterable[str] = (),
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """The document of `evaluate --json` for the checkpoint at `path`; it names a condition other than as_is."""
-    seen = shown(rows, condition, checkpoint.taxonomy)
+    """The document of `evaluate --json` for the checkpoint at `path`; it names a condition other than as_is.
+
+    `wordings` tell values beside those of the taxonomy, for `masked_titles`.
+    """
+    seen = shown(rows, condition, checkpoint.taxonomy, wordings)
     logits = evaluate_rows(checkpoint.model, seen, checkpoint.preprocessor, workers, quiet=quiet)
     targets = targets_of(rows, checkpoint.taxonomy)
     entries = report(logits, targets, checkpoint.taxonomy, checkpoint.calibration)

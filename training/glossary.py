@@ -37,6 +37,14 @@ class Glossary:
         wordings = [*named, *self.words.values(), *self.brands.values(), self.selling]
         return frozenset(char for some in wordings for wording in some for char in wording if ord(char) > 127)
 
+    @property
+    def telling(self) -> tuple[str, ...]:
+        """Every wording of a value: what gives it away in this language."""
+        tables = (self.values, self.held_out)
+        return tuple(
+            wording for table in tables for by in table.values() for some in by.values() for wording in some
+        )
+
     def unseen(self) -> "Glossary":
         """The same with the held out wordings in the place of those that training sees, where there are some."""
         values = {

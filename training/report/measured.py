@@ -3,7 +3,7 @@
 Legend: N rows, V values of an attribute.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,14 @@ class Measured:
     offered: dict[Condition, tuple[InScope, ...]]
     entries: dict[Condition, dict[str, dict[str, Any]]]
 
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """Those that take something away from these rows and leave something to see."""
+        text = any(row.title or row.description for row in self.rows)
+        photos = any(row.photos for row in self.rows)
+        worth = {"as_is": True, "masked_titles": text}
+        return tuple(condition for condition in CONDITIONS if worth.get(condition, text and photos))
+
     def confidences(self, index: int) -> Tensor:
         """Of one attribute as its products are: calibrated confidences (N, V), its scope left aside."""
         calibration = self.checkpoint.calibration.attributes[index]
@@ -39,12 +47,14 @@ class Measured:
         return calibration.confidences(logits.fused[index], logits.patterns, attribute.multiple)
 
 
-def measure_all(checkpoint: Checkpoint, rows: Sequence[Row], workers: int) -> Measured:
-    """Runs the rows once for each condition."""
+def measure_all(
+    checkpoint: Checkpoint, rows: Sequence[Row], workers: int, wordings: Iterable[str] = ()
+) -> Measured:
+    """Runs the rows once for each condition; `wordings` tell values beside those of the taxonomy."""
     logits = {
         condition: evaluate_rows(
             checkpoint.model,
-            shown(rows, condition, checkpoint.taxonomy),
+            shown(rows, condition, checkpoint.taxonomy, wordings),
             checkpoint.preprocessor,
             workers,
             quiet=False,

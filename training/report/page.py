@@ -96,7 +96,7 @@ def render(measured: Measured, document: dict[str, Any], table: str, part: str) 
             catalogue=catalogue_of(measured.rows),
             training=measured.checkpoint.metrics.get("training", []),
             card=markdown(measured.checkpoint.card),
-            CONDITIONS=IN_WORDS,
+            CONDITIONS={condition: IN_WORDS[condition] for condition in measured.conditions},
             HEADS=HEADS,
             PATTERNS=PATTERNS,
         )

@@ -16,6 +16,7 @@ from models.taxonomy import Attribute
 from training.calibrate import SHOWN
 from training.evaluation import ECE_BINS, ece, judged, labelled, offers
 from training.report.measured import Measured
+from training.table import Row
 
 CURVE_POINTS = 80  # more than that cannot be seen in a chart of this size
 
@@ -60,7 +61,7 @@ def trust_of(measured: Measured, index: int) -> tuple[Trust, ...]:
     target = measured.targets[index]
     found = []
     for pattern, condition in SHOWN.items():
-        of = torch.tensor([shows == pattern for shows in measured.logits[condition].patterns])
+        of = torch.tensor([shows(row, pattern) for row in measured.rows])
         scoped = measured.offered[condition][index]
         met = judged(attribute, target, scoped, measured.truth[index]) & of
         if met.any():
@@ -69,6 +70,12 @@ def trust_of(measured: Measured, index: int) -> tuple[Trust, ...]:
             asked = int((labelled(target, attribute) & of | met).sum())
             found.append(trust(confidence.flatten(), right.flatten(), asked, attribute, calibration, pattern))
     return tuple(found)
+
+
+def shows(row: Row, pattern: Pattern) -> bool:
+    """Whether the row has what the pattern needs; what it has beside that is taken away by the condition."""
+    text, photos = bool(row.title or row.description), bool(row.photos)
+    return {"both": text and photos, "text": text, "photos": photos}[pattern]
 
 
 def trust(
