@@ -6,10 +6,12 @@ Results go to stdout, progress and warnings to stderr. Exit codes: 0 done, 1 cou
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+from click.core import ParameterSource
 
 from models.errors import ModelsError
 from training.conditions import CONDITIONS, Condition
@@ -64,6 +66,41 @@ def fit(
         raise click.ClickException(str(error)) from error
 
 
+def needs_glossary(context: click.Context, parameter: click.Parameter, chosen: Any) -> Any:
+    given = context.get_parameter_source(str(parameter.name)) is not ParameterSource.DEFAULT
+    if given and context.params.get("glossary") is None:
+        raise click.BadParameter("needs --glossary")
+    return chosen
+
+
+def titles_by_glossary(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say in whose language the titles are measured."""
+    options = (
+        click.option(
+            "--glossary",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            is_eager=True,  # read before the two that need it
+            help="Render the titles in this glossary's language first.",
+        ),
+        click.option(
+            "--style",
+            type=click.Choice(["whole", "mixed"]),
+            default="whole",
+            callback=needs_glossary,
+            help="With --glossary: how much of a title.",
+        ),
+        click.option(
+            "--unseen",
+            is_flag=True,
+            callback=needs_glossary,
+            help="With --glossary: the wordings that no training sees.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @main.command(epilog="Example: python -m training evaluate models/starter shop/metadata.csv --json")
 @click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("metadata", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -80,18 +117,7 @@ def fit(
     default="as_is",
     help="How the products are shown; masked_titles lack every word that names a value.",
 )
-@click.option(
-    "--glossary",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Render the titles in this glossary's language first.",
-)
-@click.option(
-    "--style",
-    type=click.Choice(["whole", "mixed"]),
-    default="whole",
-    help="With --glossary: how much of a title.",
-)
-@click.option("--unseen", is_flag=True, help="With --glossary: the wordings that no training sees.")
+@titles_by_glossary
 @click.option(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -115,22 +141,16 @@ def evaluate(
     from training.catalogue import rows_for
     from training.evaluation import document as document_of
     from training.evaluation import evaluate as measure
-    from training.glossary import read_glossary
     from training.model_card import scopes, table
+    from training.renderings import by_glossary
     from training.split import rows_of, split_of
-    from training.translate import rendering
 
     try:
         loaded = load(checkpoint)
         rows = rows_for(loaded.taxonomy, metadata)
         if part != "all":
             rows = rows_of(rows, part, split_of(loaded))
-        telling: tuple[str, ...] = ()
-        if glossary is not None:
-            wordings = read_glossary(glossary)
-            telling = wordings.telling
-            render = rendering(wordings.unseen() if unseen else wordings, style)
-            rows = [render(row) for row in rows]
+        rows, telling = by_glossary(rows, glossary, style, unseen)
         if not rows:
             raise DataError(f"{metadata} has no rows in the {part} part")
         if report is None:
@@ -185,6 +205,7 @@ def conditions_of(context: click.Context, parameter: click.Parameter, names: str
     default="all",
     help="Only the rows that the split rules of both checkpoints put there.",
 )
+@titles_by_glossary
 @click.option("--resamples", default=1000, show_default=True, type=click.IntRange(min=100))
 @click.option("--seed", default=0, show_default=True, help="Of the resamples.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")

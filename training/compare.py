@@ -29,9 +29,11 @@ from training.errors import DataError
 from training.evaluation import Logits, evaluate_rows
 from training.model_card import row
 from training.promotion import in_words
+from training.renderings import Rendering, by_glossary
 from training.scope import say, within_scope
 from training.split import Part, rows_of, split_of
 from training.table import Row, read_table
+from training.translate import Style
 
 Verdict = Literal["no worse", "unsure", "worse"]
 Differences = dict[Figure, Difference]
@@ -43,11 +45,14 @@ FIGURE_IN_WORDS: dict[Figure, str] = {"accuracy": "accuracy", "macro_f1": "macro
 @dataclass(frozen=True)
 class Settings:
     """`conditions` empty: all that the table allows. `part` "all": every row, else those that both checkpoints'
-    split rules put there.
+    split rules put there. With a `glossary` all titles are rendered by it first, alike for both.
     """
 
     conditions: tuple[Condition, ...] = ()
     part: Part | Literal["all"] = "all"
+    glossary: Path | None = None
+    style: Style = "whole"
+    unseen: bool = False
     margin: float = 0.01
     resamples: int = 1000
     seed: int = 0
@@ -76,8 +81,9 @@ def compare(a: Path, b: Path, metadata: Path, settings: Settings) -> dict[str, A
     shared = {name: pair for name, pair in shared.items() if any(one.values.get(name) for one in rows)}
     if not shared:
         raise DataError(f"{metadata} labels no attribute that both {a} and {b} tag in these rows")
+    rows, wordings = by_glossary(rows, settings.glossary, settings.style, settings.unseen)
     found: dict[Condition, Under] = {}
-    for condition, seen in views(rows, checkpoints, settings.conditions).items():
+    for condition, seen in views(rows, checkpoints, settings.conditions, wordings).items():
         logits = []
         for path, checkpoint in zip(paths, checkpoints, strict=True):
             print(f"{path}, {len(seen)} products {IN_WORDS[condition]}", file=sys.stderr)
@@ -98,6 +104,7 @@ def compare(a: Path, b: Path, metadata: Path, settings: Settings) -> dict[str, A
             for key, path, checkpoint in zip(("a", "b"), paths, checkpoints, strict=True)
         },
         "rows": len(rows),
+        "titles": None if settings.glossary is None else titles(settings),
         "only_in_a": [name for name in names[0] if name not in names[1]],
         "only_in_b": [name for name in names[1] if name not in names[0]],
         "unlike": unlike,
@@ -106,6 +113,10 @@ def compare(a: Path, b: Path, metadata: Path, settings: Settings) -> dict[str, A
         "seed": settings.seed,
         **judged(found, settings.margin),
     }
+
+
+def titles(settings: Settings) -> dict[str, Any]:
+    return {"glossary": str(settings.glossary), "style": settings.style, "unseen": settings.unseen}
 
 
 def pair_up(
@@ -148,17 +159,20 @@ def read_rows(metadata: Path, checkpoints: Sequence[Checkpoint], part: Part | Li
 
 
 def views(
-    rows: Sequence[Row], checkpoints: tuple[Checkpoint, Checkpoint], asked: Sequence[Condition]
+    rows: Sequence[Row],
+    checkpoints: tuple[Checkpoint, Checkpoint],
+    asked: Sequence[Condition],
+    wordings: Sequence[str] = (),
 ) -> dict[Condition, list[Row]]:
     """The rows under each condition that changes them, without those that would show nothing.
 
-    The telling words of both taxonomies are masked, so that both checkpoints see the same titles.
+    The telling words of both taxonomies and the wordings are masked, so that both checkpoints see the same titles.
     """
     found: dict[Condition, list[Row]] = {}
     for condition in asked or CONDITIONS:
         seen = list(rows)
         for checkpoint in checkpoints:
-            seen = shown(seen, condition, checkpoint.taxonomy)
+            seen = shown(seen, condition, checkpoint.taxonomy, wordings)
         showing = [one for one in seen if one.title or one.description or one.photos]
         if showing and (condition == "as_is" or showing != rows):
             found[condition] = showing
@@ -241,6 +255,10 @@ def text(document: Mapping[str, Any]) -> str:
     for key, name in (("only_in_a", "only in A"), ("only_in_b", "only in B"), ("unlike", "not comparable")):
         if document[key]:
             lines.append(f"{name}: {', '.join(document[key])}")
+    if document["titles"]:
+        told = document["titles"]
+        way = Rendering(told["style"], told["unseen"], "as_is").in_words
+        lines.append(f"Rendered by {told['glossary']}: {way}")
     for condition, under in document["conditions"].items():
         lines += ["", f"{under['rows']} products {IN_WORDS[condition]}", "", row(COLUMNS)]
         lines.append(row(["---"] * len(COLUMNS)))

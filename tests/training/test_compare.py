@@ -6,13 +6,19 @@ The checkpoints here answer the same for every product, so that what they are wo
 import csv
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
+from tokenizers import normalizers
 
 from models.checkpoint import save
+from models.fusion import collate
+from models.preprocessing import Preprocessor
+from models.product import Product
 from models.taxonomy import Attribute, Taxonomy
-from tests.tiny_tagger import picture, tiny_checkpoint
+from tests.tiny_tagger import picture, tiny_checkpoint, tiny_tokenizer
 from training.__main__ import main
 from training.compare import views
 from training.recipe import SplitSection
@@ -21,6 +27,17 @@ from training.table import Row, read_table
 
 COLOUR = Attribute("colour", ("red", "green", "blue"))
 KIND = Attribute("kind", ("shirt", "shoe"))
+SAID = Attribute("base_colour", ("Red", "Green"))  # a colour that rendered titles nearly always say
+GLOSSARY = """
+[values.base_colour]
+"Red" = ["红"]
+"Green" = ["绿"]
+[held_out.base_colour]
+"Red" = ["朱"]
+"Green" = ["翠"]
+[words]
+"shirt" = ["衬衫"]
+"""
 SPLIT = {"seed": 0, "validation": 0.0, "calibration": 0.0, "test": 0.5, "rule": "by hash"}
 
 
@@ -34,6 +51,30 @@ def constant(path, answers, *attributes, **metrics):
             head.bias.data[position] += 100 if value in answers[name] else -100
     save(dataclasses.replace(checkpoint, metrics=metrics), path)
     return path
+
+
+def reader(path, words):
+    """A checkpoint that reads the colour in a title; `words` are characters that it knows, by what they mean."""
+    checkpoint = tiny_checkpoint(Taxonomy((SAID,)))
+    learn_to_read(checkpoint)
+    tokenizer = tiny_tokenizer()
+    meanings = [normalizers.Replace(character, f" {meaning} ") for character, meaning in words.items()]
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *meanings])
+    preprocessor = Preprocessor(checkpoint.preprocessor.config, tokenizer)
+    save(dataclasses.replace(checkpoint, preprocessor=preprocessor), path)
+    return path
+
+
+def learn_to_read(checkpoint):
+    """Least squares on the text that the untrained tower embeds."""
+    frames = ["{}", "{} shirt", "shirt {}", "new {}", "{} new", "new {} shirt", "shirt new {}", "{} {} shirt"]
+    titles = [frame.format(colour, colour) for frame in frames for colour in ("red", "green")]
+    batch = collate([checkpoint.preprocessor(Product(title)) for title in titles])
+    with torch.inference_mode():
+        text = checkpoint.model.embed(batch).text
+    sides = torch.tensor([[1.0, -1.0], [-1.0, 1.0]] * len(frames))
+    weight = torch.linalg.lstsq(text.clone(), sides).solution.T
+    checkpoint.model.text_head.load_state_dict({"weight": weight, "bias": torch.zeros(2)})
 
 
 def write_table(path, rows, **columns):
@@ -212,6 +253,9 @@ def test_a_part_is_what_both_checkpoints_kept_apart(table, tmp_path):
         (["--conditions", "without_photos"], "nothing to measure without photos"),
         (["--part", "test"], "names no split"),
         (["--margin", "-1"], "--margin"),
+        (["--unseen"], "needs --glossary"),
+        (["--style", "mixed"], "needs --glossary"),
+        (["--glossary", "pyproject.toml"], "is not a readable glossary"),
     ],
 )
 def test_what_cannot_be_compared_exits_2(right, table, options, message):
@@ -240,3 +284,53 @@ def test_conditions_are_those_that_change_what_is_seen(tmp_path):
     assert [row.id for row in found["without_photos"]] == ["1", "2"]
     assert [row.id for row in found["without_text"]] == ["2"]  # nothing is left of the other
     assert set(views([dataclasses.replace(both, title="")], checkpoints, ())) == {"as_is"}
+
+
+@pytest.fixture
+def bilingual(tmp_path):
+    """The glossary, a table of English titles that it knows, and a checkpoint that reads both languages."""
+    glossary = tmp_path / "zh.toml"
+    glossary.write_text(GLOSSARY, encoding="utf-8")
+    table = tmp_path / "said.csv"
+    lines = [f"{n},{n},{colour} shirt,{colour}" for n, colour in enumerate(("Red", "Green") * 30)]
+    table.write_text("\n".join(["id,group,title,base_colour", *lines]))
+    both = reader(
+        tmp_path / "both", {"红": "red", "绿": "green", "朱": "red", "翠": "green", "衬衫": "shirt"}
+    )
+    return glossary, table, both
+
+
+def test_a_candidate_that_loses_chinese_is_refused_on_titles_of_the_glossary_alone(bilingual, tmp_path):
+    glossary, table, both = bilingual
+    english = reader(tmp_path / "english", {})
+    assert run(both, english, table).exit_code == 0
+    result = run(both, english, table, "--glossary", str(glossary))
+    assert result.exit_code == 1, result.output
+    assert f"Rendered by {glossary}: whole titles, wordings of the training" in result.stdout
+    assert "- base_colour as they are: accuracy" in result.stdout
+    assert run(english, both, table, "--glossary", str(glossary)).exit_code == 0
+
+
+def test_a_candidate_that_knows_only_the_wordings_of_its_training_is_refused_on_the_others(
+    bilingual, tmp_path
+):
+    glossary, table, both = bilingual
+    learned = reader(tmp_path / "learned", {"红": "red", "绿": "green", "衬衫": "shirt"})
+    assert run(both, learned, table, "--glossary", str(glossary)).exit_code == 0
+    options = ["--glossary", str(glossary), "--style", "mixed", "--unseen", "--json"]
+    result = run(both, learned, table, *options)
+    assert result.exit_code == 1
+    titles = json.loads(result.stdout)["titles"]
+    assert titles == {"glossary": str(glossary), "style": "mixed", "unseen": True}
+
+
+def test_masked_titles_of_a_glossary_lack_its_wordings(bilingual):
+    checkpoints = (tiny_checkpoint(Taxonomy((SAID,))),) * 2
+    row = Row("1", "new 红衬衫", "", (), "g", {})
+    assert views([row], checkpoints, (), ["红"])["masked_titles"][0].title == "new 衬衫"
+
+
+def test_the_shipped_glossary_renders_what_is_compared(right, table):
+    shipped = Path("training/glossaries/fashion-zh.toml")
+    result = run(right, right, table, "--glossary", str(shipped), "--unseen")
+    assert result.exit_code == 0 and "fashion-zh.toml: whole titles, wordings held out" in result.stdout
