@@ -39,16 +39,12 @@ class Chapter:
     target: float
 
     @property
-    def best_part(self) -> float | None:
-        """The macro-F1 of the better of text alone and photos alone, as is; None where neither was there."""
-        parts = [self.entries["as_is"][head]["macro_f1"] for head in ("text_only", "photo_only")]
-        return max((part for part in parts if part is not None), default=None)
-
-    @property
     def gain(self) -> float | None:
-        """What fusion adds to its better part, rounded as it is shown."""
-        fused = self.entries["as_is"]["fused"]["macro_f1"]
-        return None if self.best_part is None else round(fused - self.best_part, 3)
+        """What fusion adds to the macro-F1 of its better part, as is, rounded as it is shown; None where there were
+        not both parts to fuse.
+        """
+        fused, *parts = (self.entries["as_is"][head]["macro_f1"] for head in HEADS)
+        return None if None in parts else round(fused - max(parts), 3)
 
     @property
     def precision_ticks(self) -> list[float]:
@@ -83,6 +79,12 @@ def render(measured: Measured, document: dict[str, Any], table: str, part: str) 
         for index, attribute in enumerate(taxonomy)
         if attribute.name in measured.entries["as_is"]
     ]
+    heads = {
+        head
+        for chapter in chapters
+        for head in HEADS
+        if chapter.entries["as_is"][head]["macro_f1"] is not None
+    }
     return (
         environment()
         .get_template("report.html")
@@ -97,7 +99,7 @@ def render(measured: Measured, document: dict[str, Any], table: str, part: str) 
             training=measured.checkpoint.metrics.get("training", []),
             card=markdown(measured.checkpoint.card),
             CONDITIONS={condition: IN_WORDS[condition] for condition in measured.conditions},
-            HEADS=HEADS,
+            HEADS={head: label for head, label in HEADS.items() if head in heads},
             PATTERNS=PATTERNS,
         )
     )
@@ -112,7 +114,13 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     found.filters.update(
-        percent=percent, figure=figure, signed=signed, count=count, text=text_of, thumbnail=thumbnail_of
+        percent=percent,
+        target=target,
+        figure=figure,
+        signed=signed,
+        count=count,
+        text=text_of,
+        thumbnail=thumbnail_of,
     )
     found.globals.update(mean=mean, log=math.log)
     return found
@@ -126,6 +134,10 @@ def markdown(card: str) -> Markup:
 
 def percent(share: float | None) -> str:
     return "–" if share is None else f"{share:.1%}"
+
+
+def target(share: float) -> str:
+    return f"{share * 100:.4g}%"
 
 
 def figure(number: float | None) -> str:

@@ -10,6 +10,7 @@ from models.checkpoint import save
 from models.taxonomy import Attribute, Taxonomy
 from tests.tiny_tagger import picture, tiny_checkpoint
 from training.__main__ import main
+from training.report.measured import measured_from
 from training.report.page import render, signed
 
 HOSTILE = """</title></style><script>alert(1)</script><img src=x onerror="alert(2)"> '"&\u202e"""
@@ -99,6 +100,28 @@ def test_one_attribute_and_thirty_make_a_page(measured, row, attributes):
     html = render(measured(rows, said, taxonomy=taxonomy), DOCUMENT, "shop.csv", "test")
     assert html.count('<article class="panel chapter"') == attributes
     assert len(html) < 60_000 + attributes * 25_000
+
+
+def only(measured, row, pattern, **seen):
+    """The page of a catalogue whose products all lack a modality."""
+    rows = [replace(row(n), **seen) for n in range(6)]
+    found = measured(rows, {"colour": ["red"] * 6, "kind": ["shirt"] * 6, "material": [("cotton",)] * 6})
+    logits = {name: replace(run, patterns=[pattern] * 6) for name, run in found.logits.items()}
+    return render(measured_from(found.checkpoint, rows, logits), DOCUMENT, "shop.csv", "test")
+
+
+def test_a_catalogue_of_photos_alone_has_no_word_of_titles_or_fusion(measured, row, tmp_path):
+    (tmp_path / "red.jpg").write_bytes(picture("red"))
+    html = only(measured, row, "photos", title="", photos=(tmp_path / "red.jpg",))
+    assert "nothing to fuse" in html and "Fusion pays" not in html
+    assert "#conditions" not in html and "masked titles" not in html.partition("<main>")[2]
+
+
+def test_a_catalogue_of_texts_alone_shows_masked_titles_and_no_column_of_photos(measured, row):
+    html = only(measured, row, "text")
+    assert "with masked titles" in html and "Text alone" in html
+    assert "Photos alone" not in html and "without photos" not in html
+    assert "nothing to fuse" in html and "Fusion pays" not in html
 
 
 def test_gains_have_a_sign_that_reads():
