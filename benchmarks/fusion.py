@@ -147,12 +147,12 @@ def beside(
     if not labelled.any():
         return {}
     owner, groups = owners(rows)
-    weights = resamples(groups, RESAMPLES, seed)
+    resampled = resamples(groups, RESAMPLES, seed)
     counts = {
         name: count(true[labelled], placed(own, attribute, values)[labelled], owner[labelled], groups)
         for name, own in {**learned, **heads}.items()
     }
-    return {peer: differences(counts[peer], counts["fused"], weights) for peer in PEERS if peer in counts}
+    return {peer: differences(counts[peer], counts["fused"], resampled) for peer in PEERS if peer in counts}
 
 
 def entries(found: Mapping[Condition, Mapping[str, Against]]) -> dict[str, Any]:

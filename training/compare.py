@@ -10,6 +10,10 @@ The rule, for an operator who promotes B unless this says otherwise:
   it keeps B from being promoted: B looks worse and the rows are too few to say that it is not. More rows decide, or a
   wider margin where more may be lost.
 - *no worse*: everything else.
+
+Simulated as in `training.promotion`, of candidates exactly as good as A at most 1 % are called worse. How many are
+unsure hangs on the rows and on how alike both answer: of 3,300 rows with 95 % of the groups answered by both alike
+0.5 %, of 300 rows with 70 % alike 18 %, answered independently 49 %.
 """
 
 import sys
@@ -189,7 +193,7 @@ def under(
     settings: Settings,
 ) -> Under:
     owner, groups = owners(seen)
-    weights = resamples(groups, settings.resamples, settings.seed)
+    resampled = resamples(groups, settings.resamples, settings.seed)
     labelled, found = {}, {}
     for name, places in shared.items():
         pair: list[Attribute] = [
@@ -204,7 +208,7 @@ def under(
                 count(true[there], answered(run.fused[place], attribute, values)[there], owner[there], groups)
                 for run, place, attribute in zip(logits, places, pair, strict=True)
             )
-            labelled[name], found[name] = int(np.count_nonzero(there)), differences(a, b, weights)
+            labelled[name], found[name] = int(np.count_nonzero(there)), differences(a, b, resampled)
     return Under(len(seen), labelled, found)
 
 

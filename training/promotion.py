@@ -6,6 +6,11 @@ without photos against the text alone, without text against the photos alone. Mo
 of the paired difference lies below zero (`training.bootstrap`, all intervals taken together). A fusion that equals
 its part is let through, since a part that is always right cannot be beaten; what it loses by chance is told.
 
+Simulated on seven attributes of two to 141 values, with groups and rare values as they are in the fashion data: of
+fusions exactly as good as their parts, which answer apart from them, at most 1 % are refused with 80, 300 or 1000 rows
+(by the bootstrap alone 7 to 8 %). Of fusions that lose 1, 2 or 3 points of macro-F1 on colours of 46 values, 3,300 rows
+and answers that agree on 95 % of them, 2, 5 and 17 % are: what is let through is not proven good.
+
 It is measured on the test part. Nothing was trained, chosen or calibrated on it, and the verdict changes nothing of
 the checkpoint; the validation part chose the epoch by the fused head, so it flatters that head. Who fits again and
 again until the verdict is kind wears the test part out: keep a table apart, and use `compare` on it.
@@ -20,7 +25,16 @@ from numpy.typing import NDArray
 
 from models.taxonomy import Attribute, Taxonomy
 from training.answers import answered, owners, values_of, wanted
-from training.bootstrap import FEWEST_GROUPS, RESAMPLES, Difference, count, differences, mean, resamples
+from training.bootstrap import (
+    FEWEST_GROUPS,
+    RESAMPLES,
+    Difference,
+    Resamples,
+    count,
+    differences,
+    mean,
+    resamples,
+)
 from training.conditions import IN_WORDS, Condition
 from training.evaluation import Logits
 from training.scope import within_scope
@@ -67,11 +81,11 @@ def promotion(
     if groups < FEWEST_GROUPS:
         few = f"{groups} groups of products to measure on are too few to tell: it takes {FEWEST_GROUPS} at least"
         return {"verdict": False, "because": [few]}
-    weights = resamples(groups, RESAMPLES, seed)
+    resampled = resamples(groups, RESAMPLES, seed)
     found = [
         beside
         for index, attribute in enumerate(taxonomy)
-        for beside in of_attribute(attribute, index, measured, rows, owner, weights)
+        for beside in of_attribute(attribute, index, measured, rows, owner, resampled)
     ]
     found += means(found)
     below = [beside for beside in found if beside.difference.interval(len(found))[1] < 0]
@@ -91,7 +105,7 @@ def of_attribute(
     measured: Mapping[Condition, Logits],
     rows: Sequence[Row],
     owner: NDArray[np.int64],
-    weights: NDArray[np.float32],
+    resampled: Resamples,
 ) -> Iterator[Beside]:
     """Each part is judged on the labelled rows where its modality is there, and the fused head on the same."""
     values = values_of(rows, [attribute])
@@ -103,10 +117,10 @@ def of_attribute(
             if there.any():
                 alone = answered(getattr(logits, part)[index], attribute, values)
                 part_counts, fused_counts = (
-                    count(true[there], table[there], owner[there], weights.shape[1])
+                    count(true[there], table[there], owner[there], resampled.groups)
                     for table in (alone, fused)
                 )
-                difference = differences(part_counts, fused_counts, weights)["macro_f1"]
+                difference = differences(part_counts, fused_counts, resampled)["macro_f1"]
                 yield Beside(condition, part, attribute.name, difference)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from training.bootstrap import FEWEST_GROUPS, count, differences, figures, mean, resamples
+from training.bootstrap import FEWEST_GROUPS, count, differences, exchanged, figures, mean, resamples, totals
 
 
 def one_hot(codes, values):
@@ -24,7 +24,7 @@ def test_figures_of_the_whole_are_those_of_sklearn():
         random.integers(0, 90, 400),
     )
     found = np.where(random.random(400) < 0.7, wanted, found)
-    whole = figures(counts(wanted, found, owner, 11), np.ones((1, 90), np.float32))
+    whole = figures(totals(counts(wanted, found, owner, 11), np.ones((1, 90), np.float32)))
     assert whole["accuracy"][0] == pytest.approx(accuracy_score(wanted, found))
     expected = f1_score(wanted, found, labels=np.unique(wanted), average="macro", zero_division=0)
     assert whole["macro_f1"][0] == pytest.approx(expected)
@@ -32,7 +32,8 @@ def test_figures_of_the_whole_are_those_of_sklearn():
 
 def test_a_group_drawn_twice_counts_twice_and_one_not_drawn_counts_nothing():
     # group 0: red as red, red as green; group 1: green as green; group 2: blue as red
-    found = figures(counts([0, 0, 1, 2], [0, 1, 1, 0], [0, 0, 1, 2]), np.array([[2, 1, 0]], np.float32))
+    one = counts([0, 0, 1, 2], [0, 1, 1, 0], [0, 0, 1, 2])
+    found = figures(totals(one, np.array([[2, 1, 0]], np.float32)))
     assert found["accuracy"][0] == pytest.approx(3 / 5)
     red, green = 2 * 2 / (4 + 2), 2 * 1 / (1 + 3)
     assert found["macro_f1"][0] == pytest.approx((red + green) / 2)  # blue was not drawn
@@ -41,16 +42,18 @@ def test_a_group_drawn_twice_counts_twice_and_one_not_drawn_counts_nothing():
 def test_several_values_of_a_row_are_right_together_or_not_at_all():
     wanted = np.array([[True, True], [True, False]])
     found = np.array([[True, False], [True, False]])
-    whole = figures(count(wanted, found, np.array([0, 1]), 2), np.ones((1, 2), np.float32))
+    whole = figures(totals(count(wanted, found, np.array([0, 1]), 2), np.ones((1, 2), np.float32)))
     assert whole["accuracy"][0] == 0.5
     assert whole["macro_f1"][0] == pytest.approx((1.0 + 0.0) / 2)
 
 
 def test_every_resample_draws_as_many_groups_as_there_are_and_a_seed_repeats_them():
     drawn = resamples(40, 100, seed=3)
-    assert (drawn.sum(axis=1) == 40).all()
-    assert (drawn == resamples(40, 100, seed=3)).all()
-    assert (drawn != resamples(40, 100, seed=4)).any()
+    assert (drawn.drawn.sum(axis=1) == 40).all()
+    assert set(np.unique(drawn.exchanged)) == {0, 1}
+    same, other = resamples(40, 100, seed=3), resamples(40, 100, seed=4)
+    assert (drawn.drawn == same.drawn).all() and (drawn.exchanged == same.exchanged).all()
+    assert (drawn.drawn != other.drawn).any() and (drawn.exchanged != other.exchanged).any()
 
 
 def between(wanted, a, b, owner, together=1):
@@ -110,6 +113,26 @@ def test_the_mean_of_two_attributes_is_drawn_together():
 def test_a_hundred_and_forty_values_of_four_thousand_rows_take_no_loop():
     random = np.random.default_rng(0)
     wanted, found = random.integers(0, 141, (2, 4000))
-    drawn = figures(counts(wanted, found, np.arange(4000), 141), resamples(4000, 1000, seed=0))
+    weights = resamples(4000, 1000, seed=0).drawn
+    drawn = figures(totals(counts(wanted, found, np.arange(4000), 141), weights))
     assert drawn["macro_f1"].shape == (1000,)
     assert 0 < drawn["macro_f1"].std() < 0.01
+
+
+def test_groups_that_change_places_take_their_answers_along():
+    a, b = counts([0, 1, 1], [0, 1, 0], [0, 1, 1]), counts([0, 1, 1], [1, 1, 1], [0, 1, 1])
+    sums = exchanged(a, b, np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.float32))
+    accuracy = [(3 * figures(one)["accuracy"]).round().tolist() for one in sums]
+    assert accuracy == [[2, 1, 3, 2], [2, 3, 1, 2]]
+
+
+def test_a_value_of_one_row_is_not_surer_than_one_answer_can_be():
+    """Twenty values of one row each, A right where B is wrong and the other way round: the spread is that of coins."""
+    wanted = np.arange(20)
+    a, b = (np.where(wanted % 2 == parity, wanted, 20) for parity in (0, 1))
+    table = [counts(wanted, answers, np.arange(20), 21) for answers in (a, b)]
+    found = differences(*table, resamples(20, 4000, seed=0))["macro_f1"]
+    assert found.exchanges.std() == pytest.approx(1 / 20**0.5, rel=0.05)
+    assert found.draws.std() < 0.95 * found.exchanges.std()
+    low, high = found.interval(1)
+    assert high - low == pytest.approx(2 * 1.96 / 20**0.5, rel=0.05)
