@@ -1,18 +1,20 @@
 # The worker and the beat.
 #   docker build -f docker/worker.Dockerfile -t tagsmith-worker .
 #   docker build -f docker/worker.Dockerfile -t tagsmith-worker:cuda --build-arg DEVICE=cuda .
-# Both come from the same pins. The driver is the host's; CUDA's libraries are in the pins, and the torch of the
+#   docker build -f docker/worker.Dockerfile -t tagsmith-worker:exported --build-arg EXTRAS="worker cpu" .
+# The last also serves what `python -m models export` makes. All come from the same pins. The driver is the host's; CUDA's libraries are in the pins, and the torch of the
 # registry links most of them, so the CPU image leaves out only what torch can be imported without.
 
 FROM python:3.11-slim-bookworm AS build
 ARG DEVICE=cpu
+ARG EXTRAS=worker
 WORKDIR /build
 COPY installer.lock ./
 RUN python -m venv /uv && /uv/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r installer.lock
 COPY pyproject.toml requirements.lock ./
 COPY docker/select_pins.py docker/
 RUN python -m venv --without-pip /opt/tagsmith/venv \
-    && python docker/select_pins.py --device "$DEVICE" worker > pins.txt \
+    && python docker/select_pins.py --device "$DEVICE" $EXTRAS > pins.txt \
     && /uv/bin/uv pip sync --no-cache --require-hashes --compile-bytecode --python /opt/tagsmith/venv/bin/python pins.txt
 
 FROM python:3.11-slim-bookworm

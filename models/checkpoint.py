@@ -1,4 +1,4 @@
-"""Checkpoint format 1: a directory that holds all a tagger needs, with no pickle in it.
+"""The checkpoint, format 1: a directory that holds all a tagger needs, with no pickle in it.
 
     config.json         format number, name, both towers' configurations, the fusion's shape, library versions
     taxonomy.json       attributes and values, in the order of the heads
@@ -8,6 +8,9 @@
     calibration.json    temperatures, maps of the confidence, thresholds
     metrics.json        what was measured, on how many rows
     README.md           the model card
+
+Format 2 is one that `models/export.py` made to be served on processors: config.json names the precision of each tower,
+and text.xml, text.bin, photo.xml and photo.bin hold them as OpenVINO networks; the weights are those of the rest.
 
 Its version is the SHA-256 over its files. It is written beside its final place and renamed, so a reader
 never sees half of one.
@@ -26,12 +29,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from models.calibration import Calibration
+from models.compiled import Precision, precisions, read_towers, write_towers
 from models.errors import CheckpointError, NewerFormat
 from models.fusion import FusionConfig, FusionTagger
 from models.preprocessing import Preprocessing, Preprocessor
 from models.taxonomy import Taxonomy
 
-FORMAT = 1
+TRAINED, EXPORTED = 1, 2
+FORMAT = EXPORTED
 LIBRARIES = ("torch", "torchvision", "transformers", "tokenizers", "open_clip_torch", "timm", "safetensors")
 
 
@@ -46,6 +51,11 @@ class Checkpoint:
     calibration: Calibration
     metrics: dict[str, Any]
     card: str
+
+    @property
+    def precisions(self) -> dict[str, Precision]:
+        """Of an exported checkpoint's towers, `text` and `photo`; empty for a trained one."""
+        return precisions(self.model.text_tower, self.model.photo_tower)
 
 
 def save(checkpoint: Checkpoint, path: Path) -> str:
@@ -63,8 +73,9 @@ def save(checkpoint: Checkpoint, path: Path) -> str:
     write_json(
         beside / "config.json",
         {
-            "format": FORMAT,
+            "format": EXPORTED if checkpoint.precisions else TRAINED,
             "name": checkpoint.name,
+            **({"precision": checkpoint.precisions} if checkpoint.precisions else {}),
             "text": config.text,
             "photo": config.photo,
             "fusion": {"width": config.width, "dropout": config.dropout, "lexicon": config.lexicon},
@@ -83,6 +94,7 @@ def save(checkpoint: Checkpoint, path: Path) -> str:
     }
     save_file(weights, beside / "model.safetensors")
     (beside / "model.safetensors").chmod(0o644)  # safetensors writes 0600, and a worker may be another user
+    write_towers(beside, checkpoint.model.text_tower, checkpoint.model.photo_tower)
     if path.exists():
         path.rename(replaced)
     beside.rename(path)
@@ -93,7 +105,8 @@ def save(checkpoint: Checkpoint, path: Path) -> str:
 def load(path: Path | str) -> Checkpoint:
     """Reads a checkpoint strictly, with float32 weights on the CPU.
 
-    Raises NewerFormat for a format above FORMAT, CheckpointError for anything missing or not fitting.
+    Raises NewerFormat for a format above FORMAT, CheckpointError for anything missing or not fitting, and
+    ExtraMissing for an exported one without OpenVINO.
     """
     path = Path(path)
     config = read_json(path / "config.json")
@@ -109,7 +122,8 @@ def load(path: Path | str) -> Checkpoint:
     calibration = Calibration.from_dict(read_json(path / "calibration.json"), taxonomy)
     try:
         shape = FusionConfig(config["text"], config["photo"], tuple(taxonomy.sizes), **config["fusion"])
-        model = FusionTagger(shape)
+        towers = read_towers(path, config.get("precision")) if found == EXPORTED else None
+        model = FusionTagger(shape, towers)
         model.load_state_dict(load_file(path / "model.safetensors"), strict=True)
     except (KeyError, TypeError, RuntimeError, OSError, SafetensorError) as error:
         raise CheckpointError(f"the weights of {path} do not fit its configuration: {error}") from error
@@ -123,6 +137,16 @@ def load(path: Path | str) -> Checkpoint:
         metrics=read_json(path / "metrics.json"),
         card=read_text(path / "README.md"),
     )
+
+
+def load_to_train(path: Path | str) -> Checkpoint:
+    """The same, for whoever goes on training its weights. Raises CheckpointError where it is exported as well."""
+    checkpoint = load(path)
+    if checkpoint.precisions:
+        raise CheckpointError(
+            f"{path} is exported to be served and cannot learn: start from the checkpoint that it was exported from"
+        )
+    return checkpoint
 
 
 def version(path: Path | str) -> str:

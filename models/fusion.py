@@ -111,11 +111,11 @@ def collate(examples: list[Example]) -> Batch:
 class FusionTagger(nn.Module):
     """From a batch of products to logits for every attribute, fused and from each modality alone."""
 
-    def __init__(self, config: FusionConfig) -> None:
+    def __init__(self, config: FusionConfig, towers: tuple[TextTower, PhotoTower] | None = None) -> None:
+        """With towers of its own, untrained, where it is given none."""
         super().__init__()
         self.config = config
-        self.text_tower = TextTower(config.text)
-        self.photo_tower = PhotoTower(config.photo)
+        self.text_tower, self.photo_tower = towers or (TextTower(config.text), PhotoTower(config.photo))
         width, values, attributes = config.width, sum(config.sizes), len(config.sizes)
         self.lexicon = Lexicon(config.lexicon) if config.lexicon else None
         text_width = self.text_tower.width + (self.lexicon.width if self.lexicon else 0)

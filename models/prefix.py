@@ -33,8 +33,11 @@ def attend_to(prefix: Tensor, inputs: dict[str, Tensor], config: Any) -> dict[st
         layers.permute(1, 2, 3, 0, 4).unsqueeze(2).expand(-1, -1, len(mask), -1, -1, -1)
     )  # (L, 2, B, H, N, D/H)
     cache = DynamicCache(config=config)
-    for layer, (keys, values) in enumerate(layers):
-        cache.update(keys, values, layer)
+    slots: list[Any] = cache.layers
+    for slot, (keys, values) in zip(slots, layers, strict=True):
+        # Set, where `update` would append to an empty tensor of no shape, which OpenVINO cannot trace.
+        slot.lazy_initialization(keys, values)
+        slot.keys, slot.values = keys, values
     return {
         **inputs,
         "attention_mask": torch.cat([mask.new_ones(len(mask), len(prefix)), mask], dim=1),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from models.calibration import AttributeCalibration, Pattern, patterns, probabilities
 from models.checkpoint import Checkpoint, load, version
+from models.errors import CheckpointError
 from models.fusion import Batch, collate
 from models.product import Alternative, Evidence, Example, Product, Tag, Tagging
 from models.scope import InScope, in_scope
@@ -34,7 +35,15 @@ class Tagger:
         self.checkpoint = checkpoint
         self.version = version
         self.device = torch.device(device)
-        self.model = checkpoint.model.to(self.device, dtype).eval()
+        self.dtype = dtype
+        if checkpoint.precisions:
+            if self.device.type != "cpu":
+                raise CheckpointError(
+                    f"checkpoint {checkpoint.name!r} is exported for processors: set the device to cpu, "
+                    "or serve the one it was exported from"
+                )
+            self.dtype = torch.float32  # of the heads: the towers have their own precision
+        self.model = checkpoint.model.to(self.device, self.dtype).eval()
 
     @classmethod
     def load(
@@ -46,6 +55,12 @@ class Tagger:
     @property
     def name(self) -> str:
         return self.checkpoint.name
+
+    @property
+    def precision(self) -> str:
+        """What the towers compute in, in words."""
+        towers = self.checkpoint.precisions
+        return ", ".join(f"{name} {of}" for name, of in towers.items()) if towers else str(self.dtype)
 
     @property
     def taxonomy(self) -> Taxonomy:

@@ -120,6 +120,10 @@ class PhotoTower(nn.Module):
         # Convolutions of a CPU and of tensor cores want channels last; other layers do not mind.
         self.visual = clip.visual.to(memory_format=torch.channels_last)
         self.width: int = config["embed_dim"]
+        self.register_normalising()
+
+    def register_normalising(self) -> None:
+        """Changes nothing until `normalise_with`; not among the weights: `preprocess.json` has it."""
         self.register_buffer("mean", torch.zeros(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.ones(1, 3, 1, 1), persistent=False)
 
@@ -132,9 +136,12 @@ class PhotoTower(nn.Module):
 
     def forward(self, photos: Tensor) -> Tensor:
         """uint8 (P, 3, S, S) to (P, D), before the normalising to unit length that CLIP's loss does."""
-        pixels = (photos.to(self.mean.dtype) - self.mean) / self.std
-        features: Tensor = self.visual(pixels.contiguous(memory_format=torch.channels_last))
+        features: Tensor = self.visual(self.normalised(photos).contiguous(memory_format=torch.channels_last))
         return features
+
+    def normalised(self, photos: Tensor) -> Tensor:
+        """uint8 to pixels as the visual half wants them, both (P, 3, S, S)."""
+        return (photos.to(self.mean.dtype) - self.mean) / self.std
 
 
 def keywords(model_type: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from models.checkpoint import Checkpoint, load, version
+from models.checkpoint import Checkpoint, load_to_train, version
 from models.errors import CheckpointError
 from training.catalogue import rows_for
 from training.data import targets_of
@@ -33,7 +33,7 @@ def average(paths: Sequence[Path], data: Path, out: Path, method: Method, worker
     `uniform` takes every run; `greedy` starts with the best on the validation part and takes another only where the
     average does not get worse (recipe 1 of the paper). Raises CheckpointError for runs that do not belong together.
     """
-    members = {str(path): load(path) for path in paths}
+    members = {str(path): load_to_train(path) for path in paths}
     for path, member in members.items():
         check(members[str(paths[0])], member, str(paths[0]), path)
     first = members[str(paths[0])]

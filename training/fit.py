@@ -15,7 +15,7 @@ from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import set_seed
 
 from models.backbones import Backbones, from_backbones
-from models.checkpoint import Checkpoint, load, save
+from models.checkpoint import Checkpoint, load_to_train, save
 from models.fusion import FusionConfig, FusionTagger
 from models.preprocessing import Preprocessor
 from models.taxonomy import Taxonomy
@@ -158,7 +158,7 @@ def build(recipe: Recipe, taxonomy: Taxonomy) -> tuple[FusionTagger, Preprocesso
 
 def started(recipe: Recipe, taxonomy: Taxonomy) -> tuple[FusionTagger, Preprocessor]:
     if recipe.backbones.checkpoint:
-        return from_checkpoint(load(recipe.backbones.checkpoint), taxonomy, recipe)
+        return from_checkpoint(load_to_train(recipe.backbones.checkpoint), taxonomy, recipe)
     section = recipe.backbones
     model, preprocessing, tokenizer = from_backbones(
         Backbones(section.text, section.photo, section.photo_pretrained, section.photo_weights),

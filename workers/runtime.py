@@ -53,7 +53,7 @@ class ModelRuntime:
             model=tagger.name,
             version=tagger.version[:12],
             device=device,
-            dtype=str(dtype),
+            precision=tagger.precision,
             seconds=round(time.monotonic() - began, 1),
         )
         return runtime

@@ -72,8 +72,8 @@ def test_its_version_changes_with_any_file(path, name):
 
 
 def test_a_newer_format_is_refused_with_both_numbers(path):
-    change(path / "config.json", format=2)
-    with pytest.raises(NewerFormat, match=r"format 2.*up to 1"):
+    change(path / "config.json", format=3)
+    with pytest.raises(NewerFormat, match=r"format 3.*up to 2"):
         load(path)
 
 

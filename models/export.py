@@ -1,0 +1,215 @@
+"""Makes a checkpoint to be served on processors: its towers as OpenVINO networks in bf16 or int8, the rest as it was.
+
+It is accepted only where it offers what float32 offers; a tower that cannot is left in a higher precision. Its
+confidences are its own, so it promises nothing until it is calibrated, which `training` knows how to do.
+"""
+
+import random
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+from models.agreement import BATCH, Agreement, Offered, agreement, offers
+from models.calibration import PATTERNS, Calibration, Pattern
+from models.checkpoint import Checkpoint, load, save, version
+from models.compiled import CompiledPhotoTower, CompiledTextTower, Network, Precision, openvino_core
+from models.errors import CheckpointError, ExportRefused
+from models.fusion import FusionTagger
+from models.networks import Networks, quantised, traced
+from models.product import Example
+from models.product_table import read_products
+from models.tagger import Tagger
+
+# Of the tags of each pattern of what is present.
+LEAST_AGREEMENT = 0.99
+# Two thirds are compared, and one of a hundred products may have other tags.
+LEAST_PRODUCTS = 150
+# What the ranges of activations are taken from, at most a third of the products: NNCF's own default.
+QUANTISE_ON = 300
+LADDER: tuple[Precision, ...] = get_args(Precision)
+ALONE: dict[str, Pattern] = {"text": "text", "photo": "photos"}  # where each tower answers by itself
+# Of `metrics.json`: how the data were split, and how the training went; scores are those of other towers.
+KEPT = ("split", "rows", "training")
+SHOWN: dict[Pattern, str] = {"both": "text and photos", "text": "text alone", "photos": "photos alone"}
+# Shows how far the walk through an iterable is, by its length and a title.
+Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+
+
+def export(
+    path: Path, precision: Precision, table: Path, out: Path, limit: int, progress: Progress
+) -> dict[str, Any]:
+    """Writes the exported checkpoint at `out` and returns what `export --json` prints.
+
+    `limit` is how many products of the table are looked at, drawn by chance. Raises ExportRefused, CheckpointError,
+    ExtraMissing, UnreadableTable and UnreadablePhoto.
+    """
+    openvino_core()  # its absence should be told before minutes of work
+    source = exportable(path, out)
+    examples = drawn(source, table, limit, progress)
+    quantise_on = examples[: min(QUANTISE_ON, len(examples) // 3)]
+    compare_on = examples[len(quantise_on) :]
+    whole = traced(source.model, source.preprocessor.config.photo_size)
+    networks: dict[Precision, Networks] = {"bf16": whole, "float32": whole}
+    if precision == "int8":
+        networks["int8"] = quantised(whole, source.model, quantise_on)
+    tagger = Tagger(source, version(path), "cpu")
+    expected = said(tagger, compare_on, "in float32", progress)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+
+        def attempt(wanted: dict[str, Precision]) -> tuple[Checkpoint, Agreement]:
+            """Through the disk: what is measured is what will be served."""
+            towers = {name: Network(networks[wanted[name]][name], wanted[name]) for name in wanted}
+            save(assembled(source, towers), Path(folder) / "candidate")
+            candidate = Tagger.load(Path(folder) / "candidate")
+            answers = said(candidate, compare_on, in_words(wanted), progress)
+            names = [attribute.name for attribute in source.taxonomy]
+            return candidate.checkpoint, agreement(names, expected, answers)
+
+        accepted, found = first_accepted(precision, attempt)
+        report = {
+            "exported_from": tagger.version,
+            "asked": precision,
+            "precision": accepted.precisions,
+            "products": found.products,
+            "agreement": {
+                pattern: {"all tags": found.of(pattern), **found.attributes[pattern]} for pattern in PATTERNS
+            },
+        }
+        save(with_papers(accepted, source, report), out)
+    return {"checkpoint": str(out), "version": version(out), **report}
+
+
+def exportable(path: Path, out: Path) -> Checkpoint:
+    """The checkpoint at `path`. Raises CheckpointError where it is exported already, or where `out` is itself or is no
+    checkpoint: saving replaces a whole folder.
+    """
+    source = load(path)
+    if source.precisions:
+        raise CheckpointError(f"{path} is exported already: export the checkpoint that it was made from")
+    if out.exists() and (out.samefile(path) or not (out / "config.json").is_file()):
+        raise CheckpointError(f"{out} is there and would be overwritten: name a new folder")
+    return source
+
+
+def drawn(source: Checkpoint, table: Path, limit: int, progress: Progress) -> list[Example]:
+    """Prepared products that have a text and a photo: each is shown whole and with either one alone."""
+    whole = [row for row in read_products(table) if (row.title or row.description) and row.photos]
+    if len(whole) < LEAST_PRODUCTS:
+        raise ExportRefused(
+            f"{table} has {len(whole)} products with a text and a photo; agreement cannot be measured on fewer than "
+            f"{LEAST_PRODUCTS}"
+        )
+    random.Random(0).shuffle(whole)
+    chosen = whole[:limit]
+    return [source.preprocessor(row.product()) for row in progress(chosen, len(chosen), "reading products")]
+
+
+def said(
+    tagger: Tagger, examples: list[Example], how: str, progress: Progress
+) -> list[dict[Pattern, Offered]]:
+    batches = progress(offers(tagger, examples), -(-len(examples) // BATCH), f"tagging, {how}")
+    return [one for batch in batches for one in batch]
+
+
+def assembled(source: Checkpoint, towers: dict[str, Network]) -> Checkpoint:
+    """The source with these towers."""
+    compiled = (CompiledTextTower(towers["text"]), CompiledPhotoTower(towers["photo"]))
+    model = FusionTagger(source.model.config, compiled)
+    weights = source.model.state_dict()
+    model.load_state_dict({name: weights[name] for name in model.state_dict()}, strict=True)
+    return replace(source, model=model)
+
+
+def first_accepted(
+    asked: Precision, attempt: Callable[[dict[str, Precision]], tuple[Checkpoint, Agreement]]
+) -> tuple[Checkpoint, Agreement]:
+    """From both towers as asked for, upwards. Raises ExportRefused."""
+    wanted: dict[str, Precision] = dict.fromkeys(ALONE, asked)
+    while True:
+        checkpoint, found = attempt(wanted)
+        if not found.short(LEAST_AGREEMENT):
+            return checkpoint, found
+        higher = stepped_back(wanted, found)
+        if asked not in higher.values():
+            raise ExportRefused(refusal(wanted, found))
+        wanted = higher
+
+
+def stepped_back(wanted: dict[str, Precision], found: Agreement) -> dict[str, Precision]:
+    """One precision higher where a tower disagrees when it answers alone; where none does, for the one that disagrees
+    more.
+    """
+    able = [name for name in wanted if wanted[name] != "float32"]
+    short = found.short(LEAST_AGREEMENT)
+    guilty = [name for name in able if ALONE[name] in short]
+    guilty = guilty or sorted(able, key=lambda name: found.of(ALONE[name]))[:1]
+    return {**wanted, **{name: LADDER[LADDER.index(wanted[name]) + 1] for name in guilty}}
+
+
+def refusal(wanted: dict[str, Precision], found: Agreement) -> str:
+    lines = [
+        f"with {in_words(wanted)} less than {LEAST_AGREEMENT:.0%} of the tags of {found.products} products are what "
+        "float32 offers, so nothing was written:"
+    ]
+    for pattern in found.short(LEAST_AGREEMENT):
+        worst = sorted(found.attributes[pattern].items(), key=lambda entry: entry[1])
+        named = ", ".join(f"{name} {share:.2%}" for name, share in worst if share < LEAST_AGREEMENT)
+        lines.append(f"{SHOWN[pattern]}: {found.of(pattern):.2%} of all tags; {named}")
+    if "int8" in wanted.values():
+        lines.append("--precision bf16 is nearer to float32")
+    return "\n".join(lines)
+
+
+def in_words(precisions: dict[str, Precision]) -> str:
+    return ", ".join(f"{name} in {precision}" for name, precision in precisions.items())
+
+
+def with_papers(accepted: Checkpoint, source: Checkpoint, report: dict[str, Any]) -> Checkpoint:
+    """With a name of its own, the promise taken away, and of what was measured only what holds for it too."""
+    calibration = Calibration(
+        tuple(
+            replace(numbers, auto_from=dict.fromkeys(PATTERNS)) for numbers in source.calibration.attributes
+        )
+    )
+    kept: dict[str, Any] = {key: of for key, of in source.metrics.items() if key in KEPT}
+    return replace(
+        accepted,
+        name=f"{source.name}-{report['asked']}",
+        calibration=calibration,
+        metrics={**kept, "export": report},
+        card=card(source, report),
+    )
+
+
+def card(source: Checkpoint, report: dict[str, Any]) -> str:
+    """The source's model card, opened with what it does not know. True before and after it is calibrated."""
+    shares = ", ".join(
+        f"{share['all tags']:.2%} ({SHOWN[pattern]})" for pattern, share in report["agreement"].items()
+    )
+    heading, _, body = source.card.partition("\n")
+    return f"""# {source.name}-{report["asked"]}
+
+Made from `{source.name}` (version `{report["exported_from"][:12]}`) to be served on processors:
+{in_words(report["precision"])}. Of the tags of {report["products"]} products it offers what float32 offers:
+{shares}. Until it is calibrated it decides nothing by itself, and all
+figures below are those of `{source.name}` in float32.
+
+{(body if heading.startswith("# ") else source.card).strip()}
+"""
+
+
+def text(document: dict[str, Any]) -> str:
+    """The document of `export` as a table, a column for each pattern."""
+    shares = document["agreement"]
+    width = max(len(name) for name in shares["both"])
+    lines = [
+        f"{document['checkpoint']}: {in_words(document['precision'])}; of {document['products']} products it offers "
+        "what float32 offers:",
+        f"{'':<{width}}  " + "  ".join(f"{SHOWN[pattern]:>15}" for pattern in shares),
+    ]
+    for name in shares["both"]:
+        lines.append(f"{name:<{width}}  " + "  ".join(f"{shares[p][name]:>15.2%}" for p in shares))
+    return "\n".join(lines)

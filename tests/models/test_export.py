@@ -1,0 +1,276 @@
+"""An exported checkpoint offers what its source offers, or is not written; and everything that serves takes it."""
+
+import csv
+import json
+import random
+import sys
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from models import CheckpointError, Product, Tagger
+from models.__main__ import main
+from models.agreement import Agreement, agreement, offers
+from models.calibration import PATTERNS
+from models.checkpoint import load, load_to_train, save
+from models.errors import ExportRefused, ExtraMissing
+from models.export import export, first_accepted
+from models.fusion import collate
+from models.networks import traced_text
+from tests.models.test_prefix import IDS, tower
+from tests.tiny_tagger import WORDS, picture, tiny_checkpoint
+
+COLOURS = ("red", "green", "blue", "white")
+PRODUCT = Product("red shirt", "soft cotton", (picture("red"),))
+
+
+def silent(iterable, length, title):
+    return iterable
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shop")
+    for colour in COLOURS:
+        (folder / f"{colour}.png").write_bytes(picture(colour, file_format="PNG"))
+    words = random.Random(0)
+    with (folder / "metadata.csv").open("w", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(("file_name", "title", "price"))
+        rows.writerows(
+            (f"{words.choice(COLOURS)}.png", " ".join(words.sample(WORDS, words.randint(1, 6))), 9)
+            for _ in range(160)
+        )
+    return folder / "metadata.csv"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """Untrained heads are all but undecided; these are sure of what they say, and whatever they offer is `auto`."""
+    checkpoint = tiny_checkpoint()
+    for numbers in checkpoint.calibration.attributes:
+        numbers.auto_from.update(dict.fromkeys(PATTERNS, 0.0))
+    with torch.no_grad():
+        for head in (checkpoint.model.text_head, checkpoint.model.photo_head, checkpoint.model.fused_head):
+            head.weight.mul_(8)
+    path = tmp_path_factory.mktemp("source") / "checkpoint"
+    save(checkpoint, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def int8(source, table, tmp_path_factory):
+    path = tmp_path_factory.mktemp("int8") / "checkpoint"
+    return path, export(source, "int8", table, path, 160, silent)
+
+
+@pytest.fixture(scope="module")
+def bf16(source, table, tmp_path_factory):
+    """By the command, with what it printed."""
+    out = tmp_path_factory.mktemp("bf16") / "checkpoint"
+    arguments = ["--precision", "bf16", "--products", str(table), "--out", str(out)]
+    result = CliRunner().invoke(main, ["export", str(source), *arguments])
+    assert result.exit_code == 0, result.output
+    return out, result
+
+
+@pytest.fixture(scope="module")
+def examples(source):
+    """More than a CPU takes at once, of mixed lengths, some without photos."""
+    prepare = load(source).preprocessor
+    titles = [" ".join(WORDS[n : n + 1 + n % 5]) for n in range(15)]
+    photos = [(picture(COLOURS[n % 4]),) * (n % 3) for n in range(15)]
+    return [prepare(Product(title, "", some)) for title, some in zip(titles, photos, strict=True)]
+
+
+def test_it_offers_what_its_source_offers(source, int8, examples):
+    path, document = int8
+    assert document["asked"] == "int8"
+    assert "int8" in document["precision"].values()
+    assert all(document["agreement"][pattern]["all tags"] >= 0.99 for pattern in PATTERNS)
+    one, other = (
+        [row for batch in offers(Tagger.load(p), examples) for row in batch] for p in (source, path)
+    )
+    again = agreement(["colour", "kind", "material"], one, other)
+    assert min(again.of(pattern) for pattern in PATTERNS) > 0.9
+
+
+def test_its_folder_holds_the_towers_as_networks_and_no_weights_of_them(int8):
+    path, document = int8
+    files = {file.name for file in path.iterdir()}
+    assert {"text.xml", "text.bin", "photo.xml", "photo.bin"} <= files
+    assert not any("_tower." in name for name in load(path).model.state_dict())
+    config = json.loads((path / "config.json").read_text())
+    assert (config["format"], config["precision"]) == (2, document["precision"])
+    assert [file.name for file in path.parent.iterdir()] == ["checkpoint"]
+
+
+def test_it_promises_nothing_until_it_is_calibrated(source, int8):
+    of_source, of_export = (
+        {tag.decision for tag in tagger.predict([tagger.prepare(PRODUCT)])[0].tags}
+        for tagger in (Tagger.load(source), Tagger.load(int8[0]))
+    )
+    assert "auto" in of_source
+    assert "review" in of_export
+    assert "auto" not in of_export
+
+
+def test_its_card_and_name_tell_it_from_its_source(int8):
+    exported = load(int8[0])
+    assert exported.name == "tiny-int8"
+    assert "decides nothing by itself" in exported.card
+    assert exported.card.count("# tiny") == 1
+    assert exported.metrics["export"]["agreement"] == int8[1]["agreement"]
+
+
+def test_it_can_be_saved_again_and_answers_the_same(int8, examples, tmp_path):
+    first = load(int8[0])
+    save(first, tmp_path / "again")
+    second = load(tmp_path / "again")
+    assert second.precisions == first.precisions
+    with torch.inference_mode():
+        one, other = first.model(collate(examples)), second.model(collate(examples))
+    for a, b in zip(one.fused, other.fused, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_large_batch_of_mixed_lengths_is_answered_as_by_torch(source, bf16, examples):
+    with torch.inference_mode():
+        one, other = (load(path).model(collate(examples)) for path in (source, bf16[0]))
+    for a, b in zip(one.fused, other.fused, strict=True):
+        torch.testing.assert_close(a, b, atol=0.1, rtol=0.05)  # bf16 has eight bits
+
+
+def test_it_runs_on_processors_and_its_heads_in_float32(int8):
+    path = int8[0]
+    tagger = Tagger.load(path, "cpu", torch.bfloat16)
+    assert tagger.dtype == torch.float32
+    assert "int8" in tagger.precision
+    with pytest.raises(CheckpointError, match="set the device to cpu"):
+        Tagger.load(path, "cuda")
+
+
+def test_nothing_learns_from_it(int8):
+    with pytest.raises(CheckpointError, match="cannot learn"):
+        load_to_train(int8[0])
+
+
+def test_it_is_not_exported_again(int8, table, tmp_path):
+    with pytest.raises(CheckpointError, match="exported already"):
+        export(int8[0], "int8", table, tmp_path / "out", 160, silent)
+
+
+def test_it_overwrites_neither_its_source_nor_what_is_no_checkpoint(source, table):
+    for out in (source, table.parent):
+        with pytest.raises(CheckpointError, match="would be overwritten"):
+            export(source, "bf16", table, out, 160, silent)
+    assert table.exists()
+
+
+def test_a_damaged_network_is_named(int8, tmp_path):
+    save(load(int8[0]), tmp_path / "damaged")
+    (tmp_path / "damaged" / "text.xml").write_text("<net")
+    with pytest.raises(CheckpointError, match="the text tower of"):
+        load(tmp_path / "damaged")
+
+
+def test_a_precision_that_nobody_knows_is_refused(int8, tmp_path):
+    save(load(int8[0]), tmp_path / "odd")
+    config = json.loads((tmp_path / "odd" / "config.json").read_text())
+    for precision in ({"text": "int4", "photo": "int8"}, {"text": "int8"}, None):
+        (tmp_path / "odd" / "config.json").write_text(json.dumps({**config, "precision": precision}))
+        with pytest.raises(CheckpointError, match="precision of each tower"):
+            load(tmp_path / "odd")
+
+
+def test_without_openvino_the_extra_is_named(int8, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ExtraMissing, match=r"tagsmith\[cpu\]"):
+        load(int8[0])
+
+
+def test_openvino_reports_to_nobody(int8):
+    load(int8[0])
+    assert sys.modules["openvino_telemetry"] is None
+
+
+def attempts(of):
+    """What an attempt finds: the share of each pattern, by the precisions of text and photos."""
+    tried = []
+
+    def attempt(wanted):
+        tried.append((wanted["text"], wanted["photo"]))
+        found = of[tried[-1]]
+        return tried, Agreement(200, {p: {"colour": share} for p, share in zip(PATTERNS, found, strict=True)})
+
+    return attempt
+
+
+def test_a_tower_that_disagrees_steps_back_alone():
+    of = {
+        ("int8", "int8"): (0.995, 0.998, 0.97),
+        ("int8", "bf16"): (0.998, 0.998, 0.98),
+        ("int8", "float32"): (0.998, 0.998, 1.0),
+    }
+    tried, found = first_accepted("int8", attempts(of))
+    assert tried == list(of)
+    assert found.of("photos") == 1.0
+
+
+def test_where_only_both_together_disagree_the_worse_tower_steps_back():
+    of = {("int8", "int8"): (0.98, 0.992, 0.995), ("bf16", "int8"): (0.99, 1.0, 0.995)}
+    tried, _ = first_accepted("int8", attempts(of))
+    assert tried == list(of)
+
+
+def test_where_no_tower_agrees_as_asked_for_the_attributes_are_named():
+    of = {("bf16", "bf16"): (0.97, 0.96, 0.95)}
+    with pytest.raises(ExportRefused, match=r"text alone: 96.00% of all tags; colour 96.00%"):
+        first_accepted("bf16", attempts(of))
+
+
+def test_a_refused_export_exits_1_and_writes_nothing(source, table, tmp_path, monkeypatch):
+    monkeypatch.setattr("models.export.LEAST_AGREEMENT", 1.01)
+    arguments = ["--precision", "bf16", "--products", str(table), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, ["export", str(source), *arguments])
+    assert result.exit_code == 1
+    assert "nothing was written" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_too_few_products_tell_nothing(source, table, tmp_path):
+    few = table.with_name("few.csv")
+    few.write_text("".join(table.read_text().splitlines(keepends=True)[:100]))
+    arguments = ["--precision", "bf16", "--products", str(few), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, ["export", str(source), *arguments])
+    assert result.exit_code == 1
+    assert "99 products" in result.stderr
+
+
+def test_the_command_prints_a_table_and_what_comes_next(bf16):
+    out, result = bf16
+    assert [line.split()[0] for line in result.stdout.splitlines()[2:]] == [
+        "all",
+        "colour",
+        "kind",
+        "material",
+    ]
+    assert f"python -m training calibrate {out}" in result.stderr
+
+
+def test_help_ends_in_an_example():
+    assert "Example: python -m models export" in CliRunner().invoke(main, ["export", "--help"]).stdout
+
+
+@torch.no_grad()
+def test_a_prefix_is_a_part_of_the_network():
+    trained, mask = tower(), IDS > 0
+    network = traced_text(trained)
+    from openvino import Core
+
+    compiled = Core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    (answer,) = compiled([IDS.numpy(), torch.zeros_like(IDS).numpy(), mask.numpy()]).values()
+    torch.testing.assert_close(
+        torch.from_numpy(answer), trained(IDS, torch.zeros_like(IDS), mask), atol=1e-4, rtol=1e-3
+    )
