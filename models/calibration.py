@@ -91,6 +91,13 @@ class Calibration:
         )
         return cls(tuple(neutral for _ in taxonomy))
 
+    def targets(self, taxonomy: Taxonomy) -> dict[str, float]:
+        """The precision that each attribute by name is to keep."""
+        return {
+            attribute.name: calibration.target_precision
+            for attribute, calibration in zip(taxonomy, self.attributes, strict=True)
+        }
+
     def to_dict(self, taxonomy: Taxonomy) -> dict[str, Any]:
         return {
             attribute.name: {

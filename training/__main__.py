@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from training.split import Part  # not when a command starts: it brings torch along
     from training.translate import Style
 
+CHANCE = click.FloatRange(0, 1, min_open=True, max_open=True)
+
 
 @click.group()
 def main() -> None:
@@ -226,6 +228,110 @@ def compare(a: Path, b: Path, data: Path, as_json: bool, **settings: Any) -> Non
     click.echo(json.dumps(document) if as_json else text(document))
     if document["verdict"] != "no worse":
         sys.exit(1)
+
+
+@main.command(
+    epilog="Example: python -m training contract run/checkpoint --data shop/metadata.csv --splits 100"
+)
+@click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--data", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The table."
+)
+@click.option(
+    "--splits", default=100, show_default=True, type=click.IntRange(min=1), help="How often to halve."
+)
+@click.option(
+    "--certainty",
+    default=0.95,
+    show_default=True,
+    type=CHANCE,
+    help="With which probability each promise is to hold.",
+)
+@click.option("--seed", default=0, show_default=True, help="Of the halvings.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@click.option("--workers", default=1, show_default=True, help="Processes that read photos.")
+def contract(
+    checkpoint: Path, data: Path, splits: int, certainty: float, seed: int, as_json: bool, workers: int
+) -> None:
+    """Count how often the precision promised for `auto` is broken on a next sample.
+
+    The rows that the training of CHECKPOINT never saw are halved again and again: calibrated on one half, counted on
+    the other. The targets are the checkpoint's own.
+    """
+    from training.contract import contract_of, in_words
+    from training.model_card import contract_table
+
+    try:
+        document = contract_of(checkpoint, data, splits, certainty, seed, workers)
+    except (TrainingError, ModelsError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(json.dumps(document) if as_json else f"{contract_table(document)}\n\n{in_words(document)}")
+
+
+def targets_by_attribute(
+    context: click.Context, parameter: click.Parameter, given: tuple[str, ...]
+) -> dict[str, float]:
+    targets = {}
+    for one in given:
+        name, equals, number = one.rpartition("=")
+        if not equals:
+            raise click.BadParameter(f"{one!r} is not ATTRIBUTE=PRECISION")
+        targets[name] = CHANCE(number, parameter, context)
+    return targets
+
+
+@main.command(
+    epilog="Example: python -m training calibrate run/checkpoint --data shop/metadata.csv --target size=0.98 --out new"
+)
+@click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--data", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The table."
+)
+@click.option(
+    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The folder to write to."
+)
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="ATTRIBUTE=PRECISION",
+    callback=targets_by_attribute,
+    help="The precision of an attribute; may be given for several.",
+)
+@click.option(
+    "--target-precision", type=CHANCE, help="Of all attributes without a --target (default: what each has)."
+)
+@click.option(
+    "--certainty",
+    default=0.95,
+    show_default=True,
+    type=CHANCE,
+    help="With which probability each promise is to hold.",
+)
+@click.option(
+    "--glossary",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Measure titles rendered by it again, too; their old figures are left out otherwise.",
+)
+@click.option("--workers", default=1, show_default=True, help="Processes that read photos.")
+def calibrate(
+    checkpoint: Path,
+    data: Path,
+    out: Path,
+    targets: dict[str, float],
+    target_precision: float | None,
+    certainty: float,
+    glossary: Path | None,
+    workers: int,
+) -> None:
+    """Calibrate CHECKPOINT anew, for other precision targets or changed weights, without training; measure it anew."""
+    from training.recalibrate import Wanted, recalibrate
+
+    try:
+        wanted = Wanted(targets, target_precision, certainty)
+        click.echo(recalibrate(checkpoint, data, out, wanted, glossary, workers))
+    except (TrainingError, ModelsError) as error:
+        raise click.ClickException(str(error)) from error
 
 
 @main.command(

@@ -18,9 +18,9 @@ from models.errors import CheckpointError
 from training.catalogue import rows_for
 from training.data import targets_of
 from training.evaluation import evaluate_rows, summary
-from training.fit import PARTS, finish
+from training.fit import finish
 from training.recipe import BackbonesSection, CalibrationSection, DataSection, Recipe
-from training.split import Part, part_of, split_of
+from training.split import PARTS, Part, part_of, split_of
 from training.table import Row
 
 Method = Literal["uniform", "greedy"]
@@ -65,12 +65,7 @@ def average(paths: Sequence[Path], data: Path, out: Path, method: Method, worker
         backbones=BackbonesSection(checkpoint=taken[0]),
         data=DataSection(workers=workers),
         split=split,
-        calibration=CalibrationSection(
-            targets={
-                attribute.name: calibration.target_precision
-                for attribute, calibration in zip(first.taxonomy, first.calibration.attributes, strict=True)
-            }
-        ),
+        calibration=CalibrationSection(targets=first.calibration.targets(first.taxonomy)),
     )
     made_of = {
         "method": method,

@@ -19,8 +19,9 @@ from models.checkpoint import Checkpoint, load_to_train, save
 from models.fusion import FusionConfig, FusionTagger
 from models.preprocessing import Preprocessor
 from models.taxonomy import Taxonomy
+from training import contract
 from training.adapters import Adapters
-from training.calibrate import calibrate
+from training.calibrate import calibrate, unpromised
 from training.catalogue import read_catalogue
 from training.colour import colour_attribute
 from training.errors import DataError, RecipeError
@@ -36,12 +37,11 @@ from training.recipe import Recipe
 from training.replay import read_replay
 from training.rows import rows_to_train_on
 from training.run_folder import claim, write_split
-from training.split import Part, part_of
+from training.seen import see
+from training.split import PARTS, Part, part_of
 from training.stages import contrastive_stage, rebalance_stage, tagging_stage
 from training.table import Row, make_taxonomy
 from training.vocabulary import extended
-
-PARTS: tuple[Part, ...] = ("train", "validation", "calibration", "test")
 
 
 def fit(recipe: Recipe, data: Path, out: Path) -> Path:
@@ -231,11 +231,12 @@ def finish(
     """Calibrates, measures on the test part, and writes the checkpoint; `extra` is for `metrics.json`."""
     model.eval()
     rounded(model)
-    calibration = calibrate(
-        model, split["calibration"], preprocessor, taxonomy, recipe.calibration, recipe.data.workers
-    )
+    seen = see(model, split["calibration"], preprocessor, taxonomy, recipe.data.workers)
+    calibration = calibrate(seen, taxonomy, recipe.calibration)
+    for sentence in unpromised(calibration, taxonomy, seen, recipe.calibration.certainty):
+        print(sentence, file=sys.stderr)
     metrics = {
-        **measure(recipe, model, preprocessor, taxonomy, calibration, split),
+        **measure(recipe, model, preprocessor, taxonomy, calibration, split, seen),
         **extra,
     }
     save(
@@ -251,6 +252,7 @@ def finish(
         out / "checkpoint",
     )
     print(in_words(metrics["promotable"]), file=sys.stderr)
+    print(contract.in_words(metrics["contract"]), file=sys.stderr)
 
 
 def rounded(model: FusionTagger) -> None:

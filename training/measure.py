@@ -8,12 +8,14 @@ from models.fusion import FusionTagger
 from models.preprocessing import Preprocessor
 from models.taxonomy import Taxonomy
 from training.conditions import CONDITIONS, shown
+from training.contract import contract
 from training.data import targets_of
 from training.evaluation import evaluate_rows, report
 from training.glossary import read_glossary
 from training.promotion import promotion
 from training.recipe import Recipe
 from training.renderings import rendered
+from training.seen import Seen, seen_in
 from training.split import Part, rule
 from training.table import Row
 
@@ -25,8 +27,11 @@ def measure(
     taxonomy: Taxonomy,
     calibration: Calibration,
     split: dict[Part, list[Row]],
+    calibrated_on: Seen,
 ) -> dict[str, Any]:
-    """For `metrics.json`: the test part under every condition, and whether it makes the checkpoint promotable."""
+    """For `metrics.json`: the test part under every condition, whether it makes the checkpoint promotable, and how
+    often halves of it and of the rows `calibrated_on` broke the promise of `auto`.
+    """
     rows = split["test"]
     targets = targets_of(rows, taxonomy)
     measured, logits = {}, {}
@@ -47,9 +52,11 @@ def measure(
             )
             for name, seen in rendered(rows, glossary, taxonomy)
         }
+    unseen = calibrated_on.beside(seen_in(logits, rows, taxonomy))
     return {
         "split": {**recipe.split.model_dump(), "rule": rule(recipe.split)},
         "rows": {part: len(rows) for part, rows in split.items()},
         **measured,
+        "contract": contract(unseen, taxonomy, recipe.calibration, recipe.calibration.splits, quiet=False),
         "promotable": promotion(logits, rows, taxonomy),
     }

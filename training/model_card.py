@@ -4,17 +4,21 @@ from collections.abc import Iterable
 from typing import Any
 
 from models.taxonomy import Taxonomy
+from training import contract
 from training.promotion import in_words
 from training.recipe import Recipe
 from training.renderings import RENDERINGS
 
 COLUMNS = ("attribute", "values", "rows", "fused", "text only", "photos only", "ECE", "auto")
+OPENING = (
+    "Tags a product from its title, description and photos: a BERT text tower and a CLIP photo tower, gated fusion\n"
+    "for each attribute, calibrated confidences. Text or photos may be missing."
+)
 CARD = """# {name}
 
 {description}
 
-Tags a product from its title, description and photos: a BERT text tower and a CLIP photo tower, gated fusion
-for each attribute, calibrated confidences. Text or photos may be missing.
+{opening}
 
 ## Data
 
@@ -45,6 +49,15 @@ equal-width bins. A value that the training rows lack counts as wrong.
 
 {promotable}
 
+## The promise of `auto`
+
+The share of right values among those of `auto` is to reach the target on a next sample as large as the one that the
+thresholds were found on, with a probability of {certainty:.0%}. {contract}
+
+{contract_table}
+
+Worst and mean precision and mean coverage of the other half, over the splits in which something was promised.
+
 ## Limits
 
 It knows the values it was trained on and no others: a product of another trade gets the nearest of them, so
@@ -56,6 +69,7 @@ def card(recipe: Recipe, taxonomy: Taxonomy, metrics: dict[str, Any]) -> str:
     return CARD.format(
         name=recipe.name,
         description=recipe.description.strip() or "A Tagsmith checkpoint, format 1.",
+        opening=OPENING,
         total=sum(metrics["rows"].values()),
         **metrics["rows"],
         rule=metrics["split"]["rule"],
@@ -67,7 +81,16 @@ def card(recipe: Recipe, taxonomy: Taxonomy, metrics: dict[str, Any]) -> str:
         without_text=table(taxonomy, metrics["test_without_text"]["attributes"]),
         translated=translated(taxonomy, metrics.get("test_translated")),
         promotable=in_words(metrics["promotable"]),
+        certainty=metrics["contract"]["certainty"],
+        contract=contract.in_words(metrics["contract"]),
+        contract_table=contract_table(metrics["contract"]),
     )
+
+
+def description_of(text: str) -> str:
+    """The description that a card was written with, empty where the text is no card of this form."""
+    before, opening, _ = text.partition(OPENING)
+    return before.partition("\n")[2].strip() if opening else ""
 
 
 def translated(taxonomy: Taxonomy, measured: dict[str, Any] | None) -> str:
@@ -112,6 +135,12 @@ def table(taxonomy: Taxonomy, measured: dict[str, Any]) -> str:
             promise = f"{precision} / {auto['coverage']:.2f}"
             lines.append(row([attribute.name, len(attribute.values), entry["rows"], *heads, ece, promise]))
     return "\n".join(lines)
+
+
+def contract_table(document: dict[str, Any]) -> str:
+    """A row for each attribute and pattern that the promise was tried on."""
+    heading = [row(contract.COLUMNS), row(["---"] * len(contract.COLUMNS))]
+    return "\n".join([*heading, *(row(cells) for cells in contract.lines(document))])
 
 
 def row(cells: Iterable[object]) -> str:

@@ -5,7 +5,7 @@ The rule needs no list: any later table, in any order, is split alike by seed an
 
 import hashlib
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, get_args
 
 from models.checkpoint import Checkpoint
 from training.errors import DataError
@@ -13,6 +13,7 @@ from training.recipe import SplitSection
 from training.table import Row
 
 Part = Literal["train", "validation", "calibration", "test"]
+PARTS: tuple[Part, ...] = get_args(Part)
 
 
 def part_of(group: str, split: SplitSection) -> Part:

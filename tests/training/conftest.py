@@ -90,6 +90,9 @@ save_every_steps = 3
 
 [early_stopping]
 patience = 3
+
+[calibration]
+splits = 3
 """
     )
     return path

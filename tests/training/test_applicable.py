@@ -1,5 +1,6 @@
 """Offers are judged as a buyer meets them: where an attribute does not apply, every value is wrong."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,6 +10,7 @@ from training.applicable import known
 from training.calibrate import set_scoped_thresholds
 from training.data import MISSING, UNKNOWN, targets_of
 from training.evaluation import Logits, report
+from training.seen import Seen
 from training.table import Row
 
 KIND = Attribute("kind", ("shirt", "shoe"))
@@ -83,14 +85,13 @@ def test_the_promise_counts_offers_that_do_not_apply():
     """Among shoes every value is right, yet a third of the offers are for shirts."""
     taxonomy = Taxonomy((KIND, HEEL))
     wanted = targets(taxonomy, *[(SHOE, HIGH)] * 400, *[(SHIRT, EMPTY)] * 200)
-    seen = logits([0.99] * 600, [0.99] * 600)
+    run, owner = logits([0.99] * 600, [0.99] * 600), np.arange(600)
     found = Calibration.uncalibrated(taxonomy, 0.9)
-    set_scoped_thresholds(found, taxonomy, wanted, seen, "both", 0.95)
+    set_scoped_thresholds(found, taxonomy, Seen({"both": run}, wanted, owner), "both", 0.95)
     assert found.attributes[1].auto_from["both"] is None
     shirts = torch.linspace(0.55, 0.75, 200)
-    set_scoped_thresholds(
-        found, taxonomy, wanted, logits([0.99] * 400 + shirts.tolist(), [0.99] * 600), "both", 0.95
-    )
+    run = logits([0.99] * 400 + shirts.tolist(), [0.99] * 600)
+    set_scoped_thresholds(found, taxonomy, Seen({"both": run}, wanted, owner), "both", 0.95)
     threshold = found.attributes[1].auto_from["both"]
     auto = int((0.99 * shirts >= threshold).sum())
     assert 0 < auto < 400 / 0.9 - 400

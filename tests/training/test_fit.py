@@ -182,7 +182,7 @@ def test_evaluate_measures_the_part_that_the_checkpoint_kept_apart(recipe, catal
     assert masked["attributes"] != document["attributes"]
 
 
-@pytest.mark.parametrize("command", ["fit", "evaluate", "compare"])
+@pytest.mark.parametrize("command", ["fit", "evaluate", "compare", "contract", "calibrate"])
 def test_help_ends_in_an_example(command):
     assert f"Example: python -m training {command}" in " ".join(
         CliRunner().invoke(main, [command, "--help"]).stdout.split()

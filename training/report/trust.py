@@ -13,9 +13,9 @@ from torch import Tensor
 
 from models.calibration import AttributeCalibration, Pattern
 from models.taxonomy import Attribute
-from training.calibrate import SHOWN
 from training.evaluation import ECE_BINS, ece, judged, labelled, offers
 from training.report.measured import Measured
+from training.seen import SHOWN
 from training.table import Row
 
 CURVE_POINTS = 80  # more than that cannot be seen in a chart of this size

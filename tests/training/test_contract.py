@@ -1,0 +1,144 @@
+"""How often the promise of `auto` is broken on halves of rows that no training saw."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from models.checkpoint import load, save
+from models.taxonomy import Attribute, Taxonomy
+from tests.tiny_tagger import TAXONOMY, tiny_checkpoint
+from training.__main__ import main
+from training.contract import contract, halves, in_words
+from training.evaluation import Logits
+from training.recipe import CalibrationSection, SplitSection
+from training.seen import Seen
+
+SPLIT = {**SplitSection(validation=0.15, calibration=0.2, test=0.15).model_dump(), "rule": "by hash"}
+ONE = Taxonomy((Attribute("colour", ("red", "green", "blue")), Attribute("kind", ("shirt", "shoe"))))
+
+
+def seen(rows, sharpness):
+    """Heads that mean what they say; nothing has photos. Nobody knows the kinds."""
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(rows, 3, generator=random) * sharpness
+    target = torch.multinomial(logits.softmax(dim=1), 1, generator=random).squeeze(1)
+    heads = (logits, torch.zeros(rows, 2))
+    run = Logits(heads, heads, heads, ["text"] * rows)
+    unknown = torch.full((rows,), -100)
+    return Seen({"both": run, "text": run, "photos": run}, (target, unknown), np.arange(rows) // 2)
+
+
+def test_of_honest_confidences_few_promises_are_broken():
+    section = CalibrationSection(targets={"colour": 0.9})
+    found = contract(seen(1600, 4.0), ONE, section, splits=30)
+    assert found["rows"] == 1600
+    assert set(found["attributes"]["colour"]) == {"text"}  # what no row shows is not measured
+    assert found["attributes"]["kind"] == {}
+    entry = found["attributes"]["colour"]["text"]
+    assert entry["target_precision"] == 0.9
+    assert found["promised"] == entry["promised"] == 30
+    assert found["broken"] == entry["broken"] <= 2
+    assert entry["worst"] < entry["precision"]
+    assert 0.9 < entry["precision"] < 1
+    assert 0.5 < entry["coverage"] < 1
+    assert f"{entry['broken']} of 30 promises were broken" in in_words(found)
+    assert contract(seen(1600, 4.0), ONE, section, splits=30) == found
+
+
+def test_a_model_that_guesses_promises_nothing_and_says_so():
+    found = contract(seen(400, 0.1), ONE, CalibrationSection(), splits=3)
+    assert found["promised"] == found["broken"] == 0
+    assert found["attributes"]["colour"]["text"]["worst"] is None
+    assert "nothing was promised" in in_words(found)
+
+
+def test_halves_are_whole_groups_and_all_rows():
+    owner = np.random.default_rng(0).permutation(np.arange(300) // 3)
+    here, there = halves(owner, np.random.default_rng(1))
+    assert sorted([*here, *there]) == list(range(300))
+    assert not set(owner[here]) & set(owner[there])
+    assert len(here) == len(there) == 150
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """Of random weights, with a split and with figures that nothing here measures."""
+    made = tiny_checkpoint(TAXONOMY)
+    made.metrics.update(split=SPLIT, average={"method": "greedy"}, test_translated={"whole": {}})
+    made.metrics["rows"] = {"train": 5, "validation": 4, "calibration": 3, "test": 2}
+    save(made, tmp_path / "old")
+    return tmp_path / "old"
+
+
+def command(*arguments):
+    return CliRunner().invoke(main, [*map(str, arguments), "--workers", "0"])
+
+
+def test_the_command_tries_a_checkpoint_on_the_rows_it_kept_apart(checkpoint, catalogue):
+    result = command("contract", checkpoint, "--data", catalogue, "--splits", 2, "--json")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert document["splits"] == 2
+    assert 40 < document["rows"] < 120  # 35 % of 240, by groups of two
+    assert set(document["attributes"]) == {"colour", "kind", "material"}
+    assert set(document["attributes"]["colour"]) == {"both", "text", "photos"}
+    table = command("contract", checkpoint, "--data", catalogue, "--splits", 2)
+    assert "| colour | text and photos | 0.95 | 0 | 0 | - | - | - |" in table.stdout
+    assert "2 random halvings" in table.stdout
+
+
+def test_targets_change_without_training(checkpoint, catalogue, tmp_path):
+    new = tmp_path / "new"
+    result = command(
+        *("calibrate", checkpoint, "--data", catalogue, "--out", new),
+        *("--target", "colour=0.98", "--target-precision", "0.9"),
+    )
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip() == str(new)
+    assert "kind from text and photos: a precision of 0.9 is not promised" in result.stderr
+    before, after = load(checkpoint), load(new)
+    assert after.calibration.targets(TAXONOMY) == {"colour": 0.98, "kind": 0.9, "material": 0.9}
+    weights = before.model.state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in after.model.state_dict().items())
+    assert after.name == before.name
+    # What was measured before is measured anew or gone; what training left stays.
+    assert after.metrics["average"] == {"method": "greedy"}
+    assert "test_translated" not in after.metrics
+    assert "--glossary" in result.stderr
+    assert after.metrics["rows"]["train"] == 5
+    assert after.metrics["rows"]["test"] == after.metrics["test"]["rows"] > 20
+    assert after.metrics["test"]["attributes"]["colour"]["auto"]["target_precision"] == 0.98
+    assert in_words(after.metrics["contract"]) in after.card
+
+
+def test_targets_that_are_not_named_stay(checkpoint, catalogue, tmp_path):
+    arguments = ("calibrate", checkpoint, "--data", catalogue, "--target", "kind=0.8", "--out")
+    assert command(*arguments, tmp_path / "new").exit_code == 0
+    assert load(tmp_path / "new").calibration.targets(TAXONOMY) == {
+        "colour": 0.95,
+        "kind": 0.8,
+        "material": 0.95,
+    }
+    again = command(*arguments, tmp_path / "new")
+    assert again.exit_code == 1
+    assert "is there already" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "code", "message"),
+    [
+        ("size=0.9", 1, "no attribute 'size'; it has colour, kind, material"),
+        ("colour=1", 2, "1.0 is not in the range"),
+        ("colour", 2, "'colour' is not ATTRIBUTE=PRECISION"),
+    ],
+)
+def test_a_wrong_target_is_one_clear_line(checkpoint, catalogue, tmp_path, target, code, message):
+    result = command(
+        "calibrate", checkpoint, "--data", catalogue, "--target", target, "--out", tmp_path / "new"
+    )
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert not (tmp_path / "new").exists()
