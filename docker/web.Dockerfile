@@ -31,4 +31,4 @@ VOLUME /var/lib/tagsmith
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
-CMD ["python", "-m", "gunicorn", "-c", "python:web.gunicorn", "--worker-tmp-dir", "/dev/shm", "web.app:create_app()"]
+CMD ["python", "-m", "web", "--worker-tmp-dir", "/dev/shm"]

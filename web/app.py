@@ -25,7 +25,7 @@ from web import (
     metrics,
     openapi,
     pages,
-    problems,
+    problem_answers,
     products,
     queries,
     serving,
@@ -57,7 +57,7 @@ def create_app(settings: Settings | None = None) -> APIFlask:
     hosting.register(app, bound_to=settings.host)
     queries.register(app)
     lingering.register(app)
-    problems.register(app)
+    problem_answers.register(app)
     catalog_errors.register(app)
     openapi.configure(app)
     for blueprint in (products.bp, jobs.bp, serving.bp, health.bp, pages.bp):

@@ -9,7 +9,8 @@ from flask import Flask, Response
 
 from catalog import errors
 from web import problems
-from web.problems import FieldError, ProblemError, ProblemKind, respond
+from web.problem_answers import respond
+from web.problems import FieldError, ProblemError, ProblemKind
 
 log = structlog.get_logger(__name__)
 

@@ -1,10 +1,11 @@
-"""gunicorn's configuration: `gunicorn -c python:web.gunicorn "web.app:create_app()"`.
+"""gunicorn's configuration, and the worker that it runs. `python -m web` starts it with address and threads.
 
 One process with threads. Decoding photos and waiting for PostgreSQL release the interpreter lock, so threads
 fill the cores that intake needs at a third of the memory of three processes, and every counter of
 `/metrics` is complete in one memory. More intake means more of these processes on ports of their own.
 
-gunicorn reads the names of this module; address and threads come from the settings when it starts.
+gunicorn reads the names of this module in its master, which keeps for good whatever is imported here: no Flask, no
+pydantic. The worker loads those after the fork, with the application.
 """
 
 from __future__ import annotations
@@ -20,12 +21,8 @@ from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.http import errors  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
 
-from catalog.errors import SettingsError
-from catalog.settings import Settings
 from web import problems
 
-# Beside the threads that may all hold a `wait`: uploads, reads, probes and scrapes always find one of these.
-_FREE_THREADS = 16
 # A request line and its headers arrive in one packet or two; a client that needs longer holds a thread.
 _HEADERS_TIMEOUT_S = 10.0
 # Between two pieces of a body, and for each piece of an answer that a client takes.
@@ -84,17 +81,6 @@ def _end_reading(conn: TConn) -> None:
         conn.sock.shutdown(socket.SHUT_RD)
     except OSError:  # the client has gone, which ends the reading as well
         return
-
-
-def on_starting(server: Arbiter) -> None:
-    """Before the sockets are opened."""
-    try:
-        settings = Settings.load()
-    except SettingsError as error:
-        raise SystemExit(f"tagsmith: {error}") from None
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    server.cfg.set("bind", f"{host}:{settings.port}")
-    server.cfg.set("threads", settings.max_waiters + _FREE_THREADS)
 
 
 def post_fork(server: Arbiter, worker: ThreadWorker) -> None:

@@ -5,23 +5,16 @@
 
 A kind is part of the interface: clients branch on `type`, people read `detail`. The page
 `/problems/<slug>` is rendered from the same table, so that a `type` can be opened in a browser.
-This module knows nothing of products, photos or the database.
+This module knows nothing of products, photos or the database, and nothing of Flask: gunicorn's master
+imports it (`web/gunicorn.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import structlog
-from apiflask.exceptions import HTTPError
-from flask import Flask, Response, g, json
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 MEDIA_TYPE = "application/problem+json"
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -242,16 +235,6 @@ JOB_ENDINGS: Mapping[str, tuple[str, str]] = {
     "product-deleted": ("The product was deleted", "Nothing: the product is gone, and its job with it."),
 }
 
-# What werkzeug raises by itself, in the words of this table.
-_BY_STATUS: Mapping[int, ProblemKind] = {
-    400: BAD_REQUEST,
-    404: NOT_FOUND,
-    405: METHOD_NOT_ALLOWED,
-    413: REQUEST_TOO_LARGE,
-    415: UNSUPPORTED_BODY,
-    408: REQUEST_TIMEOUT,
-}
-
 
 @dataclass(frozen=True)
 class FieldError:
@@ -277,64 +260,3 @@ class ProblemError(Exception):
         self.detail = detail
         self.errors = tuple(errors)
         self.headers = dict(headers or {})
-
-    def body(self) -> dict[str, Any]:
-        document: dict[str, Any] = {
-            "type": self.kind.type,
-            "title": self.kind.title,
-            "status": self.kind.status,
-            "detail": self.detail,
-        }
-        if self.errors:
-            document["errors"] = [{"field": e.field, "detail": e.detail} for e in self.errors]
-        if request_id := g.get("request_id"):
-            document["request_id"] = request_id
-        return document
-
-
-def respond(error: ProblemError) -> Response:
-    response = Response(json.dumps(error.body()), status=error.kind.status, content_type=MEDIA_TYPE)
-    for name, value in error.headers.items():
-        response.headers[name] = value
-    return response
-
-
-def register(app: Flask) -> None:
-    """Every way out of a view that is not an answer becomes a problem."""
-    app.register_error_handler(ProblemError, respond)
-    app.register_error_handler(HTTPException, _respond_to_http_exception)
-    app.register_error_handler(HTTPError, _respond_to_validation)
-    app.register_error_handler(Exception, _respond_to_defect)
-
-
-def _respond_to_http_exception(error: HTTPException) -> Response:
-    status = error.code or 500
-    if status < 400:  # a redirect of the router is an answer, not an error
-        response = error.get_response()
-        assert isinstance(response, Response)
-        return response
-    kind = _BY_STATUS.get(status)
-    if kind is None:
-        kind = ProblemKind("http-error", status, error.name, "")
-    headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
-    if isinstance(error, RequestEntityTooLarge):
-        return respond(ProblemError(kind, kind.advice, headers=headers))
-    return respond(ProblemError(kind, kind.advice or error.description or error.name, headers=headers))
-
-
-def _respond_to_validation(error: HTTPError) -> Response:
-    """APIFlask's own refusal. Views use it for query parameters alone: {"query": {name: [messages]}}."""
-    errors = [
-        FieldError(name[:80], message.removeprefix("Value error, "))
-        for fields in error.detail.values()
-        for name, messages in fields.items()
-        for message in messages
-    ]
-    detail = "; ".join(f"{e.field}: {e.detail}" for e in errors)
-    return respond(ProblemError(INVALID_PARAMETERS, detail + ".", errors=errors))
-
-
-def _respond_to_defect(error: Exception) -> Response:
-    """The last resort: the log gets the traceback, the client gets an id to quote."""
-    log.error("request failed", request_id=g.get("request_id"), exc_info=error)
-    return respond(ProblemError(INTERNAL, INTERNAL.advice))

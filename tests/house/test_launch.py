@@ -9,6 +9,7 @@ import launch
 from benchmarks.installation import role
 from benchmarks.latency import milliseconds
 from catalog.settings import Settings
+from web.__main__ import command as gunicorn_command
 
 
 def run_launch(root: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -80,7 +81,7 @@ def test_the_metrics_port_follows_the_port_unless_it_is_given(
 @pytest.mark.parametrize(
     ("command", "name"),
     [
-        (["python", "-m", "gunicorn", "-c", "python:web.gunicorn", "web.app:create_app()"], "web"),
+        (gunicorn_command(Settings()), "web"),
         (["python", "-m", "celery", "-A", "workers.app", "worker", "--pool", "threads"], "worker"),
         (["python", "-m", "celery", "-A", "workers.app", "beat"], "beat"),
         (["python", "-m", "catalog.embedded", "redis"], None),

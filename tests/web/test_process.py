@@ -15,27 +15,40 @@ from pathlib import Path
 
 import pytest
 
-from catalog.settings import PREFIX
+from catalog.settings import PREFIX, Settings
 from tests.conftest import REPOSITORY, EmbeddedServers
 from tests.web.seller import encoded, picture
+from web.__main__ import command
 
 START_S = 90
 MAX_RSS_MB = 150
 
-WITHOUT_TORCH = """
+# Large, and of no use to intake.
+NOT_IN_WEB = ["torch", "torchvision", "transformers", "open_clip", "timm", "models", "workers",
+              "numpy", "pandas", "scipy", "sklearn", "alembic"]  # fmt: skip
+# What the application is made of: the master, which lives beside the worker, must not hold it a second time.
+NOT_IN_MASTER = ["flask", "apiflask", "pydantic", "structlog", "sqlalchemy", "celery", "PIL", "requests"]
+
+REFUSING = """
 import sys
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"torch", "torchvision", "transformers", "open_clip", "timm", "models", "workers"}:
-            raise ImportError(f"{name} must not be imported by web")
+        if name.split(".")[0] in sys.argv[1:]:
+            raise ImportError(f"{name} must not be imported here")
 
 sys.meta_path.insert(0, Refuse())
+"""
+APPLICATION = """
 from web.app import create_app
 
 app = create_app()
 assert app.test_client().get("/healthz").status_code == 200
 assert app.test_client().get("/openapi.json").status_code == 200
+print("started")
+"""
+MASTER = """
+import gunicorn.app.wsgiapp
 import web.gunicorn
 print("started")
 """
@@ -73,7 +86,7 @@ def process(servers: EmbeddedServers, tmp_path_factory: pytest.TempPathFactory) 
     log = folder / "web.log"
     with log.open("wb") as output:
         running = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", "python:web.gunicorn", "web.app:create_app()"],
+            [sys.executable, "-m", "web"],
             cwd=REPOSITORY,
             env=environment(
                 servers.var,
@@ -102,17 +115,35 @@ def process(servers: EmbeddedServers, tmp_path_factory: pytest.TempPathFactory) 
         running.wait(30)
 
 
-def test_the_application_starts_where_torch_cannot_be_imported(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("program", "refused"),
+    [
+        pytest.param(APPLICATION, NOT_IN_WEB, id="application"),
+        pytest.param(MASTER, NOT_IN_WEB + NOT_IN_MASTER, id="master"),
+    ],
+)
+def test_it_starts_where_what_would_make_it_large_cannot_be_imported(
+    tmp_path: Path, program: str, refused: list[str]
+) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH], cwd=REPOSITORY, env=environment(tmp_path), capture_output=True,
-        text=True, timeout=120, check=False,
+        [sys.executable, "-c", REFUSING + program, *refused], cwd=REPOSITORY, env=environment(tmp_path),
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.stdout == "started\n", done.stderr
 
 
+@pytest.mark.parametrize(("host", "address"), [("127.0.0.1", "127.0.0.1:8123"), ("::1", "[::1]:8123")])
+def test_gunicorn_listens_where_the_settings_say_and_has_threads_beside_the_waiting(
+    host: str, address: str
+) -> None:
+    words = command(Settings(host=host, port=8123, max_waiters=3))
+    assert words[words.index("--bind") + 1] == address
+    assert int(words[words.index("--threads") + 1]) > 3
+
+
 def test_an_unknown_setting_stops_the_process_with_one_line(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "gunicorn", "-c", "python:web.gunicorn", "web.app:create_app()"],
+        [sys.executable, "-m", "web"],
         cwd=REPOSITORY, env=environment(tmp_path, TAGSMITH_PROT="1"), capture_output=True, text=True,
         timeout=120, check=False,
     )  # fmt: skip
@@ -138,9 +169,14 @@ def test_the_process_answers_products_and_stays_small(process: Process, api_key:
             assert answer.status == 202
         connection.request("GET", f"/v1/jobs/{accepted['job']['id']}?wait=0.05", headers=headers)
         assert json.loads(connection.getresponse().read())["status"] == "queued"
-    status = Path(f"/proc/{process.worker()}/status").read_text()
-    (rss_kb,) = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")]
-    assert rss_kb / 1024 < MAX_RSS_MB
+    resident = [rss_mb(pid) for pid in (process.master, process.worker())]
+    assert sum(resident) < MAX_RSS_MB, resident
+
+
+def rss_mb(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    (kibibytes,) = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")]
+    return kibibytes * 1024 / 1e6
 
 
 def test_a_refusal_reaches_a_client_that_is_still_sending(process: Process, api_key: str) -> None:
