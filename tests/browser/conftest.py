@@ -26,7 +26,7 @@ ARGUMENTS = [
 
 TAGS = [
     TagView("article_type", "Casual Shoes", 0.97, "auto", {"text": 0.93, "photos": 0.88},
-            [{"value": "Sports Shoes", "confidence": 0.02}]),
+            [{"value": "Sports Shoes", "confidence": 0.02}, {"value": "Sandals", "confidence": 0.001}]),
     TagView("base_colour", "Navy Blue", 0.81, "review", {"text": 0.9, "photos": None}, []),
     TagView("season", None, 0.34, "abstain", {"text": 0.3, "photos": 0.36}, []),
 ]  # fmt: skip

@@ -36,6 +36,7 @@ def test_the_printed_address_tags_a_product_and_shows_the_evidence(
     expect(first.get_by_role("img", name="From the text alone 93 %")).to_be_visible()
     expect(first.get_by_role("img", name="From the photos alone 88 %")).to_be_visible()
     expect(first).to_contain_text("Or: Sports Shoes 2 %")
+    expect(first).not_to_contain_text("Sandals")
     expect(second).to_contain_text("Review")
     expect(second.get_by_role("img", name="No photos given")).to_be_visible()
     expect(third).to_contain_text("No value offered")

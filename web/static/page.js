@@ -13,6 +13,7 @@ const keyForm = element("key-form");
 const KEY = "tagsmith.key"; // in sessionStorage: gone when the tab closes
 const WAIT_S = 25; // of one answer; the page asks again until the job ends
 const DECISIONS = { auto: "Auto", review: "Review", abstain: "No value" };
+const WORTH_NAMING = 0.005; // an alternative less likely would read "0 %"
 const STATES = { queued: "Waiting in the queue…", running: "Looking at the product…" };
 
 let photos = []; // {file, url}
@@ -231,9 +232,10 @@ function tagElement(tag) {
   setBar(part(".confidence"), tag.confidence, `Confidence ${percent(tag.confidence)}`);
   setEvidence(part(".from-text"), tag.evidence.text, "text");
   setEvidence(part(".from-photos"), tag.evidence.photos, "photos");
-  if (tag.alternatives.length) {
-    const others = tag.alternatives.map((other) => `${other.value} ${percent(other.confidence)}`);
-    part(".alternatives").textContent = `Or: ${others.join(", ")}`;
+  const others = tag.alternatives.filter((other) => other.confidence >= WORTH_NAMING);
+  if (others.length) {
+    const named = others.map((other) => `${other.value} ${percent(other.confidence)}`);
+    part(".alternatives").textContent = `Or: ${named.join(", ")}`;
   }
   return item;
 }
