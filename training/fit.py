@@ -34,6 +34,7 @@ from training.model_card import card
 from training.plots import draw_curves, histories
 from training.promotion import in_words
 from training.recipe import Recipe
+from training.remembered import forget
 from training.replay import read_replay
 from training.rows import rows_to_train_on
 from training.run_folder import claim, write_split
@@ -216,6 +217,7 @@ def with_limits(model: FusionTagger, preprocessor: Preprocessor, recipe: Recipe)
 
 def train(stage: Stage, accelerator: Accelerator, recipe: Recipe, out: Path) -> None:
     best = run(stage, accelerator, out / stage.name, recipe.train.save_every_steps)
+    forget(stage.network)
     print(f"{stage.name}: best {stage.metric} {best[stage.metric]:.4f}", file=sys.stderr)
 
 

@@ -24,6 +24,7 @@ from training.loop import Report, Stage
 from training.losses import tagging_loss
 from training.rebalance import repeated
 from training.recipe import AugmentSection, ContrastiveSection, OptimizerSection, RebalanceSection, Recipe
+from training.remembered import remember
 from training.table import Row
 from training.translate import rewriter
 
@@ -163,6 +164,10 @@ def supervised(
         adapters.only_these_learn()
     freeze(tagger.text_tower.encoder, section.text_frozen)
     freeze(tagger.photo_tower.visual, section.photo_frozen)
+    augment = recipe.augment
+    if not any(parameter.requires_grad for parameter in tagger.photo_tower.parameters()):
+        remember(tagger)
+        augment = augment.model_copy(update={"flip": 0.0, "crop": 0.0, "colour": 0.0})
     parts: dict[str, list[nn.Module]] = {"text": [tagger.text_tower], "photo": [tagger.photo_tower]}
     towers = {"text_tower", "photo_tower"}
     parts["heads"] = [module for name, module in tagger.named_children() if name not in towers]
@@ -191,7 +196,7 @@ def supervised(
             taxonomy,
             section.batch_size,
             recipe.data.workers,
-            Augmenter(recipe.augment, taxonomy, rewriter(recipe.translate) if recipe.translate else None),
+            Augmenter(augment, taxonomy, rewriter(recipe.translate) if recipe.translate else None),
             train.seed,
         ),
         loss=loss if recipe.adversarial is None else attacked(loss, words, recipe.adversarial),
