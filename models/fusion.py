@@ -21,6 +21,10 @@ from torch import Tensor, nn
 from models.product import Example
 from models.towers import Lexicon, PhotoTower, TextTower
 
+# Of the words' own logits beside those of the BERT's head, which they are added to: two experts of one text are
+# wrong at different places. Learned together they would be wrong at the same ones, so each learns by itself.
+WORDS_WEIGHT = 0.5
+
 
 @dataclass(frozen=True)
 class FusionConfig:
@@ -66,10 +70,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Embedded:
-    """Both modalities in the fused space: `text`, `photos` (B, D); `has_text`, `has_photos` bool (B,)."""
+    """Both modalities in the fused space: `text`, `photos` (B, D); `words` (B, W), what the exact words say by
+    themselves, in logits; `has_text`, `has_photos` bool (B,).
+    """
 
     text: Tensor
     photos: Tensor
+    words: Tensor
     has_text: Tensor
     has_photos: Tensor
 
@@ -117,9 +124,8 @@ class FusionTagger(nn.Module):
         self.config = config
         self.text_tower, self.photo_tower = towers or (TextTower(config.text), PhotoTower(config.photo))
         width, values, attributes = config.width, sum(config.sizes), len(config.sizes)
-        self.lexicon = Lexicon(config.lexicon) if config.lexicon else None
-        text_width = self.text_tower.width + (self.lexicon.width if self.lexicon else 0)
-        self.text_projection = projection(text_width, width, config.dropout)
+        self.lexicon = Lexicon(config.lexicon, values) if config.lexicon else None
+        self.text_projection = projection(self.text_tower.width, width, config.dropout)
         self.photo_projection = projection(self.photo_tower.width, width, config.dropout)
         self.absent_text = nn.Parameter(torch.randn(width) * 0.02)
         self.absent_photos = nn.Parameter(torch.randn(width) * 0.02)
@@ -138,24 +144,25 @@ class FusionTagger(nn.Module):
         has_photos = torch.zeros(len(batch), dtype=torch.bool, device=batch.photo_owner.device)
         has_photos[batch.photo_owner] = True  # (B,)
         text = self.absent_text.expand(len(batch), -1)  # (B, D)
+        words = text.new_zeros(len(batch), sum(self.config.sizes))  # (B, W)
         if bool(has_text.any()):
             encoded = self.text_tower(batch.token_ids, batch.type_ids, batch.token_mask)
-            if self.lexicon is not None:
-                words = self.lexicon(batch.token_ids, batch.token_mask)
-                encoded = torch.cat([encoded, words.to(encoded.dtype)], dim=1)
             text = torch.where(has_text.unsqueeze(1), self.text_projection(encoded), text)
+            if self.lexicon is not None:
+                said = self.lexicon(batch.token_ids, batch.token_mask).to(words.dtype)
+                words = torch.where(has_text.unsqueeze(1), said, words)
         photos = self.absent_photos.expand(len(batch), -1)  # (B, D)
         if len(batch.photos):
             encoded = mean_by_owner(self.photo_tower(batch.photos), batch.photo_owner, len(batch))
             photos = torch.where(has_photos.unsqueeze(1), self.photo_projection(encoded), photos)
-        return Embedded(text, photos, has_text, has_photos)
+        return Embedded(text, photos, words, has_text, has_photos)
 
     def fuse(self, embedded: Embedded) -> FusionOutput:
         """Gates weigh what is present only: with one modality missing the other has weight one, and no
         correction.
         """
         sizes = list(self.config.sizes)
-        text_only = self.text_head(embedded.text)  # (B, W)
+        text_only = self.text_head(embedded.text) + WORDS_WEIGHT * embedded.words  # (B, W)
         photo_only = self.photo_head(embedded.photos)  # (B, W)
         gates = self.gates(embedded)  # (B, A, 2)
         both = torch.stack([embedded.text, embedded.photos], dim=1)  # (B, 2, D)

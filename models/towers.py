@@ -1,5 +1,5 @@
 """The two encoders: a BERT for the text, the visual half of an open_clip model for the photos; and beside the BERT a
-table of exact words.
+classifier of exact words.
 
 Both are built from configuration alone; `backbones.py` is the one place that fetches pretrained weights.
 Legend: B products, P photos, T tokens, D width of a tower.
@@ -73,23 +73,27 @@ class TextTower(nn.Module):
 
 
 class Lexicon(nn.Module):
-    """The exact words: an embedding of every token and every pair of neighbours, hashed into one table and added up.
+    """What the exact words say by themselves: a linear classifier of every token and every pair of neighbours.
 
     A mean over BERT's states smears single words: on colours a bag of words beats a frozen encoder. Here a word and a
-    pair keep a vector of their own (hashing trick, Weinberger et al. 2009; wide & deep, Cheng et al. 2016).
+    pair keep a vector of their own, hashed into one table (hashing trick, Weinberger et al. 2009); the answer stands
+    beside the encoder's (wide & deep, Cheng et al. 2016).
     """
 
     width = 128
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, values: int) -> None:
         super().__init__()
         self.rows = rows
         self.table = nn.Embedding(rows, self.width)
         nn.init.normal_(self.table.weight, std=0.02)
         self.norm = nn.LayerNorm(self.width)
+        self.head = nn.Linear(self.width, values)
+        nn.init.zeros_(self.head.weight)  # says nothing until it has learned
+        nn.init.zeros_(self.head.bias)
 
     def forward(self, token_ids: Tensor, mask: Tensor) -> Tensor:
-        """(B, T) ids and a bool (B, T) mask to (B, D). Rows without any token give one and the same vector."""
+        """(B, T) ids and a bool (B, T) mask to logits (B, W). Rows without any token give one and the same answer."""
         words = self.table(token_ids * 31 % self.rows)  # (B, T, D)
         total = (words * mask.unsqueeze(-1)).sum(dim=1)
         # Odd factors far from each other: an id, its pairs and the pair the other way round rarely share a row.
@@ -97,8 +101,8 @@ class Lexicon(nn.Module):
             (token_ids[:, :-1] * 7919 + token_ids[:, 1:] * 104729) % self.rows
         )  # (B, T - 1, D)
         total = total + (pairs * (mask[:, :-1] & mask[:, 1:]).unsqueeze(-1)).sum(dim=1)
-        normed: Tensor = self.norm(total)
-        return normed
+        logits: Tensor = self.head(self.norm(total))
+        return logits
 
 
 class PhotoTower(nn.Module):

@@ -28,6 +28,7 @@ from training.errors import DataError, RecipeError
 from training.glossary import read_glossary
 from training.heads import keep_heads
 from training.language import language_stage
+from training.logit_adjustment import adjust
 from training.loop import Stage, run
 from training.measure import measure
 from training.model_card import card
@@ -43,6 +44,7 @@ from training.split import PARTS, Part, part_of
 from training.stages import contrastive_stage, rebalance_stage, tagging_stage
 from training.table import Row, make_taxonomy
 from training.vocabulary import extended
+from training.words import words_stage
 
 
 def fit(recipe: Recipe, data: Path, out: Path) -> Path:
@@ -129,6 +131,9 @@ def train_stages(
         train(rebalance_stage(model, recipe.rebalance, recipe, *parts, adapters), accelerator, recipe, out)
     if adapters is not None:
         adapters.merge()
+    if model.lexicon is not None and any(row.title or row.description for row in split["train"]):
+        train(words_stage(model, recipe, *parts), accelerator, recipe, out)
+    adjust(model, split["train"], taxonomy, recipe.train.logit_adjustment)
 
 
 def warn(skipped: dict[str, str]) -> None:
@@ -186,7 +191,7 @@ def from_checkpoint(old: Checkpoint, taxonomy: Taxonomy, recipe: Recipe) -> tupl
         recipe.model.lexicon,
     )
     model = FusionTagger(config)
-    heads = ("text_head.", "photo_head.", "fused_head.", "gate.2.")
+    heads = ("text_head.", "photo_head.", "fused_head.", "gate.2.", "lexicon.head.")
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     kept = {
         name: tensor

@@ -6,7 +6,12 @@ from models.checkpoint import Checkpoint
 from models.fusion import FusionTagger
 from models.taxonomy import Taxonomy
 
-OF_VALUES = ("text_head", "photo_head", "fused_head")  # a row for each value, in the order of the taxonomy
+OF_VALUES = (
+    "text_head",
+    "photo_head",
+    "fused_head",
+    "lexicon.head",
+)  # a row for each value, in the order of the taxonomy
 OF_ATTRIBUTES = "gate.2"  # two rows for each attribute: text, photos
 
 
@@ -27,7 +32,8 @@ def keep_heads(model: FusionTagger, taxonomy: Taxonomy, old: Checkpoint) -> None
     with torch.no_grad():
         for kind in ("weight", "bias"):
             for head in OF_VALUES:
-                state[f"{head}.{kind}"][to] = known[f"{head}.{kind}"][of]
+                if f"{head}.{kind}" in state and f"{head}.{kind}" in known:
+                    state[f"{head}.{kind}"][to] = known[f"{head}.{kind}"][of]
             state[f"{OF_ATTRIBUTES}.{kind}"][gates_to] = known[f"{OF_ATTRIBUTES}.{kind}"][gates_of]
 
 

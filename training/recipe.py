@@ -152,7 +152,10 @@ class ContrastiveSection(OptimizerSection):
 
 
 class TrainSection(OptimizerSection):
+    """`logit_adjustment` is the share of a value's rarity that is taken back after the last stage."""
+
     label_smoothing: Share = 0.0
+    logit_adjustment: Share = 0.0
     unimodal_weight: Rate = 0.5
     mixed_precision: Literal["no", "bf16"] = "no"
     save_every_steps: Count = 200
@@ -185,6 +188,13 @@ class RebalanceSection(OptimizerSection):
     """A last stage in which values with a share of the rows under `rare_share` are shown more often."""
 
     rare_share: Share = 0.005
+
+
+class WordsSection(OptimizerSection):
+    """How the classifier of exact words learns, where `model.lexicon` has one; of the rates `heads_lr` is its."""
+
+    epochs: Count = 8
+    heads_lr: Rate = 5e-3
 
 
 class AugmentSection(Section):
@@ -248,6 +258,7 @@ class Recipe(Section):
     adversarial: AdversarialSection | None = None
     train: TrainSection = TrainSection()
     rebalance: RebalanceSection | None = None
+    words: WordsSection = WordsSection()
     augment: AugmentSection = AugmentSection()
     early_stopping: EarlyStoppingSection = EarlyStoppingSection()
     calibration: CalibrationSection = CalibrationSection()

@@ -164,6 +164,8 @@ def supervised(
         adapters.only_these_learn()
     freeze(tagger.text_tower.encoder, section.text_frozen)
     freeze(tagger.photo_tower.visual, section.photo_frozen)
+    if tagger.lexicon is not None:
+        freeze(tagger.lexicon, ("",))  # it has a stage of its own
     augment = recipe.augment
     if not any(parameter.requires_grad for parameter in tagger.photo_tower.parameters()):
         remember(tagger)

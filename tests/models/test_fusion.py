@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.fusion import FusionConfig, FusionTagger, collate
+from models.fusion import WORDS_WEIGHT, FusionConfig, FusionTagger, collate
 from models.product import Product
 from models.towers import CPU_ROWS, Lexicon
 from tests.tiny_tagger import PHOTO_CONFIG, TAXONOMY, picture, text_config, tiny_checkpoint
@@ -101,7 +101,8 @@ def test_a_large_batch_of_texts_of_all_lengths_answers_as_its_products_do_alone(
 
 def test_the_lexicon_tells_the_order_of_words_and_ignores_padding():
     torch.manual_seed(0)
-    lexicon = Lexicon(1000)
+    lexicon = Lexicon(1000, values=4)
+    torch.nn.init.normal_(lexicon.head.weight)
     ids = torch.tensor([[5, 6, 7, 0], [6, 5, 7, 0], [5, 6, 7, 9]])
     mask = torch.tensor([[True, True, True, False]] * 3)
     with torch.no_grad():
@@ -112,11 +113,15 @@ def test_the_lexicon_tells_the_order_of_words_and_ignores_padding():
     assert not torch.allclose(first, reordered)
 
 
-def test_the_lexicon_takes_part_in_what_the_text_says():
+def test_the_lexicon_speaks_where_there_is_text_and_only_once_it_has_learned():
     torch.manual_seed(0)
     tagger = FusionTagger(FusionConfig(text_config(), PHOTO_CONFIG, (3, 2, 3), width=16, lexicon=50)).eval()
-    batch = collate([tiny_checkpoint().preprocessor(TEXT)])
+    batch = collate([tiny_checkpoint().preprocessor(product) for product in (TEXT, PHOTO)])
     with torch.no_grad():
-        before = tagger(batch).text_only[0]
-        tagger.lexicon.table.weight.mul_(-1)
-        assert not torch.allclose(before, tagger(batch).text_only[0])
+        before = tagger(batch)
+        assert not tagger.embed(batch).words.any()
+        tagger.lexicon.head.bias.fill_(4.0)
+        after = tagger(batch)
+    torch.testing.assert_close(after.text_only[0][0], before.text_only[0][0] + WORDS_WEIGHT * 4)
+    torch.testing.assert_close(after.fused[0][0], before.fused[0][0] + WORDS_WEIGHT * 4)
+    torch.testing.assert_close(after.fused[0][1], before.fused[0][1])

@@ -45,7 +45,7 @@ def test_fit_leaves_a_checkpoint_that_learned(recipe, catalogue, tmp_path):
     assert checkpoint.metrics["rows"] == {
         part: parts.count(part) for part in ("train", "validation", "calibration", "test")
     }
-    assert [stage["stage"] for stage in checkpoint.metrics["training"]] == ["contrastive", "tagging"]
+    assert [stage["stage"] for stage in checkpoint.metrics["training"]] == ["contrastive", "tagging", "words"]
     tagging = checkpoint.metrics["training"][1]
     assert len(tagging["history"]) > tagging["best_epoch"] > 0
     assert tagging["history"][0]["macro_f1"] < tagging["history"][tagging["best_epoch"]]["macro_f1"]
