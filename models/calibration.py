@@ -28,6 +28,9 @@ LEAST = -87.0
 # Under this confidence the value is more likely wrong than right: offering it would cost a reviewer more
 # than it saves.
 ABSTAIN_BELOW = 0.5
+# How many times the allowed share of errors a single `auto` value may be in doubt: at a target of 0.95 none is under
+# 0.8. A promise is about all of them together, and the sure ones could otherwise pay for a product of another trade.
+MOST_DOUBT = 4
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,13 @@ class AttributeCalibration:
         return ((1 - offered) * others.exp()).scatter(1, first, offered)
 
     def decide(self, confidence: float, pattern: Pattern) -> Decision:
-        """A promise is about all `auto` values together: no single one may hide among surer ones below a half."""
+        """`auto` from the threshold on, which is never under `least_auto`."""
         threshold = self.auto_from[pattern]
         if confidence < ABSTAIN_BELOW:
             return "abstain"
-        return "auto" if threshold is not None and confidence >= threshold else "review"
+        if threshold is None or confidence < max(threshold, least_auto(self.target_precision)):
+            return "review"
+        return "auto"
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,11 @@ class Calibration:
             return cls(tuple(AttributeCalibration(**document[attribute.name]) for attribute in taxonomy))
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"calibration.json does not fit the taxonomy: {error}") from error
+
+
+def least_auto(target_precision: float) -> float:
+    """The confidence under which no single value is `auto`, however sure the others are."""
+    return max(ABSTAIN_BELOW, 1 - MOST_DOUBT * (1 - target_precision))
 
 
 def probabilities(logits: Tensor, temperature: float, multiple: bool) -> Tensor:

@@ -10,12 +10,12 @@ from scipy.special import expit
 from torch import Tensor
 
 from models.calibration import (
-    ABSTAIN_BELOW,
     IDENTITY,
     PATTERNS,
     AttributeCalibration,
     Calibration,
     Pattern,
+    least_auto,
     log_odds,
 )
 from models.taxonomy import Attribute, Taxonomy
@@ -102,8 +102,8 @@ def threshold(
 ) -> float | None:
     """`auto_from` by confidences (N, V) and targets of rows, whose groups are `owner` (N,)."""
     offered, right = (part.numpy() for part in offers(confidence, target, attribute))  # (N, 1) or (N, V)
-    # What abstains is never `auto`, so it is no part of the promise.
-    kept = offered >= ABSTAIN_BELOW
+    # What is never `auto` is no part of the promise.
+    kept = offered >= least_auto(goal)
     owner = np.broadcast_to(owner[:, np.newaxis], offered.shape)
     return safe_threshold(offered[kept], right[kept], owner[kept], goal, certainty)
 

@@ -64,3 +64,19 @@ def test_certainty_and_no_products_are_no_special_case():
     certain = found.confidences(torch.tensor([[500.0, 0.0, float("-inf")]]), ["both"], False)
     assert certain.tolist() == [[1.0, 0.0, 0.0]]
     assert found.confidences(torch.zeros(0, 3), [], False).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("target", "confidence", "decision"),
+    [
+        (0.95, 0.81, "auto"),
+        (0.95, 0.79, "review"),
+        (0.99, 0.95, "review"),
+        (0.8, 0.51, "auto"),
+        (0.8, 0.49, "abstain"),
+    ],
+)
+def test_a_doubtful_value_is_not_auto_however_sure_the_others_are(target, confidence, decision):
+    """The threshold alone would let all of them through."""
+    calibration = AttributeCalibration(target, dict.fromkeys(PATTERNS, 1.0), dict.fromkeys(PATTERNS, 0.3))
+    assert calibration.decide(confidence, "both") == decision
