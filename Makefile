@@ -27,8 +27,9 @@ check: .venv/installed ## Lint, format check, types, import rules
 	.venv/bin/lint-imports --no-cache
 
 .PHONY: bench
-bench: .venv/installed ## Measure latency and memory of an installation of its own
+bench: .venv/installed ## Measure latency, memory and throughput of installations of its own
 	@.venv/bin/python -m benchmarks latency
+	@.venv/bin/python -m benchmarks service
 
 .venv/installed: requirements.lock .venv/bin/uv
 	@echo "Installing what requirements.lock pins (some minutes the first time) ..."

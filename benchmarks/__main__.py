@@ -12,8 +12,12 @@ import click
 
 from benchmarks.installation import Installation, NotRunningError, own, running
 from benchmarks.latency import JobNotTaggedError, measure
-from catalog.errors import SettingsError
+from benchmarks.machine import describe
+from catalog.errors import SettingsError, Unavailable
+from catalog.log import configure_logging
 from catalog.settings import Settings
+from catalog.views import LANES, Lane
+from samples.client import ApiError
 
 
 @click.group()
@@ -23,6 +27,13 @@ def main() -> None:
     """
     # A termination unwinds as Ctrl-C does, so that an installation of our own is stopped as well.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def prepared() -> Settings:
+    """The settings; the logs go to stderr, so that stdout is the result alone. Raises SettingsError."""
+    settings = Settings.load()
+    configure_logging(settings)
+    return settings
 
 
 @main.command()
@@ -38,7 +49,7 @@ def latency(use_running: bool, count: int, as_json: bool, out: Path | None) -> N
     Starts an installation of its own with fresh state, unless --running names the one of TAGSMITH_PORT.
     """
     try:
-        settings = Settings.load()
+        settings = prepared()
         target: AbstractContextManager[Installation] = (
             running(f"http://{settings.host}:{settings.port}", settings.var) if use_running else own()
         )
@@ -50,6 +61,51 @@ def latency(use_running: bool, count: int, as_json: bool, out: Path | None) -> N
     if out is not None:
         out.write_text(document + "\n", encoding="utf-8")
     click.echo(document if as_json else table(result))
+
+
+@main.command(epilog="Example: python -m benchmarks service --products 256 --json --out service.json")
+@click.option(
+    "--lane",
+    default="bulk",
+    show_default=True,
+    type=click.Choice(LANES),
+    help="The lane that is saturated.",
+)
+@click.option(
+    "--products", default=512, show_default=True, type=click.IntRange(min=1), help="Products of a round."
+)
+@click.option(
+    "--rounds", default=5, show_default=True, type=click.IntRange(min=1), help="Fewer than five say little."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the JSON there as well.")
+def service(lane: Lane, products: int, rounds: int, as_json: bool, out: Path | None) -> None:
+    """Products per second through a saturated service, beside bare forward and decode.
+
+    Starts an installation of its own with fresh state, and draws the products. Each round accepts its products
+    while the worker waits, has them tagged, then prepares, runs and decodes the same ones bare, while the worker is
+    idle.
+    """
+    from benchmarks import service as saturated
+    from benchmarks.saturation import LaneNotHeldError
+
+    try:
+        settings, machine = prepared(), describe()
+        with own() as installation:
+            document = saturated.measure(installation, settings, machine, lane, products, rounds)
+    except (
+        SettingsError,
+        Unavailable,
+        NotRunningError,
+        LaneNotHeldError,
+        JobNotTaggedError,
+        ApiError,
+    ) as error:
+        raise click.ClickException(str(error)) from error
+    text = json.dumps(document, indent=2)
+    if out is not None:
+        out.write_text(text + "\n", encoding="utf-8")
+    click.echo(text if as_json else saturated.table(document))
 
 
 @main.command()

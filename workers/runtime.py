@@ -66,6 +66,15 @@ class ModelRuntime:
     def version(self) -> str:
         return self._tagger.version
 
+    @property
+    def computes_with(self) -> dict[str, str | int]:
+        """Device, numeric type and threads of torch: what a figure of its speed depends on."""
+        return {
+            "device": self._tagger.device.type,
+            "precision": self._tagger.precision,
+            "threads": torch.get_num_threads(),
+        }
+
     def prepare(self, title: str, description: str, photos: Sequence[bytes]) -> Example:
         try:
             return self._tagger.prepare(Product(title=title, description=description, photos=tuple(photos)))
