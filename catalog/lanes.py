@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from catalog import rates
 from catalog.errors import QueueFull
 from catalog.settings import Settings
 from catalog.views import LANES, Lane
 
 EXACT_QUEUED = 1000
-# A queue that took its oldest job t seconds to get through gives room for a tenth of its jobs in about t / 10.
-SHARE_TO_WAIT_FOR = 0.1
-RETRY_AFTER_MIN_S, RETRY_AFTER_MAX_S = 1.0, 60.0
+# Room for one job would be gone to the first of all who were refused: whoever comes back finds a hundredth free.
+SHARE_TO_WAIT_FOR = 0.01
+# The rate is that of the last minutes: it promises nothing beyond them, and nothing at all where it is unknown.
+RETRY_AFTER_MIN_S, RETRY_AFTER_MAX_S = 1.0, float(rates.WINDOW_S)
 
 _COUNT_UP_TO = text(
     """
@@ -49,12 +51,6 @@ _FIRST_MEASURE = text(
     RETURNING queued
     """
 )
-_OLDEST = text(
-    """
-    SELECT extract(epoch FROM now() - submitted_at)::float8 FROM jobs
-    WHERE status = 'queued' AND lane = :lane ORDER BY submitted_at LIMIT 1
-    """
-)
 _COUNTS = text(
     """
     SELECT lane, status, count(*) AS jobs, extract(epoch FROM now() - min(submitted_at))::float8 AS oldest_s
@@ -65,23 +61,26 @@ _COUNTS = text(
 
 @dataclass(frozen=True)
 class LaneCount:
-    """The live jobs of one lane; `oldest_queued_s` is None when none is queued."""
+    """The live jobs of one lane; `oldest_queued_s` is None when none is queued, `jobs_per_s` when it is unknown."""
 
     queued: int
     running: int
     oldest_queued_s: float | None
+    jobs_per_s: float | None
 
 
 def counts(session: Session) -> dict[Lane, LaneCount]:
-    """The live jobs of every lane. Cost grows with the live jobs only, never with the ended ones."""
+    """The live jobs of every lane and its rate. Cost grows with the live jobs only, never with the ended ones."""
     found = {(row.lane, row.status): row for row in session.execute(_COUNTS)}
     result: dict[Lane, LaneCount] = {}
     for lane in LANES:
         queued, running = found.get((lane, "queued")), found.get((lane, "running"))
+        rate = rates.measure(session, lane)
         result[lane] = LaneCount(
             queued=queued.jobs if queued else 0,
             running=running.jobs if running else 0,
             oldest_queued_s=queued.oldest_s if queued else None,
+            jobs_per_s=rate.jobs_per_s if rate else None,
         )
     return result
 
@@ -93,9 +92,16 @@ def require_room(session: Session, lane: Lane, settings: Settings) -> None:
     if queued == EXACT_QUEUED < limit:
         queued = _measured(session, lane)
     if queued >= limit:
-        oldest_s = session.execute(_OLDEST, {"lane": lane}).scalar_one_or_none() or 0.0
-        retry_after_s = min(max(oldest_s * SHARE_TO_WAIT_FOR, RETRY_AFTER_MIN_S), RETRY_AFTER_MAX_S)
-        raise QueueFull(lane, queued, limit, retry_after_s)
+        raise QueueFull(lane, queued, limit, _until_room_s(session, lane, queued, limit))
+
+
+def _until_room_s(session: Session, lane: Lane, queued: int, limit: int) -> float:
+    """Seconds until workers have made room, at the rate they had lately."""
+    rate = rates.measure(session, lane)
+    if rate is None:
+        return RETRY_AFTER_MAX_S
+    too_many = queued - limit + max(1.0, limit * SHARE_TO_WAIT_FOR)
+    return min(max(too_many / rate.jobs_per_s, RETRY_AFTER_MIN_S), RETRY_AFTER_MAX_S)
 
 
 def _measured(session: Session, lane: Lane) -> int:

@@ -146,6 +146,13 @@ class Job(Base):
         Index("ix_jobs_due", "lane", "resend_at", postgresql_where=text("status IN ('queued', 'running')")),
         Index("ix_jobs_queued", "lane", "submitted_at", postgresql_where=text("status = 'queued'")),
         Index("ix_jobs_product_id", "product_id"),
+        # How fast a lane is worked off: its newest endings, whatever the number of older ones.
+        Index(
+            "ix_jobs_worked_off",
+            "lane",
+            "finished_at",
+            postgresql_where=text("status IN ('succeeded', 'failed')"),
+        ),
         # A queue table dies of its dead rows: vacuum after thousands, not after a fifth of the table.
         {
             "postgresql_with": {

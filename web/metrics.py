@@ -1,8 +1,8 @@
 """Prometheus metrics of the web process.
 
 The process is the only one of its service (`web/gunicorn.py` runs one worker with threads), so the counters
-live in its memory. The depth of the queue is read from the database at the moment of a scrape, because it is
-a fact of the installation and not of this process.
+live in its memory. The depth of the queue and the rate at which it is worked off are read from the database at
+the moment of a scrape, because they are facts of the installation and not of this process.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class WebMetrics:
 
 
 class QueueCollector(Collector):
-    """Depth and age of each lane, measured at the scrape."""
+    """Depth, age and rate of each lane, measured at the scrape."""
 
     def __init__(self, counts: Callable[[], Mapping[str, LaneCount]]) -> None:
         self._counts = counts
@@ -85,11 +85,20 @@ class QueueCollector(Collector):
         oldest = GaugeMetricFamily(
             "tagsmith_queue_oldest_age_seconds", "Age of the oldest queued job.", labels=["lane"]
         )
+        running = GaugeMetricFamily("tagsmith_running_jobs", "Jobs that workers hold.", labels=["lane"])
+        rate = GaugeMetricFamily(
+            "tagsmith_queue_finish_rate",
+            "Jobs ended per second in the part of the last five minutes in which there was work; "
+            "absent when none ended.",
+            labels=["lane"],
+        )
         for lane, count in counts.items():
             queued.add_metric([lane], count.queued)
             oldest.add_metric([lane], count.oldest_queued_s or 0)
-        yield queued
-        yield oldest
+            running.add_metric([lane], count.running)
+            if count.jobs_per_s is not None:
+                rate.add_metric([lane], count.jobs_per_s)
+        yield from (queued, oldest, running, rate)
 
 
 def register(app: Flask, metrics: WebMetrics) -> None:

@@ -201,7 +201,9 @@ QUEUE_FULL = ProblemKind(
     "queue-full",
     503,
     "The queue is full",
-    "Nothing was stored. Send the request again after the time in the Retry-After header.",
+    "Nothing was stored. Send the request again after the time in the Retry-After header: about what workers need, at "
+    "their rate of the last five minutes, to free a hundredth of the queue. It is 1 to 300 seconds, and 300 where they "
+    "ended nothing. The other lane takes products meanwhile, unless it is full as well.",
 )
 BUSY = ProblemKind(
     "busy",

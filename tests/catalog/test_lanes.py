@@ -7,31 +7,23 @@ from catalog import lanes
 from catalog.database import transaction
 from catalog.errors import QueueFull
 from catalog.lanes import LaneCount
+from tests.catalog.traffic import fill, worked_off
 
 if TYPE_CHECKING:
     from tests.catalog.conftest import Shop
 
 
-def fill(shop: "Shop", lane: str, jobs: int) -> None:
-    shop.sql(
-        "INSERT INTO jobs (id, tenant_id, product_id, revision, lane, resend_at) "
-        "SELECT 'job_' || :lane || n, :tenant, 'prd_' || n, 1, :lane, now() FROM generate_series(1, :jobs) AS n",
-        lane=lane,
-        tenant=shop.tenant,
-        jobs=jobs,
-    )
-
-
-def test_a_full_lane_refuses_and_says_when_to_come_back(shop: "Shop") -> None:
-    shop = shop.with_settings(max_queued_interactive=2)
+def test_a_full_lane_refuses_and_the_other_one_does_not(shop: "Shop") -> None:
+    shop = shop.with_settings(max_queued_interactive=2, max_queued_bulk=1)
     shop.accept()
     _, second = shop.accept()
-    shop.sql("UPDATE jobs SET submitted_at = now() - interval '100 s'")
     with pytest.raises(QueueFull) as refusal:
         shop.accept()
     assert (refusal.value.lane, refusal.value.queued, refusal.value.limit) == ("interactive", 2, 2)
-    assert 9.5 < refusal.value.retry_after_s < 20
     shop.accept(lane="bulk")
+    with pytest.raises(QueueFull) as refusal:
+        shop.accept(lane="bulk")
+    assert (refusal.value.lane, refusal.value.queued, refusal.value.limit) == ("bulk", 1, 1)
     shop.claim_one(second.id)
     shop.accept()
 
@@ -42,15 +34,36 @@ def test_a_change_needs_room_as_well(shop: "Shop") -> None:
         shop.with_settings(max_queued_interactive=1).revise(product.id, title="New")
 
 
-@pytest.mark.parametrize(("oldest_s", "expected_s"), [(0, 1), (200, 20), (100_000, 60)])
-def test_the_time_to_come_back_follows_the_oldest_jobs_wait_within_bounds(
-    shop: "Shop", oldest_s: int, expected_s: float
-) -> None:
-    shop.accept()
-    shop.sql("UPDATE jobs SET submitted_at = now() - :age * interval '1 s'", age=oldest_s)
+def refused(shop: "Shop", lane: str, limit: int) -> QueueFull:
     with pytest.raises(QueueFull) as refusal:
-        shop.with_settings(max_queued_interactive=1).accept()
-    assert refusal.value.retry_after_s == pytest.approx(expected_s, abs=3)
+        shop.with_settings(max_queued_interactive=limit, max_queued_bulk=limit).accept(lane=lane)
+    return refusal.value
+
+
+# 800 queued of at most 800: a hundredth are eight.
+@pytest.mark.parametrize(
+    ("spacing_s", "expected_s"),
+    [(0.05, lanes.RETRY_AFTER_MIN_S), (0.5, 4.0), (2.0, 16.0), (50.0, lanes.RETRY_AFTER_MAX_S)],
+)
+def test_the_time_to_come_back_is_that_until_workers_have_made_room(
+    shop: "Shop", spacing_s: float, expected_s: float
+) -> None:
+    fill(shop, "interactive", 800)
+    worked_off(shop, "interactive", jobs=100, spacing_s=spacing_s)
+    refusal = refused(shop, "interactive", 800)
+    assert refusal.retry_after_s == pytest.approx(expected_s, rel=0.2)
+
+
+def test_the_time_to_come_back_covers_what_came_in_over_the_limit(shop: "Shop") -> None:
+    fill(shop, "bulk", lanes.EXACT_QUEUED + 200)
+    worked_off(shop, "bulk", jobs=100, spacing_s=0.5)
+    refusal = refused(shop, "bulk", lanes.EXACT_QUEUED + 100)
+    assert refusal.retry_after_s == pytest.approx((100 + 11) * 0.5, rel=0.2)
+
+
+def test_where_no_worker_ends_anything_the_time_to_come_back_is_the_longest(shop: "Shop") -> None:
+    fill(shop, "interactive", 5)
+    assert refused(shop, "interactive", 5).retry_after_s == lanes.RETRY_AFTER_MAX_S
 
 
 def test_a_deep_lane_is_counted_now_and_then(shop: "Shop") -> None:
@@ -95,6 +108,7 @@ def test_counts_cover_live_jobs_by_lane(shop: "Shop", engine: Engine) -> None:
     shop.finish(shop.claim_one(ended))
     with transaction(engine) as session:
         counts = lanes.counts(session)
-    assert counts["bulk"] == LaneCount(0, 0, None)
+    assert counts["bulk"] == LaneCount(0, 0, None, None)
     assert (counts["interactive"].queued, counts["interactive"].running) == (1, 1)
     assert counts["interactive"].oldest_queued_s == pytest.approx(30, abs=20)
+    assert counts["interactive"].jobs_per_s == pytest.approx(1 / 30, rel=0.7)

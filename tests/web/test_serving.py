@@ -115,6 +115,18 @@ def test_metrics_count_requests_by_route_and_the_queue_by_lane(seller: Seller, j
     assert samples["tagsmith_database_up", ()] == 1
 
 
+def test_metrics_say_how_fast_each_lane_is_worked_off(
+    seller: Seller, finish_jobs: Callable[[str], None]
+) -> None:
+    finish_jobs(seller.send(title="one").json["job"]["id"])
+    seller.send(title="two")
+    seller.send(title="three", lane="bulk")
+    samples = scraped(seller.client)
+    assert samples["tagsmith_queue_finish_rate", (("lane", "interactive"),)] > 0
+    assert ("tagsmith_queue_finish_rate", (("lane", "bulk"),)) not in samples  # unknown is not zero
+    assert samples["tagsmith_running_jobs", (("lane", "bulk"),)] == 0
+
+
 def test_a_scrape_survives_a_database_that_is_away(make_app: Callable[..., Flask], tmp_path: Path) -> None:
     away = SecretStr(f"postgresql://nobody@/nothing?host={tmp_path}")
     samples = scraped(make_app(database_url=away).test_client())
