@@ -17,11 +17,12 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from catalog import idempotency, photos
+from catalog import idempotency, photos, places
 from catalog.database import transaction
 from catalog.errors import Unavailable
 from catalog.idempotency import IdempotencyKey, StoredAnswer
 from catalog.photo_store import PhotoStore
+from catalog.places import Place
 from catalog.settings import Settings
 from catalog.views import JobView, ProductView
 from web.broker import Broker
@@ -84,7 +85,7 @@ class Acceptor:
             self._put(prepared)
             with transaction(self._engine) as session:
                 product, job = write(session)
-                answer = _answer(product, job)
+                answer = _answer(product, job, places.find(session, job))
                 if key is not None:
                     idempotency.complete(session, key, answer.status, answer.headers, answer.body)
         except BaseException:
@@ -124,7 +125,7 @@ class Acceptor:
             log.warning("idempotency key not released", reason=str(error))
 
 
-def _answer(product: ProductView, job: JobView) -> StoredAnswer:
+def _answer(product: ProductView, job: JobView, place: Place) -> StoredAnswer:
     document = Accepted(
         product=AcceptedProduct(
             id=product.id,
@@ -135,7 +136,14 @@ def _answer(product: ProductView, job: JobView) -> StoredAnswer:
                 PhotoOut(id=photo.id, width=photo.width, height=photo.height) for photo in product.photos
             ],
         ),
-        job=AcceptedJob(id=job.id, status=job.status, lane=job.lane, submitted_at=job.submitted_at),
+        job=AcceptedJob(
+            id=job.id,
+            status=job.status,
+            lane=job.lane,
+            position=place.position,
+            eta_s=place.eta_s,
+            submitted_at=job.submitted_at,
+        ),
     )
     headers = {"Location": f"/v1/jobs/{job.id}", "Retry-After": _RETRY_AFTER_S}
     return StoredAnswer(202, headers, json.dumps(document.model_dump(mode="json"), ensure_ascii=False))

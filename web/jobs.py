@@ -5,9 +5,10 @@ from __future__ import annotations
 from apiflask import APIBlueprint
 from flask import Response, jsonify
 
-from catalog import jobs
+from catalog import jobs, places
 from catalog.database import transaction
 from catalog.errors import NotCancellable
+from catalog.places import Place
 from catalog.views import JobView, Problem
 from web import authentication, problems
 from web.authentication import tenant_id
@@ -37,7 +38,7 @@ def get_job(job_id: str, query_data: WaitQuery) -> Response:
     if query_data.wait and not job.ended:
         services().job_watch.wait(job.id, query_data.wait)
         job = _read(job_id)
-    response = jsonify(job_document(job))
+    response = jsonify(job_document(job, _place(job)))
     if not job.ended:
         response.headers["Retry-After"] = "1"
     return response
@@ -58,10 +59,11 @@ def cancel_job(job_id: str, query_data: NoQuery) -> Response:
             job = jobs.cancel(session, tenant_id(), checked(JOB, job_id))
         except NotCancellable as error:
             raise ProblemError(problems.JOB_NOT_CANCELLABLE, f"{error}.") from error
-    return jsonify(job_document(job))
+    return jsonify(job_document(job, None))
 
 
-def job_document(job: JobView) -> dict[str, object]:
+def job_document(job: JobView, place: Place | None) -> dict[str, object]:
+    """`place` is None unless the job is queued."""
     model = None
     if job.model_name is not None and job.model_version is not None:
         model = ModelRef(name=job.model_name, version=job.model_version)
@@ -70,6 +72,8 @@ def job_document(job: JobView) -> dict[str, object]:
         product_id=job.product_id,
         status=job.status,
         lane=job.lane,
+        position=place.position if place else None,
+        eta_s=place.eta_s if place else None,
         attempts=job.attempts,
         submitted_at=job.submitted_at,
         started_at=job.started_at,
@@ -87,6 +91,14 @@ def _error(problem: Problem) -> JobError:
     if "/" not in error.type and ":" not in error.type:
         error.type = f"/problems/{error.type}"
     return error
+
+
+def _place(job: JobView) -> Place | None:
+    """Looked up last and not with each read: a job that is waited for has mostly ended by then."""
+    if job.status != "queued":
+        return None
+    with transaction(services().engine) as session:
+        return places.find(session, job)
 
 
 def _read(job_id: str) -> JobView:

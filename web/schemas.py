@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
 
+from catalog.places import MAX_POSITION
+
 Lane = Literal["interactive", "bulk"]
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 Decision = Literal["auto", "review", "abstain"]
@@ -134,11 +136,29 @@ class JobError(_Out):
     detail: str | None = None
 
 
+Position = Annotated[
+    int | None,
+    Field(
+        description="Jobs that are taken before this one: of its lane, and for a bulk job also the interactive ones. "
+        f"Counted up to {MAX_POSITION}, which then means so many or more. null unless the job is queued."
+    ),
+]
+EtaS = Annotated[
+    float | None,
+    Field(
+        description="Seconds until the job will have ended, estimated by the rate of the last five minutes; where "
+        f"`position` is {MAX_POSITION}, the least it can be. null unless the job is queued, and while no rate is known."
+    ),
+]
+
+
 class JobOut(_Out):
     id: str
     product_id: str
     status: Status
     lane: Lane
+    position: Position
+    eta_s: EtaS
     attempts: int
     submitted_at: Moment
     started_at: Moment | None
@@ -179,6 +199,8 @@ class AcceptedJob(_Out):
     id: str
     status: Status
     lane: Lane
+    position: Position
+    eta_s: EtaS
     submitted_at: Moment
 
 

@@ -1,10 +1,15 @@
 """The page in a real browser: what a person does with it and what they see."""
 
+import json
+import re
+import urllib.request
 from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect
+from sqlalchemy import Engine, text
 
+from catalog.database import transaction
 from tests.web.seller import encoded, picture
 
 pytestmark = pytest.mark.slow
@@ -71,6 +76,35 @@ def test_a_queued_product_can_be_cancelled(serve: Callable[..., str], open_page:
     page = open_page(serve())
     page.get_by_label("Title").fill("Shoes")
     page.get_by_role("button", name="Tag this product").click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("status")).to_contain_text("Cancelled")
+
+
+def test_a_queued_product_shows_its_place_and_time(
+    serve: Callable[..., str], open_page: Callable[..., Page], engine: Engine, api_key: str
+) -> None:
+    address = serve()
+    for _ in range(2):
+        request = urllib.request.Request(
+            f"{address}/v1/products",
+            data=json.dumps({"title": "Shoes"}).encode(),
+            headers={"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"},
+        )
+        urllib.request.urlopen(request).close()
+    page = open_page(address)
+    page.get_by_label("Title").fill("Shoes")
+    page.get_by_role("button", name="Tag this product").click()
+    expect(page.get_by_role("status")).to_contain_text("Waiting in the queue, 2 before it…")
+    with transaction(engine) as session:
+        # A worker took the first one, and it has just ended after 100 s.
+        session.execute(
+            text(
+                "UPDATE jobs SET status = 'failed', submitted_at = now() - interval '100 s', "
+                "started_at = now() - interval '100 s', finished_at = now() "
+                "WHERE id = (SELECT min(id) FROM jobs)"
+            )
+        )
+    expect(page.get_by_role("status")).to_contain_text(re.compile("1 before it, about [34] min"))
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_role("status")).to_contain_text("Cancelled")
 

@@ -38,6 +38,7 @@ def test_a_form_with_photos_is_accepted_with_a_job(seller: Seller, jpeg: bytes, 
     assert job["status"] == "queued"
     assert job["lane"] == "interactive"
     assert job["submitted_at"].endswith("Z")
+    assert (job["position"], job["eta_s"]) == (0, None)
     assert answer.headers["Location"] == f"/v1/jobs/{job['id']}"
     assert int(answer.headers["Retry-After"]) >= 1
     assert len(stored.files()) == 4  # an original and a model view of each
@@ -91,6 +92,27 @@ def test_a_job_shows_its_tags_when_it_has_succeeded(
     product = seller.get(f"/v1/products/{accepted['product']['id']}").json
     assert product["tags"] == job["tags"]
     assert product["job_id"] == job_id
+
+
+def test_a_queued_job_says_how_many_are_before_it_and_when_it_will_have_ended(
+    seller: Seller, finish_jobs: Callable[[str], None]
+) -> None:
+    ended, running, first = (seller.send(title=title).json["job"]["id"] for title in ("one", "two", "three"))
+    finish_jobs(ended)
+    accepted = seller.send(title="four").json["job"]
+    assert accepted["position"] == 2
+    assert accepted["eta_s"] is not None
+    bulk = seller.send(title="five", lane="bulk").json["job"]
+    assert (bulk["position"], bulk["eta_s"]) == (3, None)
+    finish_jobs(running)
+    waited = seller.get(f"/v1/jobs/{accepted['id']}?wait=0.05").json
+    assert (waited["status"], waited["position"]) == ("queued", 1)
+    assert waited["eta_s"] is not None
+    for job_id in (running, first):
+        job = seller.call("DELETE" if job_id == first else "GET", f"/v1/jobs/{job_id}").json
+        assert job["status"] in ("succeeded", "cancelled")
+        assert (job["position"], job["eta_s"]) == (None, None)
+    assert seller.get(f"/v1/jobs/{accepted['id']}").json["position"] == 0
 
 
 def test_wait_answers_as_soon_as_the_job_ends(seller: Seller, finish_jobs: Callable[[str], None]) -> None:
@@ -289,11 +311,24 @@ def test_a_full_queue_refuses_and_stores_nothing(
     assert seller.send(title="one").status_code == 202
     refused = seller.send(jpeg, title="two", headers=KEY)
     assert (refused.status_code, refused.json["type"]) == (503, "/problems/queue-full")
-    assert int(refused.headers["Retry-After"]) >= 1
+    assert int(refused.headers["Retry-After"]) == 300  # no worker has ended anything
     assert stored.rows("products") == 1
     assert stored.rows("idempotency_records") == 0
     assert stored.files() == []
     assert seller.send(jpeg, title="two", lane="bulk").status_code == 202
+
+
+def test_a_full_bulk_queue_refuses_no_interactive_product_and_says_when_it_has_room(
+    make_app: Callable[..., Flask], api_key: str, finish_jobs: Callable[[str], None]
+) -> None:
+    seller = Seller(make_app(max_queued_bulk=1).test_client(), api_key)
+    finish_jobs(seller.send(title="one", lane="bulk").json["job"]["id"])
+    assert seller.send(title="two", lane="bulk").status_code == 202
+    refused = seller.send(title="three", lane="bulk")
+    assert (refused.status_code, refused.json["type"]) == (503, "/problems/queue-full")
+    assert 1 <= int(refused.headers["Retry-After"]) < 60  # one job took the time of this test so far
+    assert refused.headers["Retry-After"] in refused.json["detail"]
+    assert seller.send(title="three").status_code == 202
 
 
 def test_a_broker_that_is_away_does_not_keep_a_product_out(

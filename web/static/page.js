@@ -14,7 +14,6 @@ const KEY = "tagsmith.key"; // in sessionStorage: gone when the tab closes
 const WAIT_S = 25; // of one answer; the page asks again until the job ends
 const DECISIONS = { auto: "Auto", review: "Review", abstain: "No value" };
 const WORTH_NAMING = 0.005; // an alternative less likely would read "0 %"
-const STATES = { queued: "Waiting in the queue…", running: "Looking at the product…" };
 
 let photos = []; // {file, url}
 let token = null;
@@ -173,7 +172,7 @@ async function follow(job, mine, start) {
       showJob(job, (performance.now() - start) / 1000);
       return;
     }
-    setStatus(STATES[job.status], true, job.status === "queued" ? job.id : null);
+    setStatus(stateOf(job), true, job.status === "queued" ? job.id : null);
     const asked = performance.now();
     // A short first wait, so that a long queue is shown as one soon.
     job = await call(`/v1/jobs/${job.id}?wait=${job.status === "queued" ? 2 : WAIT_S}`);
@@ -202,6 +201,13 @@ form.addEventListener("reset", () => {
 });
 
 // ---- Showing
+
+function stateOf(job) {
+  if (job.status === "running") return "Looking at the product…";
+  if (!job.position) return "Waiting in the queue…";
+  const place = `Waiting in the queue, ${job.position} before it`;
+  return job.eta_s === null ? `${place}…` : `${place}, about ${duration(job.eta_s)}…`;
+}
 
 function showJob(job, seconds) {
   if (job.status === "succeeded") {
@@ -290,6 +296,7 @@ function clearResult() {
 }
 
 const percent = (share) => share >= 0.995 && share < 1 ? ">99 %" : `${Math.round(share * 100)} %`;
+const duration = (s) => s < 60 ? `${Math.max(1, Math.ceil(s))} s` : `${Math.ceil(s / 60)} min`;
 const words = (name) => name.charAt(0).toUpperCase() + name.slice(1).replaceAll("_", " ");
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 

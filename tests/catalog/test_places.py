@@ -1,0 +1,85 @@
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import text
+
+from catalog import places
+from catalog.database import transaction
+from catalog.places import Place
+from catalog.views import JobView
+from tests.catalog.traffic import fill, worked_off
+
+if TYPE_CHECKING:
+    from tests.catalog.conftest import Shop
+
+
+def place(shop: "Shop", job: JobView) -> Place:
+    with transaction(shop.engine) as session:
+        return places.find(session, job)
+
+
+def test_a_job_waits_for_the_older_ones_of_its_lane(shop: "Shop") -> None:
+    jobs = [shop.accept()[1] for _ in range(3)]
+    shop.accept(lane="bulk")
+    assert [place(shop, job).position for job in jobs] == [0, 1, 2]
+    shop.claim_one(jobs[0].id)
+    assert [place(shop, job).position for job in jobs[1:]] == [0, 1]
+    shop.cancel(jobs[1].id)
+    assert place(shop, jobs[2]).position == 0
+
+
+def test_a_bulk_job_waits_for_every_interactive_one_as_well(shop: "Shop") -> None:
+    shop.accept(lane="bulk")
+    _, bulk = shop.accept(lane="bulk")
+    shop.accept()
+    shop.accept()
+    assert place(shop, bulk).position == 3
+
+
+def test_the_count_ends_at_its_limit(shop: "Shop", monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "MAX_POSITION", 50)
+    fill(shop, "interactive", 30)
+    fill(shop, "bulk", 60)
+    assert place(shop, shop.accept()[1]).position == 30
+    assert place(shop, shop.accept(lane="bulk")[1]).position == 50
+
+
+def test_the_time_is_that_of_the_jobs_ahead_and_of_the_job_itself(shop: "Shop") -> None:
+    worked_off(shop, "interactive", jobs=200, spacing_s=1.0, run_s=5.0)
+    fill(shop, "interactive", 200)
+    found = place(shop, shop.accept()[1])
+    assert found.position == 200
+    assert found.eta_s == pytest.approx(200 * 1.0 + 5.0, rel=0.2)
+
+
+def test_each_lane_ahead_takes_the_time_of_its_own_rate(shop: "Shop") -> None:
+    worked_off(shop, "interactive", jobs=100, spacing_s=2.0)
+    worked_off(shop, "bulk", jobs=200, spacing_s=1.0, run_s=5.0)
+    fill(shop, "interactive", 40)
+    fill(shop, "bulk", 100)
+    found = place(shop, shop.accept(lane="bulk")[1])
+    assert found.position == 140
+    assert found.eta_s == pytest.approx(40 * 2.0 + 100 * 1.0 + 5.0, rel=0.2)
+
+
+def test_where_no_rate_is_known_there_is_no_time(shop: "Shop") -> None:
+    worked_off(shop, "bulk", jobs=10, spacing_s=0.1)
+    assert place(shop, shop.accept()[1]) == Place(0, None)
+    assert place(shop, shop.accept(lane="bulk")[1]) == Place(1, None)
+
+
+def test_counting_and_measuring_read_no_more_than_their_limits(shop: "Shop") -> None:
+    """Whatever the planner knows of the table: right after an import it knows nothing."""
+    fill(shop, "bulk", 3000)
+    worked_off(shop, "bulk", jobs=3000, spacing_s=0.01)
+    for statement, parameters in (
+        (places._AHEAD, {"lane": "bulk", "submitted_at": None, "limit": 100}),
+        (places.rates._MEASURE, {"lane": "bulk", "window": "300 s", "sample": 100}),
+    ):
+        for analyze in (False, True):
+            if analyze:
+                shop.sql("ANALYZE jobs")
+            with transaction(shop.engine) as session:
+                plan = session.execute(text(f"EXPLAIN (ANALYZE, COSTS OFF) {statement.text}"), parameters)
+                lines = list(plan.scalars())
+            assert not [line for line in lines if "Seq Scan" in line or "Sort" in line], lines
