@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from benchmarks.headline import headline
 from benchmarks.installation import Installation
 from benchmarks.machine import describe
 from catalog.settings import Settings
@@ -80,4 +81,30 @@ def measure(installation: Installation, settings: Settings, count: int) -> dict[
         "post_to_tags_ms": milliseconds(tagged),
         "bare_forward_ms": milliseconds(forward),
         "memory_mb": installation.memory_mb(),
+        "headline": [
+            headline("POST to tags, p50", milliseconds(tagged)["p50"], unit="ms"),
+            headline("POST to tags, p99", milliseconds(tagged)["p99"], unit="ms"),
+            headline("bare forward of one product, p50", milliseconds(forward)["p50"], unit="ms"),
+        ],
     }
+
+
+def table(result: dict[str, Any]) -> str:
+    machine = result["machine"]
+    lines = [
+        f"{machine['processor']}, {machine['cores']} cores, load {machine['load_1m']:.1f} before the run",
+        f"{result['products']} products, model {result['model']['name']} {result['model']['version'][:12]}",
+        "",
+        f"{'ms':<22}{'p50':>9}{'p90':>9}{'p99':>9}",
+    ]
+    for title, key in (
+        ("POST to 202", "post_ms"),
+        ("POST to tags", "post_to_tags_ms"),
+        ("bare forward, batch 1", "bare_forward_ms"),
+    ):
+        figures = result[key]
+        lines.append(f"{title:<22}{figures['p50']:>9.1f}{figures['p90']:>9.1f}{figures['p99']:>9.1f}")
+    lines += ["", f"{'MB':<22}{'RSS':>9}{'PSS':>9}"]
+    for name, memory in sorted(result["memory_mb"].items()):
+        lines.append(f"{name:<22}{memory['rss']:>9.1f}{memory['pss']:>9.1f}")
+    return "\n".join(lines)

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.headline import headline
 from benchmarks.installation import Installation
 from benchmarks.products import MadeProduct, ProductMaker
 from benchmarks.saturation import accept, held, tagged_in
@@ -33,6 +34,7 @@ from workers.ready_queue import Entry, ReadyQueue
 if TYPE_CHECKING:
     from workers.runtime import ModelRuntime
 
+GOALS: dict[str, float] = {"bulk": 0.95, "interactive": 0.85}  # of the ratio
 WARM_UP = 64  # products of a first round that is not counted
 
 
@@ -145,6 +147,7 @@ def measure(
             served = client.call("GET", "/v1/model")
     finally:
         engine.dispose()
+    found = summary(counted, shared_cores=runtime.computes_with["device"] == "cpu")
     return {
         "benchmark": "service",
         "lane": lane,
@@ -156,7 +159,15 @@ def measure(
             "max_batch_tokens": settings.max_batch_tokens,
         },
         "products": products,
-        **summary(counted, shared_cores=runtime.computes_with["device"] == "cpu"),
+        **found,
+        "headline": [
+            headline(
+                f"{lane} lane: end to end / min(forward, decode)",
+                found["ratio"],
+                each=found["ratio_range"],
+                goal=GOALS[lane],
+            )
+        ],
     }
 
 

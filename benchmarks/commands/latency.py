@@ -1,0 +1,33 @@
+"""`python -m benchmarks latency`."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import click
+
+from benchmarks.command_line import prepared, result_options, show, told
+from benchmarks.installation import Installation, own, running
+from benchmarks.latency import measure, table
+
+
+@click.command("latency")
+@click.option(
+    "--running", "use_running", is_flag=True, help="Measure the installation that `make run` started."
+)
+@click.option("--count", default=200, show_default=True, type=click.IntRange(min=2), help="Products to send.")
+@result_options
+def command(use_running: bool, count: int, as_json: bool, out: Path | None) -> None:
+    """POST to tags of one product at a time, beside the bare forward; memory of web and worker.
+
+    Starts an installation of its own with fresh state, unless --running names the one of TAGSMITH_PORT.
+    """
+    with told():
+        settings = prepared()
+        target: AbstractContextManager[Installation] = (
+            running(f"http://{settings.host}:{settings.port}", settings.var) if use_running else own()
+        )
+        with target as installation:
+            document = measure(installation, settings, count)
+    show(document, table, as_json=as_json, out=out)
