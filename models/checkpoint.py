@@ -78,7 +78,7 @@ def save(checkpoint: Checkpoint, path: Path) -> str:
             **({"precision": checkpoint.precisions} if checkpoint.precisions else {}),
             "text": config.text,
             "photo": config.photo,
-            "fusion": {"width": config.width, "dropout": config.dropout, "lexicon": config.lexicon},
+            "fusion": {name: getattr(config, name) for name in ("width", "dropout", "lexicon", "names")},
             "libraries": {library: importlib.metadata.version(library) for library in LIBRARIES},
         },
     )

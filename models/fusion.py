@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.names import NamedValues
 from models.product import Example
 from models.towers import Lexicon, PhotoTower, TextTower
 
@@ -30,7 +31,7 @@ WORDS_WEIGHT = 0.5
 class FusionConfig:
     """Everything the network's shape depends on; `sizes` are the V of each attribute, in taxonomy order.
 
-    `lexicon` is the number of rows of the table of exact words, 0 for none.
+    `lexicon` is the number of rows of the table of exact words, `names` that of the names of values; 0 for none.
     """
 
     text: dict[str, Any]
@@ -39,6 +40,7 @@ class FusionConfig:
     width: int = 384
     dropout: float = 0.1
     lexicon: int = 0
+    names: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Embedded:
-    """Both modalities in the fused space: `text`, `photos` (B, D); `words` (B, W), what the exact words say by
-    themselves, in logits; `has_text`, `has_photos` bool (B,).
+    """Both modalities in the fused space: `text`, `photos` (B, D); in logits (B, W) `words`, what the exact words say
+    by themselves, and `named`, what the names in the title add; `has_text`, `has_photos` bool (B,).
     """
 
     text: Tensor
     photos: Tensor
     words: Tensor
+    named: Tensor
     has_text: Tensor
     has_photos: Tensor
 
@@ -125,6 +128,9 @@ class FusionTagger(nn.Module):
         self.text_tower, self.photo_tower = towers or (TextTower(config.text), PhotoTower(config.photo))
         width, values, attributes = config.width, sum(config.sizes), len(config.sizes)
         self.lexicon = Lexicon(config.lexicon, values) if config.lexicon else None
+        self.names = (
+            NamedValues(config.names, config.text["vocab_size"], config.sizes) if config.names else None
+        )
         self.text_projection = projection(self.text_tower.width, width, config.dropout)
         self.photo_projection = projection(self.photo_tower.width, width, config.dropout)
         self.absent_text = nn.Parameter(torch.randn(width) * 0.02)
@@ -145,41 +151,48 @@ class FusionTagger(nn.Module):
         has_photos[batch.photo_owner] = True  # (B,)
         text = self.absent_text.expand(len(batch), -1)  # (B, D)
         words = text.new_zeros(len(batch), sum(self.config.sizes))  # (B, W)
+        named = words
         if bool(has_text.any()):
             encoded = self.text_tower(batch.token_ids, batch.type_ids, batch.token_mask)
             text = torch.where(has_text.unsqueeze(1), self.text_projection(encoded), text)
             if self.lexicon is not None:
                 said = self.lexicon(batch.token_ids, batch.token_mask).to(words.dtype)
                 words = torch.where(has_text.unsqueeze(1), said, words)
+            if self.names is not None:
+                # The title alone, the first segment: a description also says what a product goes with.
+                title = batch.token_mask & (batch.type_ids == 0)
+                named = self.names(batch.token_ids, title).to(words.dtype)
         photos = self.absent_photos.expand(len(batch), -1)  # (B, D)
         if len(batch.photos):
             encoded = mean_by_owner(self.photo_tower(batch.photos), batch.photo_owner, len(batch))
             photos = torch.where(has_photos.unsqueeze(1), self.photo_projection(encoded), photos)
-        return Embedded(text, photos, words, has_text, has_photos)
+        return Embedded(text, photos, words, named, has_text, has_photos)
 
     def fuse(self, embedded: Embedded) -> FusionOutput:
         """Gates weigh what is present only: with one modality missing the other has weight one, and no
         correction.
         """
         sizes = list(self.config.sizes)
-        text_only = self.text_head(embedded.text) + WORDS_WEIGHT * embedded.words  # (B, W)
+        text = self.text_head(embedded.text) + WORDS_WEIGHT * embedded.words  # (B, W)
         photo_only = self.photo_head(embedded.photos)  # (B, W)
         gates = self.gates(embedded)  # (B, A, 2)
         both = torch.stack([embedded.text, embedded.photos], dim=1)  # (B, 2, D)
         mixed = self.fused_norm(gates @ both)  # (B, A, D)
         weight, bias = self.fused_head.weight.split(sizes), self.fused_head.bias.split(sizes)
         both_there = (embedded.has_text & embedded.has_photos).to(mixed.dtype).unsqueeze(1)  # (B, 1)
-        parts = zip(text_only.split(sizes, dim=1), photo_only.split(sizes, dim=1), strict=True)
+        # A name says the same whatever the photos weigh, so no gate stands before it.
+        parts = zip(*(part.split(sizes, dim=1) for part in (text, photo_only, embedded.named)), strict=True)
         fused = tuple(
             both_there * nn.functional.linear(mixed[:, a], weight[a], bias[a])
-            + gates[:, a, :1] * text
-            + gates[:, a, 1:] * photos
-            for a, (text, photos) in enumerate(parts)
+            + gates[:, a, :1] * said
+            + gates[:, a, 1:] * shown
+            + named
+            for a, (said, shown, named) in enumerate(parts)
         )
         embedding = nn.functional.normalize(mixed.mean(dim=1), dim=-1)
         return FusionOutput(
             fused,
-            text_only.split(sizes, dim=1),
+            (text + embedded.named).split(sizes, dim=1),
             photo_only.split(sizes, dim=1),
             gates,
             embedding,

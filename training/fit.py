@@ -32,6 +32,7 @@ from training.logit_adjustment import adjust
 from training.loop import Stage, run
 from training.measure import measure
 from training.model_card import card
+from training.naming import name_values
 from training.plots import draw_curves, histories
 from training.promotion import in_words
 from training.recipe import Recipe
@@ -76,8 +77,8 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
     set_seed(recipe.train.seed)
     model, preprocessor = build(recipe, taxonomy)
     preprocessor = with_limits(model, preprocessor, recipe)
+    glossary = read_glossary(Path(recipe.translate.glossary)) if recipe.translate else None
     if recipe.vocabulary is not None:
-        glossary = read_glossary(Path(recipe.translate.glossary)) if recipe.translate else None
         titles = [row.title for row in split["train"]]
         model, preprocessor = extended(model, preprocessor, recipe.vocabulary, titles, glossary)
     # Only a run that can begin takes the folder: after a wrong setting the same --out still serves.
@@ -90,6 +91,7 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
     texts = split["train"]  # what the language stage reads: it needs no tags
     with accelerator.main_process_first():
         split["train"] = rows_to_train_on(recipe, split["train"], taxonomy, replay, out)
+    name_values(model, preprocessor, taxonomy, split["train"], glossary, recipe.names)
     train_stages(model, recipe, split, texts, preprocessor, taxonomy, accelerator, out)
     accelerator.end_training()
 

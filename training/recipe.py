@@ -100,6 +100,15 @@ class ModelSection(Section):
     max_photos: Count = 8
 
 
+class NamesSection(Section):
+    """What the name of a value in a title adds to its logit: `weight`, less for values with many rows (half of it at
+    `rare`) and for names that mislead. A weight of 0 looks for none.
+    """
+
+    weight: Annotated[float, Field(ge=0)] = 6.0
+    rare: Count = 100
+
+
 class OptimizerSection(Section):
     """Learning rates of AdamW for each part; `warmup` is the share of all steps.
 
@@ -247,6 +256,7 @@ class Recipe(Section):
     data: DataSection = DataSection()
     split: SplitSection = SplitSection()
     model: ModelSection = ModelSection()
+    names: NamesSection = NamesSection()
     vocabulary: VocabularySection | None = None
     translate: TranslateSection | None = None
     few_shot: FewShotSection | None = None

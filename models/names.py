@@ -1,0 +1,92 @@
+"""The names of values, found in a title.
+
+A network needs many products to learn what a word means, and a rare value has few. Its name needs none: a title that
+says "taupe" says so of the first product as of the thousandth. So every name that stands in the title adds to the
+logit of its value, the more the rarer the value was in training. What it adds is fixed, `training.naming` sets it.
+
+Legend: B products, T tokens, A attributes, W all values together, N names.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+LONGEST = 8  # tokens of a name; a longer one is not looked for
+# Odd numbers without a pattern, for a polynomial over the tokens and for the attribute's index, modulo 2^64.
+BASE, SALT = 0x1F3D5B79A2C4E687, 0x5851F42D4C957F2D
+
+
+@dataclass(frozen=True)
+class Name:
+    """Some token ids that name a value: `attribute` is its index, `value` its row among all values together."""
+
+    token_ids: tuple[int, ...]
+    attribute: int
+    value: int
+
+
+class NamedValues(nn.Module):
+    """Finds whole names in token ids. Inside a longer name of the same attribute a name is not one: `navy blue` is
+    not blue.
+    """
+
+    keys: Tensor
+    values: Tensor
+    weights: Tensor
+    continues: Tensor
+
+    def __init__(self, names: int, vocabulary: int, sizes: Sequence[int]) -> None:
+        """Without names until `remember` or a checkpoint gives them."""
+        super().__init__()
+        self.attributes, self.width = len(sizes), sum(sizes)
+        self.register_buffer("keys", torch.zeros(names, dtype=torch.int64))  # sorted
+        self.register_buffer("values", torch.zeros(names, dtype=torch.int64))
+        self.register_buffer("weights", torch.zeros(names))
+        # Whether a token goes on with the word of the one before: a name ends where a word ends.
+        self.register_buffer("continues", torch.zeros(vocabulary, dtype=torch.bool))
+
+    def remember(self, names: Sequence[Name], continues: Tensor) -> None:
+        """Names with a weight of one each, as many as it was made for; `continues` bool (vocabulary,)."""
+        keys = torch.tensor([key_of(name) for name in names], dtype=torch.int64)
+        self.keys, order = keys.sort()
+        self.values = torch.tensor([name.value for name in names], dtype=torch.int64)[order]
+        self.weights = torch.ones(len(names))
+        self.continues = continues
+
+    def forward(self, token_ids: Tensor, mask: Tensor) -> Tensor:
+        """(B, T) ids and a bool (B, T) mask of where names count, to what is added to the logits, (B, W)."""
+        rows, length = token_ids.shape
+        found = self.weights.new_zeros(rows, self.width)
+        covered = torch.zeros(rows, self.attributes, length, dtype=torch.bool, device=token_ids.device)
+        salts = torch.arange(1, self.attributes + 1, device=token_ids.device) * SALT  # (A,)
+        # A word may begin here, and one that begins here may not be cut: the place after the last token is a beginning.
+        begins = torch.cat([~self.continues[token_ids] | ~mask, mask.new_ones(rows, 1)], dim=1)  # (B, T + 1)
+        for tokens in range(min(LONGEST, length), 0, -1):
+            windows = token_ids.unfold(1, tokens, 1)  # (B, T - tokens + 1, tokens)
+            starts = windows.shape[1]
+            whole = begins[:, :starts] & begins[:, tokens:] & mask.unfold(1, tokens, 1).all(dim=2)
+            keys = hashed(windows).unsqueeze(1) + salts.unsqueeze(1)  # (B, A, starts)
+            at = torch.searchsorted(self.keys, keys.contiguous()).clamp(max=len(self.keys) - 1)
+            free = ~covered.unfold(2, tokens, 1).any(dim=3)
+            hit = (self.keys[at] == keys) & whole.unsqueeze(1) & free  # (B, A, starts)
+            product, attribute, start = hit.nonzero(as_tuple=True)
+            name = at[product, attribute, start]
+            found[product, self.values[name]] = self.weights[name].to(found.dtype)
+            for offset in range(tokens):
+                covered[product, attribute, start + offset] = True
+        return found
+
+
+def hashed(windows: Tensor) -> Tensor:
+    """int64 (..., n) token ids to (...)."""
+    total = torch.zeros_like(windows[..., 0])
+    for token in windows.unbind(dim=-1):
+        total = (total + token + 1) * BASE  # wraps, as it should
+    return total
+
+
+def key_of(name: Name) -> int:
+    key = hashed(torch.tensor(name.token_ids)) + torch.tensor(name.attribute + 1) * SALT
+    return int(key)

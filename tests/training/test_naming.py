@@ -1,0 +1,118 @@
+"""The names that a fit gives its tagger, and what each weighs."""
+
+import pytest
+import torch
+
+from models.checkpoint import load, save
+from models.taxonomy import Attribute, Taxonomy
+from tests.tiny_tagger import tiny_checkpoint, tiny_tokenizer
+from training.glossary import Glossary
+from training.naming import continuing, in_both_numbers, name_values, names_of
+from training.recipe import NamesSection
+from training.table import Row
+
+COLOURS = Taxonomy((Attribute("colour", ("red", "green", "blue")),))
+
+
+def rows(*said_and_labelled: tuple[str, str, int]) -> list[Row]:
+    """So many rows with a title and a colour each."""
+    return [
+        Row(f"{title} {n}", title, "", (), title, {"colour": (colour,)} if colour else {})
+        for title, colour, count in said_and_labelled
+        for n in range(count)
+    ]
+
+
+@pytest.fixture
+def weights_of():
+    def weights_of(some: list[Row], weight: float = 6.0, rare: int = 100) -> dict[str, float]:
+        checkpoint = tiny_checkpoint(COLOURS)
+        section = NamesSection(weight=weight, rare=rare)
+        name_values(checkpoint.model, checkpoint.preprocessor, COLOURS, some, None, section)
+        names = checkpoint.model.names
+        return (
+            {}
+            if names is None
+            else dict(
+                zip(
+                    (COLOURS.attributes[0].values[v] for v in names.values),
+                    names.weights.tolist(),
+                    strict=True,
+                )
+            )
+        )
+
+    return weights_of
+
+
+def test_a_rare_value_gains_more_by_its_name_than_a_frequent_one(weights_of):
+    weights = weights_of(rows(("red shirt", "red", 300), ("green shirt", "green", 3)))
+    assert weights["green"] > 3 * weights["red"] > 0
+    assert 0 < weights["blue"] <= 6.0, "a value that no title has named yet trusts its attribute's names"
+
+
+def test_a_name_that_misleads_says_nothing(weights_of):
+    weights = weights_of(rows(("red shirt", "red", 40), ("green shirt", "blue", 40)))
+    assert weights["green"] == 0
+    assert weights["red"] > 0
+
+
+def test_rows_without_a_label_prove_nothing(weights_of):
+    some = rows(("red shirt", "red", 5), ("green shirt", "green", 5))
+    assert weights_of(some) == weights_of([*some, *rows(("green bag", "", 50))])
+
+
+def test_a_weight_of_nothing_looks_for_no_names(weights_of):
+    assert weights_of(rows(("red shirt", "red", 5)), weight=0) == {}
+
+
+def test_names_are_the_taxonomys_and_the_glossarys_and_no_two_values_share_one():
+    glossary = Glossary(
+        {"colour": {"red": ("linen",), "green": ("wool", "soft"), "blue": ("soft",)}}, {}, {}, {}, ()
+    )
+    tokenizer = tiny_tokenizer()
+    words = {
+        tokenizer.decode(list(name.token_ids)): name.value for name in names_of(COLOURS, tokenizer, glossary)
+    }
+    assert words["linen"] == 0
+    assert words["wool"] == 1
+    assert words["blue"] == 2
+    assert "soft" not in words, "it would be green as well as blue"
+
+
+@pytest.mark.parametrize(
+    ("value", "other"),
+    [
+        ("Watches", "Watch"),
+        ("Scarves", "Scarf"),
+        ("Ties", "Ty"),
+        ("Bag", "Bags"),
+        ("Dress", "Dresss"),
+        ("Shirts", "Shirt"),
+    ],
+)
+def test_an_english_name_is_looked_for_in_both_numbers(value, other):
+    assert value in in_both_numbers(value)
+    assert other in in_both_numbers(value)
+
+
+def test_a_checkpoint_keeps_its_names(tmp_path):
+    checkpoint = tiny_checkpoint(COLOURS)
+    some = rows(("red shirt", "red", 5))
+    name_values(checkpoint.model, checkpoint.preprocessor, COLOURS, some, None, NamesSection())
+    save(checkpoint, tmp_path / "named")
+    again = load(tmp_path / "named").model.names
+    assert torch.equal(again.keys, checkpoint.model.names.keys)
+    assert torch.equal(again.values, checkpoint.model.names.values)
+    torch.testing.assert_close(again.weights, checkpoint.model.names.weights, atol=2e-3, rtol=0)
+
+
+def test_tokens_that_go_on_with_a_word_are_known_by_their_sign():
+    from tokenizers import Tokenizer, models
+
+    pieces = Tokenizer(models.WordPiece({"[UNK]": 0, "bra": 1, "##celet": 2}, unk_token="[UNK]"))
+    assert continuing(pieces, 3).tolist() == [False, False, True]
+    sentence = Tokenizer(
+        models.Unigram([("<unk>", 0.0), ("▁bra", -1.0), ("celet", -1.0), (",", -1.0)], unk_id=0)
+    )
+    assert continuing(sentence, 4).tolist() == [False, False, True, False]
