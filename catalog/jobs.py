@@ -9,14 +9,15 @@ All times are the database's clock. Queue and model are unknown here.
 """
 
 import json
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
+from catalog import photo_embeddings
 from catalog.errors import NotCancellable, NotFound
 from catalog.lanes import LaneCount, counts
 from catalog.settings import Settings
@@ -64,13 +65,14 @@ class ClaimedJob:
 
 @dataclass(frozen=True)
 class Finished:
-    """A claimed job with its result."""
+    """A claimed job with its result; `photo_embeddings` by photo id, of those the model had not seen before."""
 
     job: ClaimedJob
     tags: Sequence[TagView]
     embedding: Sequence[float] | None
     model_name: str
     model_version: str
+    photo_embeddings: Mapping[str, bytes] = field(default_factory=dict)
 
 
 # One statement, so one snapshot: the content it returns is that of the revision it checked. SKIP LOCKED, because
@@ -213,6 +215,14 @@ def finish_many(session: Session, finished: Sequence[Finished]) -> set[str]:
             for done in kept
             if done.embedding is not None
         ],
+    )
+    photo_embeddings.remember(
+        session,
+        {
+            (done.job.tenant_id, photo_id, done.model_version): embedding
+            for done in kept
+            for photo_id, embedding in done.photo_embeddings.items()
+        },
     )
     # A batch can hold two revisions of one product: the later one counts.
     newest = {row.product_id: row for row in sorted(rows, key=lambda row: row.revision)}

@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     )  # prepared jobs waiting for the device; full means back-pressure
     forward_timeout_s: float = Field(default=50, gt=0)
 
+    photo_cache_days: float = Field(default=30, ge=0, le=36_500)  # of photo embeddings; 0 keeps none
+
     # The life of a job.
     lease_s: float = Field(default=20, gt=0)  # renewed while the worker lives; what a lost machine costs
     max_attempts: int = Field(default=5, ge=1)

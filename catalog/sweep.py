@@ -15,7 +15,7 @@ from datetime import timedelta
 import structlog
 from sqlalchemy import Engine, text
 
-from catalog import idempotency, photos
+from catalog import idempotency, photo_embeddings, photos
 from catalog.database import transaction
 from catalog.errors import BrokerUnavailable, StoreUnavailable
 from catalog.photo_store import PhotoStore
@@ -25,6 +25,7 @@ from catalog.views import LANES, LEASE_RAN_OUT, SUPERSEDED, Lane
 
 RESEND_DOUBLINGS = 4
 PRUNE_LIMIT = 1000
+EMBEDDINGS_PRUNE_LIMIT = 10_000  # more than a busy device can make between two sweeps
 # A photo that a change replaced stays this many leases: an older job may be reading it.
 LEASES_BEFORE_REMOVAL = 3
 
@@ -33,7 +34,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What one sweep did, in jobs, records and photos. `unsent` are due jobs that the broker did not take."""
+    """What one sweep did, in jobs, records, photos and photo embeddings.
+
+    `unsent` are due jobs that the broker did not take.
+    """
 
     sent: int = 0
     unsent: int = 0
@@ -41,6 +45,7 @@ class SweepResult:
     cancelled: int = 0
     records_pruned: int = 0
     photos_removed: int = 0
+    embeddings_pruned: int = 0
 
 
 _TAKE_DUE = text(
@@ -127,6 +132,7 @@ def sweep(engine: Engine, send: Callable[[list[str], Lane], None], settings: Set
         cancelled=cancelled,
         records_pruned=_prune_records(engine),
         photos_removed=_remove_photos(engine, settings),
+        embeddings_pruned=_prune_embeddings(engine, settings),
     )
 
 
@@ -147,6 +153,11 @@ def _send_all(job_ids: Sequence[str], lane: Lane, send: Callable[[list[str], Lan
 def _prune_records(engine: Engine) -> int:
     with transaction(engine) as session:
         return idempotency.prune(session, PRUNE_LIMIT)
+
+
+def _prune_embeddings(engine: Engine, settings: Settings) -> int:
+    with transaction(engine) as session:
+        return photo_embeddings.prune(session, settings.photo_cache_days, EMBEDDINGS_PRUNE_LIMIT)
 
 
 def _remove_photos(engine: Engine, settings: Settings) -> int:

@@ -16,6 +16,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     Text,
@@ -121,6 +122,29 @@ class ProductPhoto(Base):
     position: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
     tenant_id: Mapped[str]
     photo_id: Mapped[str]
+
+
+class PhotoEmbedding(Base):
+    """What the photo tower of one checkpoint made of a photo: a cache that may be emptied at any time.
+
+    The tenant's own, although the bytes of equal photos are stored once: whether another tenant has a photo is
+    nobody's business. It goes with the tenant's photo.
+    """
+
+    __tablename__ = "photo_embeddings"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["tenant_id", "photo_id"], ["photos.tenant_id", "photos.id"], ondelete="CASCADE"
+        ),
+        Index("ix_photo_embeddings_created_at", "created_at"),
+    )
+
+    tenant_id: Mapped[str] = mapped_column(primary_key=True)
+    photo_id: Mapped[str] = mapped_column(primary_key=True)
+    model_version: Mapped[str] = mapped_column(primary_key=True)
+    # Nobody searches in it, so it is no vector of the database.
+    embedding: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class Job(Base):

@@ -6,7 +6,7 @@ Knows no queue, no database, no HTTP and no training loop. Public names below; t
 
 from models.errors import BackboneUnavailable, CheckpointError, ModelsError, NewerFormat, UnreadablePhoto
 from models.fusion import Batch
-from models.product import Alternative, Evidence, Example, Product, Tag, Tagging
+from models.product import Alternative, Evidence, Example, Product, SeenPhoto, Tag, Tagging
 from models.tagger import Tagger
 from models.taxonomy import Attribute, Taxonomy
 
@@ -21,6 +21,7 @@ __all__ = [
     "ModelsError",
     "NewerFormat",
     "Product",
+    "SeenPhoto",
     "Tag",
     "Tagger",
     "Tagging",

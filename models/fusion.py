@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from models.names import NamedValues
-from models.product import Example
+from models.product import NO_FEATURES, Example
 from models.towers import Lexicon, PhotoTower, TextTower
 
 # Of the words' own logits beside those of the BERT's head, which they are added to: two experts of one text are
@@ -47,14 +47,16 @@ class FusionConfig:
 class Batch:
     """Products on one device.
 
-    `token_ids`, `type_ids` int64 (B, T); `token_mask` bool (B, T); `photos` uint8 (P, 3, S, S);
-    `photo_owner` int64 (P,), the row in B that each photo belongs to.
+    `token_ids`, `type_ids` int64 (B, T); `token_mask` bool (B, T); `photos` uint8 (P, 3, S, S), to run the tower on;
+    `seen` float16 (K, D), features of photos that it has run on before; `photo_owner` int64 (P + K,), the row in B that
+    each of them belongs to, those of `photos` first.
     """
 
     token_ids: Tensor
     type_ids: Tensor
     token_mask: Tensor
     photos: Tensor
+    seen: Tensor
     photo_owner: Tensor
 
     def __len__(self) -> int:
@@ -107,13 +109,21 @@ def collate(examples: list[Example]) -> Batch:
         token_ids[row, : example.tokens] = example.token_ids
         type_ids[row, : example.tokens] = example.type_ids
         token_mask[row, : example.tokens] = True
-    owner = np.repeat(np.arange(len(examples)), [len(example.photos) for example in examples])
+    rows = np.arange(len(examples))
+    owner = np.concatenate(
+        [
+            np.repeat(rows, [len(example.photos) for example in examples]),
+            np.repeat(rows, [len(example.seen) for example in examples]),
+        ]
+    )
     photos = np.concatenate([example.photos for example in examples])
+    seen = [example.seen for example in examples if len(example.seen)] or [NO_FEATURES]
     return Batch(
         token_ids=torch.from_numpy(token_ids),
         type_ids=torch.from_numpy(type_ids),
         token_mask=torch.from_numpy(token_mask),
         photos=torch.from_numpy(photos),
+        seen=torch.from_numpy(np.concatenate(seen)),
         photo_owner=torch.from_numpy(owner),
     )
 
@@ -146,6 +156,16 @@ class FusionTagger(nn.Module):
 
     def embed(self, batch: Batch) -> Embedded:
         """Runs each tower on what is there; a missing modality becomes its learned "absent" embedding."""
+        return self.embed_with(batch, self.photo_features(batch))
+
+    def photo_features(self, batch: Batch) -> Tensor:
+        """(P, D): what the photo tower makes of the photos that it has not seen before."""
+        if not len(batch.photos):
+            return self.absent_photos.new_zeros(0, self.photo_tower.width)
+        return self.photo_tower(batch.photos)
+
+    def embed_with(self, batch: Batch, features: Tensor) -> Embedded:
+        """The same, with `features` (P, D) of the photos at hand."""
         has_text = batch.token_mask.any(dim=1)  # (B,)
         has_photos = torch.zeros(len(batch), dtype=torch.bool, device=batch.photo_owner.device)
         has_photos[batch.photo_owner] = True  # (B,)
@@ -163,8 +183,10 @@ class FusionTagger(nn.Module):
                 title = batch.token_mask & (batch.type_ids == 0)
                 named = self.names(batch.token_ids, title).to(words.dtype)
         photos = self.absent_photos.expand(len(batch), -1)  # (B, D)
-        if len(batch.photos):
-            encoded = mean_by_owner(self.photo_tower(batch.photos), batch.photo_owner, len(batch))
+        if len(batch.photo_owner):
+            if len(batch.seen):
+                features = torch.cat([features, batch.seen.to(features.dtype)])  # (P + K, D)
+            encoded = mean_by_owner(features, batch.photo_owner, len(batch))
             photos = torch.where(has_photos.unsqueeze(1), self.photo_projection(encoded), photos)
         return Embedded(text, photos, words, named, has_text, has_photos)
 

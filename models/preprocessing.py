@@ -15,7 +15,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from models.errors import CheckpointError, UnreadablePhoto
-from models.product import Example, Product
+from models.product import NO_FEATURES, Example, Product, SeenPhoto
 
 # The decoders a photo may reach; every other format Pillow knows stays shut (Pillow handbook, "Security").
 PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF")
@@ -72,8 +72,10 @@ class Preprocessor:
     def __call__(self, product: Product) -> Example:
         """Raises UnreadablePhoto when a photo cannot be decoded."""
         token_ids, type_ids = self.tokens(product.title, product.description)
-        photos = [self.pixels(decode(photo)) for photo in product.photos[: self.config.max_photos]]
-        return Example(token_ids, type_ids, self.stack(photos))
+        photos = product.photos[: self.config.max_photos]
+        pixels = [self.pixels(decode(photo)) for photo in photos if not isinstance(photo, SeenPhoto)]
+        seen = [np.frombuffer(photo.features, np.float16) for photo in photos if isinstance(photo, SeenPhoto)]
+        return Example(token_ids, type_ids, self.stack(pixels), np.stack(seen) if seen else NO_FEATURES)
 
     def tokens(self, title: str, description: str) -> tuple[np.ndarray, np.ndarray]:
         """Token ids and segment ids, int64 (T,) each: title and description as a pair of segments."""

@@ -4,7 +4,7 @@
 the device that runs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -12,27 +12,39 @@ import numpy as np
 Decision = Literal["auto", "review", "abstain"]
 
 
+NO_FEATURES = np.zeros((0, 0), dtype=np.float16)
+
+
+@dataclass(frozen=True)
+class SeenPhoto:
+    """A photo that this checkpoint's photo tower has run on before, and what came out: float16 (D,), as bytes."""
+
+    features: bytes
+
+
 @dataclass(frozen=True)
 class Product:
-    """The seller's text and the encoded photos (JPEG, PNG, WebP or AVIF bytes), either of which may be
-    empty.
+    """The seller's text and the photos, encoded (JPEG, PNG, WebP or AVIF bytes) or seen before; either of both may
+    be empty.
     """
 
     title: str = ""
     description: str = ""
-    photos: tuple[bytes, ...] = ()
+    photos: tuple[bytes | SeenPhoto, ...] = ()
 
 
 @dataclass(frozen=True)
 class Example:
     """A product ready for the device.
 
-    `token_ids`, `type_ids`: int64 (T,), empty when the product has no text. `photos`: uint8 (P, 3, S, S).
+    `token_ids`, `type_ids`: int64 (T,), empty when the product has no text. `photos`: uint8 (P, 3, S, S), those the
+    tower has to run on; `seen`: float16 (K, D), its features of the others, in a width of any kind where K is 0.
     """
 
     token_ids: np.ndarray
     type_ids: np.ndarray
     photos: np.ndarray
+    seen: np.ndarray = field(default_factory=lambda: NO_FEATURES)
 
     @property
     def tokens(self) -> int:
@@ -68,7 +80,12 @@ class Tag:
 
 @dataclass(frozen=True)
 class Tagging:
-    """All tags of one product and its fused embedding (D floats, unit length)."""
+    """All tags of one product and its fused embedding (D floats, unit length).
+
+    `photo_features`: of each photo that was not seen before, in order, what makes it a SeenPhoto; None where it is no
+    finite number in float16. It is a by-product: two taggings are equal without it.
+    """
 
     tags: tuple[Tag, ...]
     embedding: tuple[float, ...]
+    photo_features: tuple[bytes | None, ...] = field(default=(), compare=False)

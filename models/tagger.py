@@ -89,7 +89,8 @@ class Tagger:
         return [tagging for batch in batches for tagging in self.run(batch.to(self.device))]
 
     def run(self, batch: Batch) -> list[Tagging]:
-        output = self.model(batch)
+        features = self.model.photo_features(batch)
+        output = self.model.fuse(self.model.embed_with(batch, features))
         of = patterns(output.has_text, output.has_photos)
         calibrations = self.checkpoint.calibration.attributes
         fused = in_scope(
@@ -111,8 +112,11 @@ class Tagger:
             for index in range(len(self.taxonomy))
         ]  # A lists of B lists
         embeddings = output.embedding.float().cpu().tolist()
+        seen = features_by_owner(features, batch)
         return [
-            Tagging(tuple(tag for column in columns for tag in column[row]), tuple(embeddings[row]))
+            Tagging(
+                tuple(tag for column in columns for tag in column[row]), tuple(embeddings[row]), seen[row]
+            )
             for row in range(len(batch))
         ]
 
@@ -183,6 +187,18 @@ def choose(
         )
         for v in offered
     ]
+
+
+def features_by_owner(features: Tensor, batch: Batch) -> list[tuple[bytes | None, ...]]:
+    """For every product (B), the features of its photos that the tower ran on, as they can be remembered."""
+    of: list[list[bytes | None]] = [[] for _ in range(len(batch))]
+    # A tower that overflows float16 is served all the same; it only never remembers.
+    halved = features.half().cpu()  # (P, D)
+    finite = halved.isfinite().all(dim=1).tolist()
+    owners = batch.photo_owner[: len(features)].tolist()
+    for row, whole, photo in zip(owners, finite, halved.numpy(), strict=True):
+        of[row].append(photo.tobytes() if whole else None)
+    return [tuple(photos) for photos in of]
 
 
 def on_cpu(logits: Tensor) -> Tensor:

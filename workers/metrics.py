@@ -40,6 +40,12 @@ class WorkerMetrics:
             buckets=SECONDS,
             registry=self.registry,
         )
+        self.photos = Counter(
+            "tagsmith_worker_photos",
+            "Photos of products, by whether their embedding was remembered or the photo tower had to run",
+            ["embedding"],
+            registry=self.registry,
+        )
         self.batch_size = Histogram(
             "tagsmith_worker_batch_size", "Jobs in one forward", buckets=SIZES, registry=self.registry
         )
@@ -82,6 +88,10 @@ class WorkerMetrics:
 
     def job_left(self, lane: str, outcome: Outcome, count: int = 1) -> None:
         self.jobs.labels(lane, outcome).inc(count)
+
+    def photos_seen(self, *, remembered: int, new: int) -> None:
+        self.photos.labels("remembered").inc(remembered)
+        self.photos.labels("new").inc(new)
 
     def watch(self, *, ready: Callable[[], int], held: Callable[[], int]) -> None:
         """Read these two gauges when they are scraped."""

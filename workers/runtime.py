@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 
 from catalog.settings import Settings
-from models import Batch, Example, Product, Tagger, Tagging, UnreadablePhoto
+from models import Batch, Example, Product, SeenPhoto, Tagger, Tagging, UnreadablePhoto
 from workers.batch_runner import OutOfMemory
-from workers.tasks import JobFault
+from workers.tasks import JobFault, Remembered
 
 log = structlog.get_logger(__name__)
 
@@ -75,9 +75,12 @@ class ModelRuntime:
             "threads": torch.get_num_threads(),
         }
 
-    def prepare(self, title: str, description: str, photos: Sequence[bytes]) -> Example:
+    def prepare(self, title: str, description: str, photos: Sequence[bytes | Remembered]) -> Example:
+        of_product = tuple(
+            SeenPhoto(photo.features) if isinstance(photo, Remembered) else photo for photo in photos
+        )
         try:
-            return self._tagger.prepare(Product(title=title, description=description, photos=tuple(photos)))
+            return self._tagger.prepare(Product(title=title, description=description, photos=of_product))
         except UnreadablePhoto as error:
             raise JobFault(str(error)) from error
 

@@ -8,18 +8,21 @@ returns: the rows say what became of the jobs, and the sweep sends again what is
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as DeadlinePassed
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import structlog
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from catalog import photo_embeddings
 from catalog.database import transaction
 from catalog.errors import InvalidMessage, PhotoMissing, StoreUnavailable, Unavailable
 from catalog.jobs import ClaimedJob, Finished, claim, fail, finish_many, put_back
+from catalog.photo_embeddings import TenantPhoto
 from catalog.photo_store import PhotoStore
 from catalog.queue import parse_message
 from catalog.settings import Settings
@@ -39,6 +42,22 @@ class JobFault(Exception):
     """The product itself cannot be prepared: no other worker and no later attempt would do better."""
 
 
+@dataclass(frozen=True)
+class Remembered:
+    """What this runtime's model made of a photo at an earlier job: `photo_features` of that job's tagging."""
+
+    features: bytes
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """A job on its way through the device, and the photos of it that the model sees for the first time, in order."""
+
+    job: ClaimedJob
+    future: Future[Any]
+    new_photos: tuple[str, ...]
+
+
 class Runtime(Protocol):
     """What a task needs of whatever owns the device."""
 
@@ -48,8 +67,8 @@ class Runtime(Protocol):
     @property
     def version(self) -> str: ...
 
-    def prepare(self, title: str, description: str, photos: Sequence[bytes]) -> Any:
-        """CPU work on the calling thread. Raises JobFault."""
+    def prepare(self, title: str, description: str, photos: Sequence[bytes | Remembered]) -> Any:
+        """CPU work on the calling thread; a photo is its encoded bytes, or remembered. Raises JobFault."""
 
 
 class TagProducts:
@@ -97,51 +116,68 @@ class TagProducts:
             return
         # Only what there is room for is claimed, so that what one process holds, and a kill costs, is bounded.
         with self._room.for_jobs(len(job_ids), lane, timeout=self.PATIENCE_S) as admitted:
-            jobs = self._claim(job_ids) if admitted else []
+            jobs, remembered = self._claim(job_ids) if admitted else ([], {})
             self._metrics.messages.labels(lane, "claimed" if jobs else "nothing_to_do").inc()
             if jobs:
                 self._leases.hold(jobs)
                 try:
-                    self._tag(jobs)
+                    self._tag(jobs, remembered)
                 finally:
                     self._leases.let_go(jobs)
 
     # -- the stages --------------------------------------------------------------------------------------
 
-    def _claim(self, job_ids: Sequence[str]) -> list[ClaimedJob]:
-        def claim_them(session: Session) -> list[ClaimedJob]:
-            return claim(session, job_ids, worker=self._worker, settings=self._settings)
+    def _claim(self, job_ids: Sequence[str]) -> tuple[list[ClaimedJob], dict[TenantPhoto, bytes]]:
+        """The jobs, and what the model made of their photos at earlier ones."""
+
+        def claim_them(session: Session) -> tuple[list[ClaimedJob], dict[TenantPhoto, bytes]]:
+            jobs = claim(session, job_ids, worker=self._worker, settings=self._settings)
+            photos = {(job.tenant_id, photo_id) for job in jobs for photo_id in job.photo_ids}
+            return jobs, photo_embeddings.recall(
+                session, photos, self._runtime.version, self._settings.photo_cache_days
+            )
 
         with self._metrics.stage_seconds.labels("claim").time():
-            return self._persistently("claim", claim_them) or []
+            return self._persistently("claim", claim_them) or ([], {})
 
-    def _tag(self, jobs: Sequence[ClaimedJob]) -> None:
-        running: list[tuple[ClaimedJob, Future[Any]]] = []
+    def _tag(self, jobs: Sequence[ClaimedJob], remembered: Mapping[TenantPhoto, bytes]) -> None:
+        running: list[InFlight] = []
         with self._metrics.stage_seconds.labels("prepare").time():
             for job in jobs:
-                future = self._submit(job)
-                if future is not None:
-                    running.append((job, future))
+                submitted = self._submit(job, remembered)
+                if submitted is not None:
+                    running.append(submitted)
         # The watchdog ends a process whose device hangs, so that no future stays open; a deadline of our own
         # nevertheless, because Celery's thread pool has none and a thread that waits for ever is lost.
         deadline = self._clock() + self.DEADLINE_IN_FORWARDS * self._settings.forward_timeout_s
         finished = []
         with self._metrics.stage_seconds.labels("wait").time():
-            for job, future in running:
-                tagging = self._result(job, future, deadline)
+            for one in running:
+                tagging = self._result(one.job, one.future, deadline)
                 if tagging is not None:
-                    finished.append(self._finished(job, tagging))
+                    finished.append(self._finished(one, tagging))
         if finished:
             with self._metrics.stage_seconds.labels("finish").time():
                 self._finish(finished)
 
-    def _submit(self, job: ClaimedJob) -> Future[Any] | None:
+    def _submit(self, job: ClaimedJob, remembered: Mapping[TenantPhoto, bytes]) -> InFlight | None:
         """Prepare one job and queue it for the device; None when its outcome is settled already."""
+        known = {
+            photo_id: Remembered(remembered[job.tenant_id, photo_id])
+            for photo_id in job.photo_ids
+            if (job.tenant_id, photo_id) in remembered
+        }
         try:
-            photos = [self._photo_store.model_view(photo_id) for photo_id in job.photo_ids]
+            photos = [
+                known.get(photo_id) or self._photo_store.model_view(photo_id) for photo_id in job.photo_ids
+            ]
             example = self._runtime.prepare(job.title, job.description, photos)
-            return self._batcher.submit(
+            future = self._batcher.submit(
                 example, urgent=job.lane == "interactive", timeout=self._settings.forward_timeout_s
+            )
+            self._metrics.photos_seen(remembered=len(known), new=len(photos) - len(known))
+            return InFlight(
+                job, future, tuple(photo_id for photo_id in job.photo_ids if photo_id not in known)
             )
         except JobFault as fault:
             self._fail(job, problem("unreadable-photo", "A photo cannot be read", str(fault)))
@@ -176,13 +212,18 @@ class TagProducts:
             self._put_back_unrun(job, error)
         return None
 
-    def _finished(self, job: ClaimedJob, tagging: Any) -> Finished:
+    def _finished(self, one: InFlight, tagging: Any) -> Finished:
+        # The model looks at its first few photos only, so there may be fewer features than new photos.
+        features = zip(one.new_photos, tagging.photo_features, strict=False)
         return Finished(
-            job=job,
+            job=one.job,
             tags=tuple(tag_views(tagging.tags)),
             embedding=tagging.embedding,
             model_name=self._runtime.name,
             model_version=self._runtime.version,
+            photo_embeddings={photo_id: seen for photo_id, seen in features if seen is not None}
+            if self._settings.photo_cache_days
+            else {},
         )
 
     def _finish(self, finished: Sequence[Finished]) -> None:

@@ -41,6 +41,7 @@ class Tag:
 class Tagging:
     tags: tuple[Tag, ...]
     embedding: tuple[float, ...]
+    photo_features: tuple[bytes, ...] = ()
 
 
 class StandIn:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from models import CheckpointError, Product, Tagger
+from models import CheckpointError, Product, SeenPhoto, Tagger
 from models.__main__ import main
 from models.agreement import Agreement, agreement, offers
 from models.calibration import PATTERNS
@@ -273,4 +273,17 @@ def test_a_prefix_is_a_part_of_the_network():
     (answer,) = compiled([IDS.numpy(), torch.zeros_like(IDS).numpy(), mask.numpy()]).values()
     torch.testing.assert_close(
         torch.from_numpy(answer), trained(IDS, torch.zeros_like(IDS), mask), atol=1e-4, rtol=1e-3
+    )
+
+
+def test_photos_it_has_seen_before_answer_like_the_photos(int8):
+    tagger = Tagger.load(int8[0])
+    (new,) = tagger.predict([tagger.prepare(PRODUCT)])
+    (features,) = new.photo_features
+    (seen,) = tagger.predict(
+        [tagger.prepare(Product(PRODUCT.title, PRODUCT.description, (SeenPhoto(features),)))]
+    )
+    assert [tag.value for tag in seen.tags] == [tag.value for tag in new.tags]
+    assert [tag.confidence for tag in seen.tags] == pytest.approx(
+        [tag.confidence for tag in new.tags], abs=1e-3
     )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from models import Evidence, Product, Tagger
+from models import Evidence, Product, SeenPhoto, Tagger
 from models.calibration import PATTERNS, AttributeCalibration
 from models.tagger import CPU_BATCH, choose
 from models.taxonomy import Attribute
@@ -121,3 +121,53 @@ def test_a_promise_kept_by_the_surer_values_lets_no_unlikely_one_through():
     generous = AttributeCalibration(0.9, CALIBRATION.temperature, dict.fromkeys(PATTERNS, 0.3))
     (tag,) = choose(COLOUR, generous, "both", [0.1, 0.4, 0.3, 0.1, 0.1], evidence(5))
     assert (tag.value, tag.decision) == (None, "abstain")
+
+
+def confidences(taggings):
+    return [[(tag.attribute, tag.value, tag.decision) for tag in tagging.tags] for tagging in taggings], [
+        [(tag.confidence, tag.evidence.photos or 0.0) for tag in tagging.tags] for tagging in taggings
+    ]
+
+
+def test_seen_photos_answer_like_the_photos_themselves_also_mixed_with_new_ones(tagger, monkeypatch):
+    red, blue, green, white = (picture(colour) for colour in ("red", "blue", "green", "white"))
+    products = [
+        Product("red shirt", photos=(red, blue, green)),
+        Product("blue shoe"),
+        Product(photos=(white,)),
+        Product("wool", "soft", (blue, white)),
+        Product("bag", photos=(red, green, blue, white)),  # one more than the tagger looks at
+    ]
+    taggings = tagger.predict([tagger.prepare(product) for product in products])
+    assert [len(tagging.photo_features) for tagging in taggings] == [3, 0, 1, 2, 3]
+    first, _, third, *_ = (tagging.photo_features for tagging in taggings)
+    seen = dict(zip((red, blue, green, white), map(SeenPhoto, (*first, *third)), strict=True))
+    again = [
+        Product("red shirt", photos=(seen[red], blue, seen[green])),
+        Product("blue shoe"),
+        Product(photos=(seen[white],)),
+        Product("wool", "soft", (blue, white)),
+        Product("bag", photos=(seen[red], seen[green], seen[blue], seen[white])),
+    ]
+    run = []
+    tower = tagger.model.photo_tower.forward
+    monkeypatch.setattr(
+        tagger.model.photo_tower, "forward", lambda photos: run.append(len(photos)) or tower(photos)
+    )
+    remembered = tagger.predict([tagger.prepare(product) for product in again])
+    assert run == [3], "the tower runs on the new photos only"
+    (offered, numbers), (offered_again, numbers_again) = confidences(taggings), confidences(remembered)
+    assert offered_again == offered
+    for one, other in zip(numbers_again, numbers, strict=True):
+        assert [x for pair in one for x in pair] == pytest.approx(
+            [x for pair in other for x in pair], abs=1e-3
+        )
+    assert [len(tagging.photo_features) for tagging in remembered] == [1, 0, 0, 2, 0]
+
+
+def test_features_that_float16_cannot_hold_are_not_to_be_remembered(tagger, monkeypatch):
+    tower = tagger.model.photo_tower.forward
+    monkeypatch.setattr(tagger.model.photo_tower, "forward", lambda photos: tower(photos) * 1e6)
+    (tagging,) = tagger.predict([tagger.prepare(Product(photos=(picture(),)))])
+    assert tagging.photo_features == (None,)
+    assert tagging.tags

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, select
 from catalog.database import transaction
 from catalog.jobs import get_job
 from catalog.photo_store import PhotoStore
-from catalog.products import accept
+from catalog.products import accept, revise
 from catalog.queue import make_message
 from catalog.settings import Settings
 from catalog.tables import Tag
@@ -24,39 +24,45 @@ from workers.identity import worker_identity
 from workers.leases import LeaseKeeper
 from workers.metrics import WorkerMetrics
 from workers.room import Room
-from workers.tasks import JobFault, TagProducts
+from workers.tasks import JobFault, Remembered, TagProducts
 
 
-def tagging(title: str) -> Any:
+def tagging(title: str, photo_features: tuple[bytes | None, ...] = ()) -> Any:
     evidence = SimpleNamespace(text=0.8, photos=None)
     alternative = SimpleNamespace(value="other", confidence=0.1)
     tag = SimpleNamespace(
         attribute="title", value=title, confidence=0.9, decision="auto", evidence=evidence,
         alternatives=(alternative,),
     )  # fmt: skip
-    return SimpleNamespace(tags=(tag,), embedding=(0.6, 0.8))
+    return SimpleNamespace(tags=(tag,), embedding=(0.6, 0.8), photo_features=photo_features)
 
 
 @dataclass
 class StandIn:
-    """Tags a product with its title. `on_forward` and `on_prepare` run before, and may raise."""
+    """Tags a product with its title. `on_forward` and `on_prepare` run before, and may raise.
+
+    `photos` are those of each product it prepared; the features of a photo are the photo's own bytes.
+    """
 
     name: str = "stand-in"
     version: str = "1"
     on_forward: Callable[[list[str]], None] = lambda titles: None
     on_prepare: Callable[[str], None] = lambda title: None
-    photos: list[tuple[bytes, ...]] = field(default_factory=list)
+    photos: list[tuple[bytes | Remembered, ...]] = field(default_factory=list)
+    new: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
 
-    def prepare(self, title: str, description: str, photos: Sequence[bytes]) -> str:
+    def prepare(self, title: str, description: str, photos: Sequence[bytes | Remembered]) -> str:
         self.on_prepare(title)
-        if any(photo.startswith(b"broken") for photo in photos):
+        new = tuple(photo for photo in photos if isinstance(photo, bytes))
+        if any(photo.startswith(b"broken") for photo in new):
             raise JobFault("a photo cannot be decoded: it is broken")
         self.photos.append(tuple(photos))
+        self.new[title] = new
         return title
 
     def forward(self, titles: list[str]) -> list[Any]:
         self.on_forward(titles)
-        return [tagging(title) for title in titles]
+        return [tagging(title, self.new[title]) for title in titles]
 
 
 class Desk:
@@ -78,10 +84,17 @@ class Desk:
             give_up=lambda reason: None,
         )
         self.batcher.start()
-        self.tag = TagProducts(
-            settings=settings,
-            engine=engine,
-            photo_store=photo_store,
+        self.tag = self._task()
+
+    def use_settings(self, **changes: Any) -> None:
+        self.settings = self.settings.model_copy(update=changes)
+        self.tag = self._task()
+
+    def _task(self) -> TagProducts:
+        return TagProducts(
+            settings=self.settings,
+            engine=self.engine,
+            photo_store=self.photo_store,
             runtime=self.runtime,
             batcher=self.batcher,
             leases=self.leases,
@@ -106,6 +119,14 @@ class Desk:
             return accept(
                 session, tenant_id=self.tenant, title=title, description="", external_id=None,
                 photos=photos, lane=lane, idempotency=None, settings=self.settings,
+            )[1].id  # fmt: skip
+
+    def edit(self, job_id: str, title: str) -> str:
+        """A new title for the product of a job; returns the id of the job this makes."""
+        with transaction(self.engine) as session:
+            return revise(
+                session, self.tenant, self.job(job_id).product_id,
+                title=title, lane="interactive", settings=self.settings,
             )[1].id  # fmt: skip
 
     def store_photo(self, digit: str, content: bytes) -> PhotoRef:
