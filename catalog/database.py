@@ -4,6 +4,7 @@ Every wait has an end: a database that hangs must turn into an error that puts t
 into a thread that is gone for good.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ IDLE_IN_TRANSACTION_TIMEOUT_MS = 30_000
 TCP_USER_TIMEOUT_MS = 10_000
 # Any constant of our own: the name of the lock that lets one process migrate at a time.
 MIGRATION_LOCK = 7_246_311_905_518
+MIGRATION_LOCK_PAUSE_S = 0.1
 
 
 def make_engine(settings: Settings) -> Engine:
@@ -87,7 +89,13 @@ def migrate(engine: Engine) -> None:
         connection.execute(text("SET statement_timeout = 0"))
         connection.execute(text("SET lock_timeout = 0"))
         connection.execute(text("SET idle_in_transaction_session_timeout = 0"))
-        connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        while not connection.execute(
+            text("SELECT pg_try_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK}
+        ).scalar_one():
+            # Asking again instead of waiting inside a transaction, for whose end an index that is built without
+            # blocking writes would wait in turn.
+            connection.commit()
+            time.sleep(MIGRATION_LOCK_PAUSE_S)
         connection.commit()
         try:
             config.attributes["connection"] = connection

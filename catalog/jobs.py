@@ -11,20 +11,20 @@ All times are the database's clock. Queue and model are unknown here.
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from catalog import photo_embeddings
+from catalog.claims import ClaimedJob, claim, claim_by_turns
 from catalog.errors import NotCancellable, NotFound
 from catalog.lanes import LaneCount, counts
-from catalog.settings import Settings
 from catalog.sweep import SweepResult, sweep
 from catalog.tables import Job
 from catalog.tags import tags_of, write_embeddings, write_tags
-from catalog.views import LEASE_RAN_OUT, SUPERSEDED, JobView, Lane, Problem, TagView
+from catalog.views import JobView, Problem, TagView
 
 __all__ = [
     "ClaimedJob",
@@ -34,6 +34,7 @@ __all__ = [
     "SweepResult",
     "cancel",
     "claim",
+    "claim_by_turns",
     "counts",
     "ended",
     "fail",
@@ -47,23 +48,6 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class ClaimedJob:
-    """A job in the hands of one worker, with all that it needs to tag the product."""
-
-    id: str
-    product_id: str
-    tenant_id: str
-    lane: Lane
-    attempts: int
-    lease_token: str
-    lease_until: datetime
-    title: str
-    description: str
-    photo_ids: tuple[str, ...]
-    last_attempt: bool = False
-
-
-@dataclass(frozen=True)
 class Finished:
     """A claimed job with its result; `photo_embeddings` by photo id, of those the model had not seen before."""
 
@@ -73,81 +57,6 @@ class Finished:
     model_name: str
     model_version: str
     photo_embeddings: Mapping[str, bytes] = field(default_factory=dict)
-
-
-# One statement, so one snapshot: the content it returns is that of the revision it checked. SKIP LOCKED, because
-# a row that somebody holds right now is being claimed by a twin of this message, or sent by the sweep.
-_CLAIM = text(
-    """
-    WITH picked AS (
-        SELECT jobs.id, products.title, products.description,
-               CASE WHEN products.revision IS DISTINCT FROM jobs.revision THEN 'cancelled'
-                    WHEN jobs.attempts >= :max_attempts THEN 'failed'
-                    ELSE 'running' END AS next
-        FROM jobs LEFT JOIN products ON products.id = jobs.product_id
-        WHERE jobs.id = ANY(CAST(:job_ids AS text[]))
-          AND (jobs.status = 'queued' AND jobs.not_before <= now()
-               OR jobs.status = 'running' AND jobs.lease_until <= now())
-        ORDER BY jobs.id
-        FOR UPDATE OF jobs SKIP LOCKED
-    )
-    UPDATE jobs SET
-        status = next,
-        attempts = attempts + CASE WHEN next = 'running' THEN 1 ELSE 0 END,
-        lease_token = CASE WHEN next = 'running' THEN gen_random_uuid()::text END,
-        lease_until = CASE WHEN next = 'running' THEN now() + CAST(:lease AS interval) END,
-        resend_at = CASE WHEN next = 'running' THEN now() + CAST(:lease AS interval) ELSE resend_at END,
-        resends = 0,
-        worker = :worker,
-        started_at = CASE WHEN next = 'running' THEN now() ELSE started_at END,
-        finished_at = CASE WHEN next <> 'running' THEN now() END,
-        error = CASE WHEN next = 'failed' THEN COALESCE(error, CAST(:lease_ran_out AS jsonb))
-                     WHEN next = 'cancelled' THEN CAST(:superseded AS jsonb)
-                     ELSE error END
-    FROM picked
-    WHERE jobs.id = picked.id
-    RETURNING jobs.id, jobs.status, jobs.product_id, jobs.tenant_id, jobs.lane, jobs.attempts, jobs.lease_token,
-        jobs.lease_until, picked.title, picked.description,
-        ARRAY(SELECT photo_id FROM product_photos WHERE product_photos.product_id = jobs.product_id
-              ORDER BY position) AS photo_ids
-    """
-)
-
-
-def claim(session: Session, job_ids: Sequence[str], *, worker: str, settings: Settings) -> list[ClaimedJob]:
-    """Takes those of the jobs that are due and free; the others are done, cancelled, or in other hands.
-
-    Free is a queued job, and a running one whose lease ran out. Such a one that has had all its attempts becomes
-    `failed`, and one whose product has moved on to a newer revision becomes `cancelled`; neither is returned.
-    """
-    rows = session.execute(
-        _CLAIM,
-        {
-            "job_ids": list(job_ids),
-            "worker": worker,
-            "lease": timedelta(seconds=settings.lease_s),
-            "max_attempts": settings.max_attempts,
-            "lease_ran_out": json.dumps(LEASE_RAN_OUT),
-            "superseded": json.dumps(SUPERSEDED),
-        },
-    )
-    return [
-        ClaimedJob(
-            id=row.id,
-            product_id=row.product_id,
-            tenant_id=row.tenant_id,
-            lane=row.lane,
-            attempts=row.attempts,
-            lease_token=row.lease_token,
-            lease_until=row.lease_until,
-            title=row.title,
-            description=row.description,
-            photo_ids=tuple(row.photo_ids),
-            last_attempt=row.attempts >= settings.max_attempts,
-        )
-        for row in rows
-        if row.status == "running"
-    ]
 
 
 _LOCK_PRODUCTS = text(

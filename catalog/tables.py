@@ -166,9 +166,16 @@ class Job(Base):
         CheckConstraint("lane IN ('interactive', 'bulk')", name="lane"),
         CheckConstraint("(status = 'running') = (lease_token IS NOT NULL)", name="lease"),
         CheckConstraint("(status IN ('queued', 'running')) = (finished_at IS NULL)", name="finished"),
-        # Both partial: they hold the live jobs only, so that a million ended ones cost the queue nothing.
+        # Partial: they hold the live jobs only, so that a million ended ones cost the queue nothing.
         Index("ix_jobs_due", "lane", "resend_at", postgresql_where=text("status IN ('queued', 'running')")),
         Index("ix_jobs_queued", "lane", "submitted_at", postgresql_where=text("status = 'queued'")),
+        # The bulk lane by tenant: who waits, and which of its jobs came first.
+        Index(
+            "ix_jobs_turns",
+            "tenant_id",
+            "submitted_at",
+            postgresql_where=text("status = 'queued' AND lane = 'bulk'"),
+        ),
         Index("ix_jobs_product_id", "product_id"),
         # How fast a lane is worked off: its newest endings, whatever the number of older ones.
         Index(
@@ -216,6 +223,16 @@ class LaneDepth(Base):
     lane: Mapped[str] = mapped_column(primary_key=True)
     queued: Mapped[int] = mapped_column(BigInteger)
     measured_at: Mapped[datetime]
+
+
+class LaneTurn(Base):
+    """The tenant that a claim in the lane served last: the next one goes on behind it."""
+
+    __tablename__ = "lane_turns"
+
+    lane: Mapped[str] = mapped_column(primary_key=True)
+    # A place in the order of ids and no foreign key: a tenant that is gone has one as well.
+    tenant_id: Mapped[str]
 
 
 class Tag(Base):

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from catalog import photo_embeddings
 from catalog.database import transaction
 from catalog.errors import InvalidMessage, PhotoMissing, StoreUnavailable, Unavailable
-from catalog.jobs import ClaimedJob, Finished, claim, fail, finish_many, put_back
+from catalog.jobs import ClaimedJob, Finished, claim, claim_by_turns, fail, finish_many, put_back
 from catalog.photo_embeddings import TenantPhoto
 from catalog.photo_store import PhotoStore
 from catalog.queue import parse_message
@@ -116,7 +116,7 @@ class TagProducts:
             return
         # Only what there is room for is claimed, so that what one process holds, and a kill costs, is bounded.
         with self._room.for_jobs(len(job_ids), lane, timeout=self.PATIENCE_S) as admitted:
-            jobs, remembered = self._claim(job_ids) if admitted else ([], {})
+            jobs, remembered = self._claim(job_ids, lane) if admitted else ([], {})
             self._metrics.messages.labels(lane, "claimed" if jobs else "nothing_to_do").inc()
             if jobs:
                 self._leases.hold(jobs)
@@ -127,11 +127,12 @@ class TagProducts:
 
     # -- the stages --------------------------------------------------------------------------------------
 
-    def _claim(self, job_ids: Sequence[str]) -> tuple[list[ClaimedJob], dict[TenantPhoto, bytes]]:
+    def _claim(self, job_ids: Sequence[str], lane: str) -> tuple[list[ClaimedJob], dict[TenantPhoto, bytes]]:
         """The jobs, and what the model made of their photos at earlier ones."""
+        take = claim_by_turns if lane == "bulk" else claim
 
         def claim_them(session: Session) -> tuple[list[ClaimedJob], dict[TenantPhoto, bytes]]:
-            jobs = claim(session, job_ids, worker=self._worker, settings=self._settings)
+            jobs = take(session, job_ids, worker=self._worker, settings=self._settings)
             photos = {(job.tenant_id, photo_id) for job in jobs for photo_id in job.photo_ids}
             return jobs, photo_embeddings.recall(
                 session, photos, self._runtime.version, self._settings.photo_cache_days

@@ -8,6 +8,7 @@ from alembic import context
 from catalog.tables import Base
 
 connection = context.config.attributes["connection"]
-context.configure(connection=connection, target_metadata=Base.metadata)
+# Each migration is a transaction of its own: one that builds an index without blocking writes ends it anyway.
+context.configure(connection=connection, target_metadata=Base.metadata, transaction_per_migration=True)
 with context.begin_transaction():
     context.run_migrations()

@@ -83,6 +83,10 @@ class Shop:
         with transaction(self.engine) as session:
             return jobs.claim(session, job_ids, worker=worker, settings=self.settings)
 
+    def claim_by_turns(self, *job_ids: str, worker: str = "worker") -> list[ClaimedJob]:
+        with transaction(self.engine) as session:
+            return jobs.claim_by_turns(session, job_ids, worker=worker, settings=self.settings)
+
     def claim_one(self, job_id: str) -> ClaimedJob:
         [claimed] = self.claim(job_id)
         return claimed

@@ -1,9 +1,16 @@
+import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import CheckConstraint, Engine, inspect, make_url, text
+from sqlalchemy import CheckConstraint, Engine, event, inspect, make_url, text
 
+from catalog import database
 from catalog.database import make_engine, migrate
 from catalog.settings import Settings
 from catalog.tables import Base
@@ -26,24 +33,87 @@ def test_the_migrations_make_every_check_constraint(engine: Engine) -> None:
 def test_starters_that_migrate_an_empty_database_at_once_do_it_one_after_the_other(
     engine: Engine, settings: Settings
 ) -> None:
+    with another_database(engine, settings) as elsewhere:
+        engines = [make_engine(elsewhere) for _ in range(4)]
+        with ThreadPoolExecutor(4) as starters:
+            list(starters.map(migrate, engines))
+        assert inspect(engines[0]).has_table("jobs")
+        for each in engines:
+            each.dispose()
+
+
+def test_writes_go_on_while_a_migration_builds_an_index(engine: Engine, settings: Settings) -> None:
+    """A write that is open keeps an index from being ready; no other write may have to wait for that."""
+    insert = text(
+        "INSERT INTO jobs (id, tenant_id, product_id, revision, lane, resend_at) "
+        "VALUES (:id, 'ten', 'prd', 1, 'bulk', now())"
+    )
+    statements: list[str] = []
+    with another_database(engine, settings) as url:
+        migrating, writing = make_engine(url), make_engine(url)
+        event.listen(migrating, "before_cursor_execute", lambda *given: statements.append(given[2]))
+        upgrade(migrating, "0001")
+        statements.clear()
+        with writing.begin() as connection:
+            connection.execute(text("INSERT INTO tenants (id, name) VALUES ('ten', 'a tenant')"))
+        with ThreadPoolExecutor(1) as starter:
+            with writing.begin() as open_write:
+                open_write.execute(insert, {"id": "open"})
+                migration = starter.submit(migrate, migrating)
+                with writing.connect() as watching:
+                    while not watching.execute(text("SELECT 1 FROM pg_locks WHERE NOT granted")).first():
+                        assert not migration.done()
+                        watching.rollback()
+                with writing.begin() as another_write:
+                    another_write.execute(text("SET lock_timeout = '2s'"))
+                    another_write.execute(insert, {"id": "another"})
+                assert not migration.done()
+            migration.result()
+        migrating.dispose()
+        writing.dispose()
+    built = [statement for statement in statements if re.match("CREATE INDEX.* ON jobs ", statement)]
+    assert len(built) >= 2
+    assert all(statement.startswith("CREATE INDEX CONCURRENTLY") for statement in built)
+
+
+def test_an_index_that_broke_off_is_built_again(engine: Engine, settings: Settings) -> None:
+    with another_database(engine, settings) as url:
+        migrating = make_engine(url)
+        upgrade(migrating, "0001")
+        with migrating.begin() as connection:
+            for name in ("ix_jobs_worked_off", "ix_jobs_turns"):
+                connection.execute(text(f"CREATE INDEX {name} ON jobs (id)"))
+        migrate(migrating)
+        with migrating.connect() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        migrating.dispose()
+
+
+def upgrade(engine: Engine, revision: str) -> None:
+    """Up to a revision that is not the newest, as an older version of the project left it."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(database.__file__).parent / "migrations"))
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        connection.commit()
+
+
+@contextmanager
+def another_database(engine: Engine, settings: Settings) -> Iterator[Settings]:
+    """The settings of an empty database beside the suite's."""
     autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
     with autocommit.connect() as connection:
         connection.execute(text("DROP DATABASE IF EXISTS empty"))
         connection.execute(text("CREATE DATABASE empty"))
     url = make_url(settings.resolved_database_url()).set(database="empty")
-    elsewhere = settings.model_validate(
-        {**settings.model_dump(), "database_url": url.render_as_string(False)}
-    )
-    engines = [make_engine(elsewhere) for _ in range(4)]
     try:
-        with ThreadPoolExecutor(4) as starters:
-            list(starters.map(migrate, engines))
-        assert inspect(engines[0]).has_table("jobs")
+        yield settings.model_validate(
+            {**settings.model_dump(), "database_url": url.render_as_string(hide_password=False)}
+        )
     finally:
-        for each in engines:
-            each.dispose()
         with autocommit.connect() as connection:
-            connection.execute(text("DROP DATABASE empty"))
+            connection.execute(text("DROP DATABASE empty WITH (FORCE)"))
 
 
 def test_migrating_again_changes_nothing(engine: Engine) -> None:

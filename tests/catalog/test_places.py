@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,12 +37,34 @@ def test_a_bulk_job_waits_for_every_interactive_one_as_well(shop: "Shop") -> Non
     assert place(shop, bulk).position == 3
 
 
+def test_of_other_tenants_imports_only_their_turns_come_before_a_bulk_job(
+    shop: "Shop", make_tenant: Callable[[str], str]
+) -> None:
+    fill(shop, "bulk", 50)
+    small, tiny = shop.of(make_tenant("small")), shop.of(make_tenant("tiny"))
+    tiny.accept(lane="bulk")
+    mine = [small.accept(lane="bulk")[1] for _ in range(4)]
+    # Of the import one turn more than there are own jobs ahead; the tiny one has a single job.
+    assert [place(small, job).position for job in mine] == [0 + 1 + 1, 1 + 2 + 1, 2 + 3 + 1, 3 + 4 + 1]
+    started = [job.id for _ in range(9) for job in shop.claim_by_turns("any")]
+    assert all(started.index(job.id) <= 2 * n + 2 for n, job in enumerate(mine))
+
+
 def test_the_count_ends_at_its_limit(shop: "Shop", monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(places, "MAX_POSITION", 50)
     fill(shop, "interactive", 30)
     fill(shop, "bulk", 60)
     assert place(shop, shop.accept()[1]).position == 30
     assert place(shop, shop.accept(lane="bulk")[1]).position == 50
+
+
+def test_the_count_of_other_tenants_ends_at_its_limit(
+    shop: "Shop", make_tenant: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "MAX_TENANTS", 3)
+    for number in range(5):
+        shop.of(make_tenant(f"other {number}")).accept(lane="bulk")
+    assert place(shop, shop.accept(lane="bulk")[1]).position == 3
 
 
 def test_the_time_is_that_of_the_jobs_ahead_and_of_the_job_itself(shop: "Shop") -> None:

@@ -49,6 +49,15 @@ def test_a_message_of_many_jobs_tags_them_all(desk: Desk) -> None:
     assert desk.outcomes() == {"succeeded": 20}
 
 
+def test_a_bulk_message_takes_what_is_due_first_and_an_interactive_one_what_it_names(desk: Desk) -> None:
+    first, named = desk.accept("first", lane="bulk"), desk.accept("named", lane="bulk")
+    desk.run(named, lane="bulk")
+    assert (desk.tags(first), desk.tags(named)) == (["first"], [])
+    waiting, named = desk.accept("waiting"), desk.accept("named")
+    desk.run(named)
+    assert (desk.tags(waiting), desk.tags(named)) == ([], ["named"])
+
+
 def test_a_duplicate_message_claims_nothing(desk: Desk) -> None:
     job_id = desk.accept("shirt")
     desk.run(job_id)

@@ -1,0 +1,227 @@
+"""How a worker takes jobs: those that a message names, or, in the bulk lane, as many as it names, by turns.
+
+A claim gives a job to one worker for `lease_s` seconds and makes a new lease token. Nobody waits for anybody: a row
+that somebody holds right now is being claimed by another worker, or sent by the sweep, and is passed over.
+
+In the bulk lane a message is a hint that so many jobs are due. Taking the named ones would let one tenant's import
+keep every other tenant waiting, since messages come in the order of sending. So tenants take turns, in a ring: a
+claim goes on behind the tenant that was served last, and gives all that wait an equal share, oldest jobs first. The
+named jobs count in one case only: a lease that has lapsed is no queued job, and comes back by its name.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row, TextClause, text
+from sqlalchemy.orm import Session
+
+from catalog.settings import Settings
+from catalog.views import LEASE_RAN_OUT, SUPERSEDED, Lane
+
+BULK: Lane = "bulk"
+
+
+@dataclass(frozen=True)
+class ClaimedJob:
+    """A job in the hands of one worker, with all that it needs to tag the product."""
+
+    id: str
+    product_id: str
+    tenant_id: str
+    lane: Lane
+    attempts: int
+    lease_token: str
+    lease_until: datetime
+    title: str
+    description: str
+    photo_ids: tuple[str, ...]
+    last_attempt: bool = False
+
+
+def claim(session: Session, job_ids: Sequence[str], *, worker: str, settings: Settings) -> list[ClaimedJob]:
+    """Takes those of the jobs that are due and free; the others are done, cancelled, or in other hands.
+
+    Free is a queued job, and a running one whose lease ran out. Such a one that has had all its attempts becomes
+    `failed`, and one whose product has moved on to a newer revision becomes `cancelled`; neither is returned.
+    """
+    taking = _Taking(session, worker, settings)
+    taking.take(_NAMED, job_ids=list(job_ids))
+    return taking.claimed
+
+
+def claim_by_turns(
+    session: Session, job_ids: Sequence[str], *, worker: str, settings: Settings
+) -> list[ClaimedJob]:
+    """Takes at most as many due jobs of the bulk lane as are named, in equal shares for all tenants that wait.
+
+    Those named whose lease ran out come first. What becomes `failed` or `cancelled`, as in `claim`, counts as taken.
+    """
+    taking = _Taking(session, worker, settings)
+    left = len(job_ids) - len(taking.take(_NAMED_AND_LAPSED, job_ids=list(job_ids)))
+    first = last = _served_last(session)
+    passed: set[str] = set()
+    while left:
+        ring = _waiting_behind(session, last, left)
+        if passed.issuperset(ring):  # all the way round, and whatever is due is in other hands
+            break
+        rows = taking.take(_OLDEST_OF_EACH, tenants=ring, share=max(1, left // len(ring)), limit=left)
+        served = Counter(row.tenant_id for row in rows)
+        # The limit ended the round before the ring ended: those behind it are next.
+        last = next((tenant for tenant in reversed(ring) if tenant in served), ring[-1])
+        passed = passed | set(ring) if not rows else set()
+        left -= len(rows)
+    if last != first:
+        session.execute(_REMEMBER if first else _REMEMBER_FIRST, {"lane": BULK, "tenant_id": last})
+    return taking.claimed
+
+
+# The candidates are locked first and joined to nothing; the rest of the statement works on what it got.
+_NAMED = """
+    SELECT id, product_id, revision, attempts FROM jobs
+    WHERE id = ANY(CAST(:job_ids AS text[]))
+      AND (status = 'queued' AND not_before <= now() OR status = 'running' AND lease_until <= now())
+    ORDER BY id
+    FOR UPDATE SKIP LOCKED
+"""
+_NAMED_AND_LAPSED = """
+    SELECT id, product_id, revision, attempts FROM jobs
+    WHERE id = ANY(CAST(:job_ids AS text[])) AND status = 'running' AND lease_until <= now()
+    ORDER BY id
+    FOR UPDATE SKIP LOCKED
+"""
+# LATERAL: each tenant's own range of ix_jobs_turns, read only as far as its share needs. BETWEEN, which is `=` here:
+# of `=` the planner concludes that any order by time will do, and reads another tenant's whole import to find a job.
+_OLDEST_OF_EACH = """
+    SELECT oldest.* FROM unnest(CAST(:tenants AS text[])) WITH ORDINALITY AS ring (tenant_id, place)
+    CROSS JOIN LATERAL (
+        SELECT id, product_id, revision, attempts FROM jobs
+        WHERE status = 'queued' AND lane = 'bulk' AND not_before <= now()
+          AND jobs.tenant_id BETWEEN ring.tenant_id AND ring.tenant_id
+        ORDER BY jobs.tenant_id, submitted_at LIMIT :share
+        FOR UPDATE SKIP LOCKED
+    ) AS oldest
+    LIMIT :limit
+"""
+# One statement, so one snapshot: the content it returns is that of the revision it checked.
+_TAKE = """
+    WITH picked AS MATERIALIZED ({candidates}),
+    content AS (
+        SELECT picked.id, products.title, products.description,
+               CASE WHEN products.revision IS DISTINCT FROM picked.revision THEN 'cancelled'
+                    WHEN picked.attempts >= :max_attempts THEN 'failed'
+                    ELSE 'running' END AS next
+        FROM picked LEFT JOIN products ON products.id = picked.product_id
+    )
+    UPDATE jobs SET
+        status = next,
+        attempts = attempts + CASE WHEN next = 'running' THEN 1 ELSE 0 END,
+        lease_token = CASE WHEN next = 'running' THEN gen_random_uuid()::text END,
+        lease_until = CASE WHEN next = 'running' THEN now() + CAST(:lease AS interval) END,
+        resend_at = CASE WHEN next = 'running' THEN now() + CAST(:lease AS interval) ELSE resend_at END,
+        resends = 0,
+        worker = :worker,
+        started_at = CASE WHEN next = 'running' THEN now() ELSE started_at END,
+        finished_at = CASE WHEN next <> 'running' THEN now() END,
+        error = CASE WHEN next = 'failed' THEN COALESCE(error, CAST(:lease_ran_out AS jsonb))
+                     WHEN next = 'cancelled' THEN CAST(:superseded AS jsonb)
+                     ELSE error END
+    FROM content
+    WHERE jobs.id = content.id
+    RETURNING jobs.id, jobs.status, jobs.product_id, jobs.tenant_id, jobs.lane, jobs.attempts, jobs.lease_token,
+        jobs.lease_until, content.title, content.description,
+        ARRAY(SELECT photo_id FROM product_photos WHERE product_photos.product_id = jobs.product_id
+              ORDER BY position) AS photo_ids
+"""
+_STATEMENTS = {
+    candidates: text(_TAKE.format(candidates=candidates))
+    for candidates in (_NAMED, _NAMED_AND_LAPSED, _OLDEST_OF_EACH)
+}
+
+
+class _Taking:
+    """The statements of one claim, and what they gave."""
+
+    def __init__(self, session: Session, worker: str, settings: Settings) -> None:
+        self.claimed: list[ClaimedJob] = []
+        self._session = session
+        self._max_attempts = settings.max_attempts
+        self._parameters = {
+            "worker": worker,
+            "lease": timedelta(seconds=settings.lease_s),
+            "max_attempts": settings.max_attempts,
+            "lease_ran_out": json.dumps(LEASE_RAN_OUT),
+            "superseded": json.dumps(SUPERSEDED),
+        }
+
+    def take(self, candidates: str, **which: Any) -> Sequence[Row[Any]]:
+        """Takes the candidates; returns the rows of all of them, also of those that were not claimed but ended."""
+        statement: TextClause = _STATEMENTS[candidates]
+        rows = self._session.execute(statement, self._parameters | which).all()
+        self.claimed += [
+            ClaimedJob(
+                id=row.id,
+                product_id=row.product_id,
+                tenant_id=row.tenant_id,
+                lane=row.lane,
+                attempts=row.attempts,
+                lease_token=row.lease_token,
+                lease_until=row.lease_until,
+                title=row.title,
+                description=row.description,
+                photo_ids=tuple(row.photo_ids),
+                last_attempt=row.attempts >= self._max_attempts,
+            )
+            for row in rows
+            if row.status == "running"
+        ]
+        return rows
+
+
+# -- turns ---------------------------------------------------------------------------------------------------
+
+_SERVED_LAST = text("SELECT tenant_id FROM lane_turns WHERE lane = :lane")
+# SKIP LOCKED: where two claims end at once either may be the last; neither waits for the other's commit.
+_REMEMBER = text(
+    """
+    UPDATE lane_turns SET tenant_id = :tenant_id
+    WHERE lane = (SELECT lane FROM lane_turns WHERE lane = :lane FOR UPDATE SKIP LOCKED)
+    """
+)
+_REMEMBER_FIRST = text(
+    "INSERT INTO lane_turns (lane, tenant_id) VALUES (:lane, :tenant_id) ON CONFLICT (lane) DO NOTHING"
+)
+# From tenant to tenant by one look into ix_jobs_turns each, however many jobs a tenant has: first those behind
+# `last`, then from the beginning.
+_WAITING_BEHIND = text(
+    """
+    WITH RECURSIVE ring AS (
+        SELECT CAST(:last AS text) AS tenant_id, false AS round, 0 AS place
+        UNION ALL
+        SELECT coalesce(behind.tenant_id, ''), round OR behind.tenant_id IS NULL,
+               place + CASE WHEN behind.tenant_id IS NULL THEN 0 ELSE 1 END
+        FROM ring LEFT JOIN LATERAL (
+            SELECT tenant_id FROM jobs
+            WHERE status = 'queued' AND lane = 'bulk' AND jobs.tenant_id > ring.tenant_id
+              AND not_before <= now()
+            ORDER BY jobs.tenant_id LIMIT 1
+        ) AS behind ON true
+        WHERE place < :most AND NOT (round AND (behind.tenant_id IS NULL OR behind.tenant_id > :last))
+    )
+    SELECT tenant_id FROM ring WHERE place > 0 AND tenant_id <> '' ORDER BY place
+    """
+)
+
+
+def _served_last(session: Session) -> str:
+    """The tenant whose turn it was last; empty before the first."""
+    found: str | None = session.execute(_SERVED_LAST, {"lane": BULK}).scalar_one_or_none()
+    return found or ""
+
+
+def _waiting_behind(session: Session, last: str, most: int) -> list[str]:
+    """The next tenants in the ring with a job that is due, at most so many; `last` itself is the last of them."""
+    return list(session.execute(_WAITING_BEHIND, {"last": last, "most": most}).scalars())
