@@ -41,7 +41,6 @@ Write = Callable[[Session], tuple[ProductView, JobView]]
 class Acceptance:
     answer: StoredAnswer
     job: JobView | None  # None: an answer that was given before
-    sent: bool
 
 
 class Acceptor:
@@ -66,7 +65,7 @@ class Acceptor:
             with transaction(self._engine) as session:
                 given_before = idempotency.begin(session, key, self._settings)
             if given_before is not None:
-                return Acceptance(given_before, None, sent=True)
+                return Acceptance(given_before, None)
         try:
             prepared = prepare()
             job, answer = self._store_all(key, prepared, write(prepared))
@@ -74,9 +73,9 @@ class Acceptor:
             if key is not None:
                 self._release(key)
             raise
-        sent = self._broker.send(job.id, job.lane)
+        self._broker.send(job.id, job.lane)
         self._remove_leftovers()
-        return Acceptance(answer, job, sent)
+        return Acceptance(answer, job)
 
     def _store_all(
         self, key: IdempotencyKey | None, prepared: Sequence[PreparedPhoto], write: Write

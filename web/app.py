@@ -68,8 +68,8 @@ def create_app(settings: Settings | None = None) -> APIFlask:
 def make_services(settings: Settings) -> Services:
     engine = make_engine(settings)
     store = PhotoStore.open(settings.resolved_photo_store_url())
-    broker = Broker(settings)
     web_metrics = metrics.WebMetrics()
+    broker = Broker(settings, web_metrics.unsent.inc)
 
     def counts() -> dict[str, lanes.LaneCount]:
         with transaction(engine) as session:

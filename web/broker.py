@@ -1,7 +1,8 @@
 """The broker as a request sees it: something that may be away without anybody having to wait for it.
 
 A job is safe once its row is committed; the message only makes it start sooner. So a send that fails is
-noted and forgotten (the sweep sends it), and while the broker is away nobody tries again for a moment.
+noted and forgotten (the sweep sends it), and while the broker is away nobody tries again for a moment. Bulk jobs
+share messages (see `web.envelopes`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from catalog import queue
 from catalog.errors import BrokerUnavailable
 from catalog.settings import Settings
 from catalog.views import Lane
+from web.envelopes import Envelopes
 
 log = structlog.get_logger(__name__)
 
@@ -29,24 +31,44 @@ _PROBE_KEPT_S = 2.0
 
 
 class Broker:
-    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        unsent: Callable[[int], object],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`unsent` is told how many jobs the broker did not take, each time."""
         self.celery: Celery = queue.make_celery(settings)
+        self._unsent = unsent
+        self._envelopes = Envelopes(lambda job_ids: self._send(job_ids, "bulk"), queue.MAX_IDS["bulk"])
         self._clock = clock
         self._resting_until = 0.0
         self._probe_lock = threading.Lock()
         self._probed: tuple[float, tuple[bool, bool]] | None = None
 
-    def send(self, job_id: str, lane: Lane) -> bool:
-        """False when the message was not sent; never raises for a broker that is away."""
+    def send(self, job_id: str, lane: Lane) -> None:
+        """Sends the job, or leaves it to the next message of its lane; never raises for a broker that is away."""
+        if lane == "bulk":
+            self._envelopes.add(job_id)
+        else:
+            self._send([job_id], lane)
+
+    def close(self) -> None:
+        """Sends what still waits for its message."""
+        self._envelopes.flush()
+        self.celery.close()
+
+    def _send(self, job_ids: list[str], lane: Lane) -> None:
         if self._clock() < self._resting_until:
-            return False
+            self._unsent(len(job_ids))
+            return
         try:
-            queue.send(self.celery, [job_id], lane)
+            queue.send(self.celery, job_ids, lane)
         except BrokerUnavailable as error:
             self._resting_until = self._clock() + _REST_S
-            log.warning("message not sent, the sweep will", job_id=job_id, reason=str(error))
-            return False
-        return True
+            self._unsent(len(job_ids))
+            log.warning("message not sent, the sweep will", job_ids=job_ids, reason=str(error))
 
     def probe(self) -> tuple[bool, bool]:
         """Whether the broker answers, and whether at least one worker does; at most two seconds old."""

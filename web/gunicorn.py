@@ -92,6 +92,13 @@ def post_fork(server: Arbiter, worker: ThreadWorker) -> None:
         mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES)
 
 
+def worker_exit(server: Arbiter, worker: ThreadWorker) -> None:
+    """After the last request: jobs that wait for the message they share are sent, instead of left to the sweep."""
+    application = worker.app.callable
+    if application is not None:  # None: it could not be made
+        application.extensions["tagsmith"].broker.close()
+
+
 worker_class = BoundedWorker
 workers = 1
 worker_connections = 500

@@ -244,6 +244,4 @@ def _accepted(acceptance: Acceptance) -> Response:
         response.headers["Idempotent-Replayed"] = "true"
     else:
         services().metrics.accepted.labels(acceptance.job.lane).inc()
-    if not acceptance.sent:
-        services().metrics.unsent.inc()
     return response

@@ -49,7 +49,7 @@ def make_app(engine: Engine, redis_url: str, settings: Settings) -> Iterator[Cal
     yield make
     for app in made:
         app.extensions["tagsmith"].engine.dispose()
-        app.extensions["tagsmith"].broker.celery.close()
+        app.extensions["tagsmith"].broker.close()
 
 
 @pytest.fixture

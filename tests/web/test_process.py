@@ -1,5 +1,6 @@
 """The process as it is run: gunicorn with its configuration, a real socket, no torch."""
 
+import base64
 import http.client
 import json
 import os
@@ -235,3 +236,24 @@ def test_what_is_no_request_is_refused_in_the_same_form(process: Process, subtes
             status, problem = raw(process, request)
             assert status == problem["status"] == expected
             assert str(problem["type"]).startswith("/problems/")
+
+
+def test_a_stop_sends_the_bulk_jobs_that_wait_for_their_message(
+    process: Process, api_key: str, servers: EmbeddedServers, redis_url: str
+) -> None:
+    ids = []
+    with closing(process.connection()) as connection:
+        for number in range(5):
+            body = json.dumps({"title": f"product {number}", "lane": "bulk"})
+            headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
+            connection.request("POST", "/v1/products", body, headers)
+            ids.append(json.loads(connection.getresponse().read())["job"]["id"])
+    stopped = process.worker()
+    os.kill(stopped, signal.SIGTERM)
+    deadline = time.monotonic() + START_S
+    while Path(f"/proc/{stopped}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    with closing(servers.redis()) as broker:
+        bodies = [base64.b64decode(json.loads(message)["body"]) for message in broker.lrange("bulk", 0, -1)]
+    assert sorted(job_id for body in bodies for job_id in json.loads(body)[0][0]["job_ids"]) == sorted(ids)

@@ -1,5 +1,6 @@
 """The calls on products and jobs, through HTTP, on the real database and broker."""
 
+import base64
 import io
 import json
 import threading
@@ -18,6 +19,7 @@ from catalog import tenants
 from catalog.database import transaction
 from catalog.settings import Settings
 from tests.web.seller import Seller, Stored, encoded, form, picture
+from web import envelopes
 
 
 @pytest.fixture
@@ -54,9 +56,22 @@ def test_the_message_of_an_accepted_product_is_in_its_lane(
         assert bulk.encode() in _decoded(broker, "bulk")
 
 
-def _decoded(broker: "redis.Redis", lane: str) -> bytes:
-    import base64
+def test_an_import_shares_messages_and_loses_none(
+    app: Flask, seller: Seller, redis_url: str, servers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(envelopes, "MOMENT_S", 3600.0)
+    ids = [seller.send(title=f"product {n}", lane="bulk").json["job"]["id"] for n in range(70)]
+    app.extensions["tagsmith"].broker.close()
+    with closing(servers.redis()) as broker:
+        sent = [
+            json.loads(base64.b64decode(json.loads(m)["body"]))[0][0] for m in broker.lrange("bulk", 0, -1)
+        ]
+    messages = [message["job_ids"] for message in sent[::-1]]
+    assert [len(message) for message in messages] == [1, 64, 5]
+    assert [job_id for message in messages for job_id in message] == ids
 
+
+def _decoded(broker: "redis.Redis", lane: str) -> bytes:
     (message,) = broker.lrange(lane, 0, -1)
     return base64.b64decode(json.loads(message)["body"])
 
@@ -336,9 +351,10 @@ def test_a_broker_that_is_away_does_not_keep_a_product_out(
 ) -> None:
     seller = Seller(make_app(broker_url=SecretStr("redis://127.0.0.1:1/0")).test_client(), api_key)
     answers = [seller.send(title=title) for title in ("one", "two")]
-    assert [answer.status_code for answer in answers] == [202, 202]
-    assert stored.rows("jobs") == 2
-    assert b"tagsmith_messages_unsent_total 2.0" in seller.client.get("/metrics").data
+    answers.append(seller.send(title="three", lane="bulk"))
+    assert [answer.status_code for answer in answers] == [202, 202, 202]
+    assert stored.rows("jobs") == 3
+    assert b"tagsmith_messages_unsent_total 3.0" in seller.client.get("/metrics").data
 
 
 def test_a_database_that_is_away_is_503_and_leaves_no_photo_behind(
