@@ -2,12 +2,14 @@
 
 For each attribute and each pattern of what is present, because a model that misses the photos is wrong more
 often than it thinks: a temperature (Guo et al. 2017), a beta map of the offered confidence (Kull et al. 2017)
-for what a single temperature cannot bend, and a threshold for `auto` that keeps a promised precision. It
+for what a single temperature cannot bend, and a threshold for `auto` that keeps a promised precision. For a
+product as a whole, whether it is like those that these numbers were found on: of others they say nothing. It
 knows how to apply the numbers of `calibration.json`; `training/calibrate.py` knows how to find them.
 
 Legend: B products, V values of an attribute.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -72,21 +74,29 @@ class AttributeCalibration:
         offered = torch.maximum(mapped, least)
         return ((1 - offered) * others.exp()).scatter(1, first, offered)
 
-    def decide(self, confidence: float, pattern: Pattern) -> Decision:
-        """`auto` from the threshold on, which is never under `least_auto`."""
+    def decide(self, confidence: float, pattern: Pattern, familiar: bool = True) -> Decision:
+        """`auto` from the threshold on, which is never under `least_auto`, for products that are `familiar`."""
         threshold = self.auto_from[pattern]
         if confidence < ABSTAIN_BELOW:
             return "abstain"
-        if threshold is None or confidence < max(threshold, least_auto(self.target_precision)):
+        if (
+            threshold is None
+            or not familiar
+            or confidence < max(threshold, least_auto(self.target_precision))
+        ):
             return "review"
         return "auto"
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """One AttributeCalibration for each attribute, in taxonomy order."""
+    """One AttributeCalibration for each attribute, in taxonomy order.
+
+    `familiar_from` by pattern: the familiarity from which a product is like those it was calibrated on, None for any.
+    """
 
     attributes: tuple[AttributeCalibration, ...]
+    familiar_from: dict[Pattern, float | None] = field(default_factory=lambda: dict.fromkeys(PATTERNS))
 
     @classmethod
     def uncalibrated(cls, taxonomy: Taxonomy, target_precision: float) -> "Calibration":
@@ -95,6 +105,12 @@ class Calibration:
             target_precision, dict.fromkeys(PATTERNS, 1.0), dict.fromkeys(PATTERNS)
         )
         return cls(tuple(neutral for _ in taxonomy))
+
+    def familiar(self, fused: Sequence[Tensor], of: list[Pattern], taxonomy: Taxonomy) -> list[bool]:
+        """For products with these logits of the fused heads, (B, V) each, and these patterns."""
+        least = [self.familiar_from[pattern] for pattern in of]
+        found = familiarity(fused, taxonomy).tolist()
+        return [limit is None or one >= limit for one, limit in zip(found, least, strict=True)]
 
     def targets(self, taxonomy: Taxonomy) -> dict[str, float]:
         """The precision that each attribute by name is to keep."""
@@ -105,22 +121,29 @@ class Calibration:
 
     def to_dict(self, taxonomy: Taxonomy) -> dict[str, Any]:
         return {
-            attribute.name: {
-                "target_precision": calibration.target_precision,
-                "temperature": dict(calibration.temperature),
-                "auto_from": dict(calibration.auto_from),
-                "text_only": calibration.text_only,
-                "photo_only": calibration.photo_only,
-                "beta": dict(calibration.beta),
-            }
-            for attribute, calibration in zip(taxonomy, self.attributes, strict=True)
+            "familiar_from": dict(self.familiar_from),
+            "attributes": {
+                attribute.name: {
+                    "target_precision": calibration.target_precision,
+                    "temperature": dict(calibration.temperature),
+                    "auto_from": dict(calibration.auto_from),
+                    "text_only": calibration.text_only,
+                    "photo_only": calibration.photo_only,
+                    "beta": dict(calibration.beta),
+                }
+                for attribute, calibration in zip(taxonomy, self.attributes, strict=True)
+            },
         }
 
     @classmethod
     def from_dict(cls, document: dict[str, Any], taxonomy: Taxonomy) -> "Calibration":
         """Raises CheckpointError when an attribute of the taxonomy has no calibration."""
+        # Checkpoints made before familiarity was known hold the attributes alone.
+        familiar_from = document.get("familiar_from", dict.fromkeys(PATTERNS))
+        entries = document["attributes"] if "familiar_from" in document else document
         try:
-            return cls(tuple(AttributeCalibration(**document[attribute.name]) for attribute in taxonomy))
+            attributes = tuple(AttributeCalibration(**entries[attribute.name]) for attribute in taxonomy)
+            return cls(attributes, {pattern: familiar_from[pattern] for pattern in PATTERNS})
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"calibration.json does not fit the taxonomy: {error}") from error
 
@@ -128,6 +151,18 @@ class Calibration:
 def least_auto(target_precision: float) -> float:
     """The confidence under which no single value is `auto`, however sure the others are."""
     return max(ABSTAIN_BELOW, 1 - MOST_DOUBT * (1 - target_precision))
+
+
+def familiarity(fused: Sequence[Tensor], taxonomy: Taxonomy) -> Tensor:
+    """(B,): the mean over the single choices of the log of the summed exponentials of their logits (B, V).
+
+    The negative energy of Liu et al. 2020: what a network has learned raises some logit of every choice, and what is
+    strange to it raises none. Zeros where every attribute takes several values.
+    """
+    choices = [logits for logits, attribute in zip(fused, taxonomy, strict=True) if not attribute.multiple]
+    if not choices:
+        return fused[0].new_zeros(len(fused[0]))
+    return torch.stack([logits.logsumexp(dim=1) for logits in choices]).mean(dim=0)
 
 
 def probabilities(logits: Tensor, temperature: float, multiple: bool) -> Tensor:

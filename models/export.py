@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from models.agreement import BATCH, Agreement, Offered, agreement, offers
-from models.calibration import PATTERNS, Calibration, Pattern
+from models.calibration import PATTERNS, Pattern
 from models.checkpoint import Checkpoint, load, save, version
 from models.compiled import CompiledPhotoTower, CompiledTextTower, Network, Precision, openvino_core
 from models.errors import CheckpointError, ExportRefused
@@ -169,11 +169,10 @@ def in_words(precisions: dict[str, Precision]) -> str:
 
 def with_papers(accepted: Checkpoint, source: Checkpoint, report: dict[str, Any]) -> Checkpoint:
     """With a name of its own, the promise taken away, and of what was measured only what holds for it too."""
-    calibration = Calibration(
-        tuple(
-            replace(numbers, auto_from=dict.fromkeys(PATTERNS)) for numbers in source.calibration.attributes
-        )
+    unpromised = tuple(
+        replace(numbers, auto_from=dict.fromkeys(PATTERNS)) for numbers in source.calibration.attributes
     )
+    calibration = replace(source.calibration, attributes=unpromised)
     kept: dict[str, Any] = {key: of for key, of in source.metrics.items() if key in KEPT}
     return replace(
         accepted,

@@ -102,12 +102,19 @@ class Tagger:
                 )
             ],
         )
+        familiar = self.checkpoint.calibration.familiar(
+            [on_cpu(head) for head in output.fused], of, self.taxonomy
+        )
         text = self.alone(output.text_only, [calibration.text_only for calibration in calibrations])
         photos = self.alone(output.photo_only, [calibration.photo_only for calibration in calibrations])
         has_text, has_photos = output.has_text.tolist(), output.has_photos.tolist()
         columns = [
             self.tags_of(
-                index, fused[index], evidence_of(text[index], photos[index], has_text, has_photos), of
+                index,
+                fused[index],
+                evidence_of(text[index], photos[index], has_text, has_photos),
+                of,
+                familiar,
             )
             for index in range(len(self.taxonomy))
         ]  # A lists of B lists
@@ -129,15 +136,20 @@ class Tagger:
         return in_scope(self.taxonomy, said)
 
     def tags_of(
-        self, index: int, fused: InScope, evidence: list[list[Evidence]], of: list[Pattern]
+        self,
+        index: int,
+        fused: InScope,
+        evidence: list[list[Evidence]],
+        of: list[Pattern],
+        familiar: list[bool],
     ) -> list[list[Tag]]:
         """The tags of one attribute for every product (B lists), none where it is out of scope."""
         attribute = self.taxonomy.attributes[index]
         calibration = self.checkpoint.calibration.attributes[index]
-        rows = zip(of, fused.confidence.tolist(), evidence, fused.offered.tolist(), strict=True)
+        rows = zip(of, familiar, fused.confidence.tolist(), evidence, fused.offered.tolist(), strict=True)
         return [
-            choose(attribute, calibration, pattern, confidences, shown) if offered else []
-            for pattern, confidences, shown, offered in rows
+            choose(attribute, calibration, pattern, confidences, shown, known) if offered else []
+            for pattern, known, confidences, shown, offered in rows
         ]
 
 
@@ -161,6 +173,7 @@ def choose(
     pattern: Pattern,
     confidences: list[float],
     evidence: list[Evidence],
+    familiar: bool = True,
 ) -> list[Tag]:
     """The tags of one attribute of one product, most confident first.
 
@@ -181,7 +194,7 @@ def choose(
             attribute.name,
             attribute.values[v],
             confidences[v],
-            calibration.decide(confidences[v], pattern),
+            calibration.decide(confidences[v], pattern, familiar),
             evidence[v],
             tuple(rest),
         )

@@ -15,6 +15,7 @@ from models.calibration import (
     AttributeCalibration,
     Calibration,
     Pattern,
+    familiarity,
     least_auto,
     log_odds,
 )
@@ -25,6 +26,8 @@ from training.promise import fewest, safe_threshold
 from training.recipe import CalibrationSection
 from training.seen import Seen, shows
 
+# Of the shop's own products so many are taken for strangers: what it costs to send strangers to a person.
+STRANGE = 0.01
 # Logs of temperatures: from four times sharper to ten times softer than trained.
 COLDEST, WARMEST = math.log(0.25), math.log(10)
 IN_WORDS: dict[Pattern, str] = {"both": "text and photos", "text": "text alone", "photos": "photos alone"}
@@ -35,7 +38,8 @@ def calibrate(seen: Seen, taxonomy: Taxonomy, section: CalibrationSection) -> Ca
     found = Calibration(
         tuple(
             calibrate_attribute(attribute, index, seen, section) for index, attribute in enumerate(taxonomy)
-        )
+        ),
+        {pattern: least_familiar(seen, taxonomy, pattern) for pattern in PATTERNS},
     )
     if any(attribute.applies_when is not None for attribute in taxonomy):
         for pattern in PATTERNS:
@@ -66,6 +70,13 @@ def calibrate_attribute(
             attribute, confidence, wanted, owner, found.target_precision, section.certainty
         )
     return found
+
+
+def least_familiar(seen: Seen, taxonomy: Taxonomy, pattern: Pattern) -> float | None:
+    """The familiarity that all but STRANGE of these rows have; None where none shows the pattern."""
+    run = seen.runs[pattern]
+    found = familiarity(run.fused, taxonomy)[shows(run, pattern)]
+    return float(np.quantile(found.numpy(), STRANGE)) if len(found) else None
 
 
 def set_scoped_thresholds(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -121,6 +122,7 @@ def tried(calibration: Calibration, taxonomy: Taxonomy, seen: Seen) -> Iterator[
     truth = known(seen.targets, taxonomy)
     for pattern, run in seen.runs.items():
         scoped, of = said(run.fused, run.patterns, taxonomy, calibration), shows(run, pattern)
+        familiar = torch.tensor(calibration.familiar(run.fused, run.patterns, taxonomy), dtype=torch.bool)
         for index, attribute in enumerate(taxonomy):
             auto_from, target = calibration.attributes[index].auto_from[pattern], seen.targets[index]
             if auto_from is None:
@@ -128,7 +130,7 @@ def tried(calibration: Calibration, taxonomy: Taxonomy, seen: Seen) -> Iterator[
             met = judged(attribute, target, scoped[index], truth[index]) & of
             confidence, right = offers(scoped[index].confidence[met], target[met], attribute)
             offered = confidence >= ABSTAIN_BELOW
-            auto = offered & (confidence >= auto_from)
+            auto = offered & (confidence >= auto_from) & familiar[met].unsqueeze(1)
             asked = offered.sum() if attribute.multiple else (labelled(target, attribute) & of | met).sum()
             precision = float(right[auto].float().mean()) if auto.any() else None
             yield attribute.name, pattern, Kept(precision, int(auto.sum()) / max(1, int(asked)))

@@ -96,6 +96,7 @@ def report(
     """The `attributes` of `evaluate --json`: an entry for each attribute that has a label in these rows."""
     entries = {}
     scoped, truth = said(logits.fused, logits.patterns, taxonomy, calibration), known(targets, taxonomy)
+    familiar = torch.tensor(calibration.familiar(logits.fused, logits.patterns, taxonomy), dtype=torch.bool)
     for index, attribute in enumerate(taxonomy):
         if labelled(targets[index], attribute).any():
             entries[attribute.name] = entry(
@@ -106,6 +107,7 @@ def report(
                 targets[index],
                 scoped[index],
                 truth[index],
+                familiar,
             )
     return entries
 
@@ -118,14 +120,17 @@ def entry(
     target: Tensor,
     scoped: InScope,
     truth: Known,
+    familiar: Tensor,
 ) -> dict[str, Any]:
     """The heads are judged by the rows with a label, offers as a buyer meets them (see `judged`)."""
     rows, met = labelled(target, attribute), judged(attribute, target, scoped, truth)
     of, labels = patterns_of(logits, rows), target[rows]
     confidence, right = offers(scoped.confidence[met], target[met], attribute)
-    by = [pattern for pattern in patterns_of(logits, met) for _ in range(confidence.shape[1])]
+    each = confidence.shape[1]
+    by = [pattern for pattern in patterns_of(logits, met) for _ in range(each)]
+    like = familiar[met].repeat_interleave(each).tolist()
     confidence, right = confidence.flatten(), right.flatten()
-    decisions = [calibration.decide(c, pattern) for c, pattern in zip(confidence.tolist(), by, strict=True)]
+    decisions = [calibration.decide(*one) for one in zip(confidence.tolist(), by, like, strict=True)]
     auto = torch.tensor([decision == "auto" for decision in decisions], dtype=torch.bool)
     offered = sum(decision != "abstain" for decision in decisions)
     considered = offered if attribute.multiple else int((rows | met).sum())

@@ -1,9 +1,13 @@
 """Confidences that are still a distribution after the beta map, and that never change what is offered."""
 
+import math
+
 import pytest
 import torch
 
-from models.calibration import PATTERNS, AttributeCalibration
+from models.calibration import PATTERNS, AttributeCalibration, Calibration, familiarity
+from models.errors import CheckpointError
+from models.taxonomy import Attribute, Taxonomy
 
 PLAIN = dict.fromkeys(PATTERNS, 1.0)
 
@@ -80,3 +84,27 @@ def test_a_doubtful_value_is_not_auto_however_sure_the_others_are(target, confid
     """The threshold alone would let all of them through."""
     calibration = AttributeCalibration(target, dict.fromkeys(PATTERNS, 1.0), dict.fromkeys(PATTERNS, 0.3))
     assert calibration.decide(confidence, "both") == decision
+
+
+def test_what_no_logit_rises_for_is_less_familiar_than_what_one_does():
+    taxonomy = Taxonomy(
+        (Attribute("colour", ("red", "green")), Attribute("material", ("wool", "linen"), multiple=True))
+    )
+    fused = (torch.tensor([[6.0, 0.0], [0.5, 0.0]]), torch.tensor([[9.0, 9.0], [-9.0, -9.0]]))
+    known, strange = familiarity(fused, taxonomy).tolist()
+    assert known == pytest.approx(math.log(math.exp(6) + 1))
+    assert strange == pytest.approx(math.log(math.exp(0.5) + 1)), "several values at once say nothing of it"
+    limits = Calibration((), {"both": 3.0, "text": 0.1, "photos": None})
+    assert limits.familiar(fused, ["both", "both"], taxonomy) == [True, False]
+    assert limits.familiar(fused, ["text", "photos"], taxonomy) == [True, True]
+
+
+def test_calibration_comes_back_as_it_was_written_also_that_of_older_checkpoints():
+    taxonomy = Taxonomy((Attribute("attributes", ("red", "green")),))
+    found = Calibration((calibration(1.3, 0.7, 0.1),), {"both": 3.0, "text": None, "photos": 1.0})
+    document = found.to_dict(taxonomy)
+    assert Calibration.from_dict(document, taxonomy) == found
+    older = Calibration.from_dict(document["attributes"], taxonomy)
+    assert older == Calibration(found.attributes)
+    with pytest.raises(CheckpointError, match="does not fit"):
+        Calibration.from_dict({"familiar_from": {"both": None}, "attributes": {}}, taxonomy)

@@ -1,9 +1,11 @@
 """From logits to tags: values, decisions, evidence and alternatives."""
 
+from dataclasses import replace
+
 import pytest
 
 from models import Evidence, Product, SeenPhoto, Tagger
-from models.calibration import PATTERNS, AttributeCalibration
+from models.calibration import PATTERNS, AttributeCalibration, Calibration
 from models.tagger import CPU_BATCH, choose
 from models.taxonomy import Attribute
 from tests.tiny_tagger import TAXONOMY, WORDS, picture, tiny_checkpoint
@@ -89,6 +91,21 @@ def test_a_decision_follows_the_threshold_of_what_is_present(confidence, pattern
     rest = (1 - confidence) / 4
     (tag,) = choose(COLOUR, CALIBRATION, pattern, [rest, confidence, rest, rest, rest], evidence(5))
     assert (tag.decision, tag.value, tag.confidence) == (decision, value, confidence)
+
+
+def test_what_a_strange_product_is_tagged_with_goes_to_a_person(tagger):
+    product = Product("red shirt", photos=(picture("red"),))
+    promising = AttributeCalibration(0.5, dict.fromkeys(PATTERNS, 1.0), dict.fromkeys(PATTERNS, 0.0))
+    attributes = tuple(promising for _ in TAXONOMY)
+
+    def decisions(least: float | None) -> list[str]:
+        calibration = Calibration(attributes, {**dict.fromkeys(PATTERNS), "both": least})
+        strict = Tagger(replace(tagger.checkpoint, calibration=calibration), tagger.version, "cpu")
+        return [tag.decision for tag in strict.predict([strict.prepare(product)])[0].tags]
+
+    assert "auto" in decisions(None)
+    assert decisions(-1e9) == decisions(None)
+    assert decisions(1e9) == [{"auto": "review"}.get(decision, decision) for decision in decisions(None)]
 
 
 def test_alternatives_are_the_next_three_and_never_the_value():

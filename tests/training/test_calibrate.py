@@ -95,3 +95,14 @@ def test_too_few_products_are_said_to_go_to_review():
         "colour from text alone: a precision of 0.95 is not promised (30 products are too few, it takes at least "
         "80 that are all right), so every value goes to review"
     ]
+
+
+def test_all_but_one_in_a_hundred_of_the_shops_own_products_are_familiar():
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(1000, 3, generator=random)
+    run = Logits((logits,), (logits,), (logits,), ["text"] * 1000)
+    colour = Taxonomy((Attribute("colour", ("red", "green", "blue")),))
+    seen = Seen({"both": run, "text": run, "photos": run}, (logits.argmax(dim=1),), np.arange(1000))
+    found = calibrate(seen, colour, CalibrationSection())
+    assert found.familiar_from["both"] is None, "no row shows it"
+    assert sum(found.familiar((logits,), run.patterns, colour)) == 990
