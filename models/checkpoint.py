@@ -59,11 +59,16 @@ class Checkpoint:
 
 
 def save(checkpoint: Checkpoint, path: Path) -> str:
-    """Writes the checkpoint at `path`, replacing what is there, and returns its version.
+    """Writes the checkpoint at `path`, replacing the one that is there, and returns its version.
 
-    Weights are stored as float16: half the size, and ten mantissa bits are more than any decision needs.
+    Weights are stored as float16: half the size, and ten mantissa bits are more than any decision needs. Raises
+    CheckpointError where something else is there.
     """
     path = Path(path)
+    if path.exists() and not (
+        (path / "config.json").is_file() or (path.is_dir() and not any(path.iterdir()))
+    ):
+        raise CheckpointError(f"{path} is no checkpoint and is not replaced by one: name another path")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     replaced = path.with_name(f".{path.name}.{os.getpid()}.old")

@@ -127,3 +127,13 @@ def test_saving_twice_replaces_and_leaves_nothing_beside(path):
 
 def change(path, **settings):
     path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+
+
+def test_what_is_no_checkpoint_is_not_replaced_by_one(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "kept.jpg").write_bytes(b"kept")
+    with pytest.raises(CheckpointError, match="photos is no checkpoint"):
+        save(tiny_checkpoint(), tmp_path / "photos")
+    assert (tmp_path / "photos" / "kept.jpg").read_bytes() == b"kept"
+    (tmp_path / "empty").mkdir()
+    assert save(tiny_checkpoint(), tmp_path / "empty") == version(tmp_path / "empty")
