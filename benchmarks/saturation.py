@@ -44,20 +44,22 @@ class Accepted:
 
 
 @contextmanager
-def held(celery: Celery, lane: Lane) -> Iterator[None]:
-    """The worker takes nothing of the lane inside the block, and goes on at its end."""
-    _tell(celery.control.cancel_consumer, lane)
+def held(celery: Celery, lane: Lane, workers: int = 1) -> Iterator[None]:
+    """The workers take nothing of the lane inside the block, and go on at its end."""
+    _tell(celery.control.cancel_consumer, lane, workers)
     try:
         time.sleep(POLL_END_S)
         yield
     finally:
-        _tell(celery.control.add_consumer, lane)
+        _tell(celery.control.add_consumer, lane, workers)
 
 
-def _tell(command: Any, lane: Lane) -> None:
-    answers = command(lane, reply=True, timeout=ANSWER_S, limit=1)
-    if not answers or not all("ok" in answer for worker in answers for answer in worker.values()):
-        raise LaneNotHeldError(f"no worker answered on its control queue in {ANSWER_S:.0f} s: {answers}")
+def _tell(command: Any, lane: Lane, workers: int) -> None:
+    answers = command(lane, reply=True, timeout=ANSWER_S, limit=workers) or []
+    if len(answers) < workers or not all("ok" in answer for worker in answers for answer in worker.values()):
+        raise LaneNotHeldError(
+            f"{len(answers)} of {workers} workers answered on their control queues in {ANSWER_S:.0f} s: {answers}"
+        )
 
 
 def accept(installation: Installation, made: Sequence[MadeProduct], lane: Lane) -> Accepted:
