@@ -100,12 +100,16 @@ def running(base_url: str, var: Path) -> Iterator[Installation]:
 
 
 @contextmanager
-def own() -> Iterator[Installation]:
-    """A fresh one on a free port, with state in a temporary folder; stopped at the end, with nothing left."""
+def own(checkpoint: Path | None = None) -> Iterator[Installation]:
+    """A fresh one on a free port, with state in a temporary folder; stopped at the end, with nothing left. Serves the
+    checkpoint of the settings, or this one.
+    """
     with tempfile.TemporaryDirectory(prefix="tagsmith-bench-") as folder:
         var = Path(folder) / "var"
         port = free_port()
         env = os.environ | {"TAGSMITH_VAR": os.fspath(var), "TAGSMITH_PORT": str(port)}
+        if checkpoint is not None:
+            env["TAGSMITH_CHECKPOINT"] = os.fspath(checkpoint)
         process = subprocess.Popen(
             [sys.executable, os.fspath(ROOT / "launch.py"), "--without-samples"], env=env, cwd=ROOT
         )

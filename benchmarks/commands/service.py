@@ -6,15 +6,18 @@ from pathlib import Path
 
 import click
 
+from benchmarks import towers as sizes
 from benchmarks.command_line import prepared, result_options, show, told
 from benchmarks.installation import own
 from benchmarks.machine import describe
+from benchmarks.towers import Towers
 from catalog.views import LANES, Lane
 
 
 @click.command(
     "service", epilog="Example: python -m benchmarks service --products 256 --json --out service.json"
 )
+@sizes.option
 @click.option(
     "--lane",
     default="bulk",
@@ -29,7 +32,7 @@ from catalog.views import LANES, Lane
     "--rounds", default=5, show_default=True, type=click.IntRange(min=1), help="Fewer than five say little."
 )
 @result_options
-def command(lane: Lane, products: int, rounds: int, as_json: bool, out: Path | None) -> None:
+def command(towers: Towers, lane: Lane, products: int, rounds: int, as_json: bool, out: Path | None) -> None:
     """Products per second through a saturated service, beside bare forward and decode.
 
     Starts an installation of its own with fresh state, and draws the products. Each round accepts its products
@@ -37,9 +40,11 @@ def command(lane: Lane, products: int, rounds: int, as_json: bool, out: Path | N
     idle.
     """
     from benchmarks import service
+    from models.errors import ModelsError
+    from workers.runtime import DeviceUnavailable
 
-    with told():
-        settings, machine = prepared(), describe()
-        with own() as installation:
-            document = service.measure(installation, settings, machine, lane, products, rounds)
+    with told(ModelsError, DeviceUnavailable):
+        machine = describe()
+        with sizes.served(towers, prepared()) as settings, own(settings.checkpoint) as installation:
+            document = service.measure(installation, settings, machine, towers, lane, products, rounds)
     show(document, service.table, as_json=as_json, out=out)
