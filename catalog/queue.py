@@ -4,11 +4,14 @@ A message is a hint that jobs are due: `{"v": 1, "job_ids": […]}` and nothing 
 forged one can at most start a job that is due. Knows no task body and no database.
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from celery import Celery
+from celery.schedules import schedule
 from kombu.connection import Connection
 from kombu.entity import Queue
 from kombu.exceptions import KombuError
@@ -32,6 +35,9 @@ SEND_TIMEOUT_S = 1.0
 # arrival and its acknowledgement, which the lease bounds.
 VISIBILITY_TIMEOUT_S = 120
 SOFT_SHUTDOWN_S = 25
+# Sweeps that no worker has taken are dropped after this. A worker compares it with its own clock: it must be more
+# than clocks are wrong by, and the commonest mistake is a time zone, 26 hours at most.
+SWEEP_EXPIRES_S = 2 * 86_400.0
 
 
 def make_celery(settings: Settings) -> Celery:
@@ -74,12 +80,11 @@ def make_celery(settings: Settings) -> Celery:
         beat_schedule={
             "sweep": {
                 "task": SWEEP,
-                "schedule": settings.sweep_interval_s,
-                # None pile up while workers are away; long enough for clocks that differ between machines.
-                "options": {"queue": "interactive", "expires": max(60.0, 2 * settings.sweep_interval_s)},
+                "schedule": schedule(settings.sweep_interval_s, nowfun=steady_now),
+                "options": {"queue": "interactive", "expires": SWEEP_EXPIRES_S},
             }
         },
-        beat_schedule_filename=str(settings.var / "beat-schedule"),
+        beat_scheduler="celery.beat.Scheduler",  # keeps nothing in a file: the one entry is fixed
         beat_max_loop_interval=settings.sweep_interval_s,
         enable_utc=True,
         timezone="UTC",
@@ -87,6 +92,13 @@ def make_celery(settings: Settings) -> Celery:
     # Loads the transport's code now, which takes a second, instead of inside the first request. Connects nothing.
     _ = celery.connection_for_write().transport
     return celery
+
+
+def steady_now() -> datetime:
+    """A time that only ever goes on, for measuring intervals. By the machine's clock beat would send no sweep for
+    an hour after that clock was set back by an hour.
+    """
+    return datetime.fromtimestamp(time.monotonic(), UTC)
 
 
 def ping(celery: Celery) -> None:

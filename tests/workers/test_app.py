@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from celery.beat import Scheduler
 
 from catalog.queue import SWEEP, TASK, make_message
 from catalog.settings import Settings
@@ -42,8 +44,31 @@ def test_the_application_knows_its_two_tasks_and_loads_no_model(settings: Settin
 def test_beat_sends_the_sweep_and_lets_it_expire(settings: Settings) -> None:
     (entry,) = create_app(settings, no_model).conf.beat_schedule.values()
     assert entry["task"] == SWEEP
-    assert entry["schedule"] == settings.sweep_interval_s
+    assert entry["schedule"].seconds == settings.sweep_interval_s
     assert entry["options"]["expires"] > 0
+
+
+def test_beat_goes_on_sending_when_the_clock_is_set_back(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    celery = create_app(settings, no_model)
+    steady = 1000.0
+    monkeypatch.setattr("catalog.queue.time.monotonic", lambda: steady)
+    sent: list[str] = []
+    monkeypatch.setattr(Scheduler, "apply_entry", lambda self, entry, producer=None: sent.append(entry.task))
+    scheduler = Scheduler(celery, lazy=True)
+    scheduler.setup_schedule()
+    scheduler.tick()
+    monkeypatch.setattr(celery, "now", lambda: datetime.now(UTC) - timedelta(hours=1))
+    for _ in range(3):
+        steady += settings.sweep_interval_s + 0.1
+        scheduler.tick()
+    assert sent == [SWEEP] * 3
+
+
+def test_a_worker_whose_clock_is_wrong_by_a_time_zone_still_sweeps(settings: Settings) -> None:
+    (entry,) = create_app(settings, no_model).conf.beat_schedule.values()
+    assert timedelta(seconds=entry["options"]["expires"]) > timedelta(hours=14 + 12)
 
 
 def test_a_task_outside_a_worker_process_says_where_it_belongs(settings: Settings) -> None:
