@@ -19,6 +19,10 @@ run: .venv/installed ## Start everything here, tag three sample products, serve 
 test: .venv/installed ## Run all tests
 	@.venv/bin/python -m pytest
 
+.PHONY: faults
+faults: .venv/installed ## Break everything in turn under load; say what was lost and how long it took to recover
+	@.venv/bin/python -m pytest tests/faults --long
+
 .PHONY: check
 check: .venv/installed ## Lint, format check, types, import rules
 	.venv/bin/ruff check .

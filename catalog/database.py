@@ -26,6 +26,8 @@ LOCK_TIMEOUT_MS = 5_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 30_000
 # Half-open connections: sent bytes that nobody acknowledges end the connection after this.
 TCP_USER_TIMEOUT_MS = 10_000
+# The same while we wait for an answer and send nothing: Linux would ask only after two hours.
+KEEPALIVES = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 # Any constant of our own: the name of the lock that lets one process migrate at a time.
 MIGRATION_LOCK = 7_246_311_905_518
 MIGRATION_LOCK_PAUSE_S = 0.1
@@ -42,6 +44,7 @@ def make_engine(settings: Settings) -> Engine:
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_S,
             "tcp_user_timeout": TCP_USER_TIMEOUT_MS,
+            **KEEPALIVES,
             "application_name": "tagsmith",
             "options": (
                 f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_MS} "

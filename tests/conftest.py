@@ -34,6 +34,11 @@ FAST = (
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the fault tests that take minutes as well")
+    parser.addoption("--faults-json", type=Path, metavar="FILE", help="write what each fault came to")
+
+
 class EmbeddedServers:
     """Starts and stops embedded servers by their command, as a supervisor would."""
 

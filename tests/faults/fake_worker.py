@@ -1,7 +1,8 @@
 """A worker that is real in everything but its tagger: `celery -A fake_worker worker`.
 
 The stand-in tags every product with its own title, takes a fixed time for each batch, and does as some titles
-say: `poison` makes the forward of its batch fail, `hang` makes it hang once (a file remembers that it did).
+say: `poison` makes the forward of its batch fail, `hang` makes it hang once (a file remembers that it did), and what
+starts with `heavy` makes a batch of more than two run out of memory.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from celery import Celery
 
 from catalog.settings import Settings
 from workers.app import create_app
+from workers.batch_runner import OutOfMemory
 from workers.tasks import JobFault
+
+FITS = 2  # heavy products in one batch
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class StandIn:
             self._hung.touch()
             time.sleep(3600)
         time.sleep(self._batch_seconds)
+        if len(titles) > FITS and any(title.startswith("heavy") for title in titles):
+            raise OutOfMemory(f"{len(titles)} products do not fit the stand-in")
         if "poison" in titles:
             raise ValueError("the stand-in cannot tag poison")
         return [

@@ -1,48 +1,169 @@
-"""What happens to accepted products when Redis comes back empty, and when PostgreSQL is restarted under load."""
+"""What happens to accepted products when Redis, PostgreSQL or beat dies, freezes or falls silent."""
 
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING
+import time
+from contextlib import closing
 
 import pytest
+from sqlalchemy import text
 
-if TYPE_CHECKING:
-    from .conftest import Installation
-
-PATIENCE_S = 120.0
+from tests.faults.blackhole import Blackhole
+from tests.faults.installation import Installation, end, wait_for
+from tests.faults.load import Load, intake
+from tests.faults.report import Fault
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # a loaded machine starts processes slowly
 
+# Longer than a worker waits for an answer of the broker (socket_timeout), so that it notices.
+SILENT_S = 15.0
+BEAT_DEAD_S = 60.0
 
-def test_a_redis_that_comes_back_empty_costs_a_resend_and_no_product(installation: Installation) -> None:
-    titles = [f"product {number}" for number in range(80)]
-    installation.start_worker(batch_seconds=0.2)
-    jobs = installation.accept(titles)
-    installation.wait_until_running(jobs)
 
+def kill_redis(installation: Installation) -> None:
     assert installation.redis is not None
-    installation.redis.kill()
-    installation.redis.wait(PATIENCE_S)
-    installation.forget_the_append_only_file()
-    unsent = installation.accept(["accepted without a broker"], message=False)
-    installation.start_redis()
-    installation.start_beat()
-
-    installation.wait_until_ended(jobs + unsent)
-    installation.assert_all_tagged_once(jobs + unsent, [*titles, "accepted without a broker"])
+    end(installation.redis, signal.SIGKILL)
 
 
-def test_a_postgres_restarted_under_load_loses_and_doubles_nothing(installation: Installation) -> None:
-    titles = [f"product {number}" for number in range(80)]
+def test_a_redis_that_comes_back_empty_costs_a_resend_and_no_product(
+    installation: Installation, fault: Fault
+) -> None:
     installation.start_worker(batch_seconds=0.2)
-    jobs = installation.accept(titles)
-    installation.wait_until_running(jobs)
+    installation.start_beat()
+    with Load(intake(installation), per_s=30) as load:
+        load.wait_until(60)
+        installation.wait_until_running(load.told)
+        strike = fault.strikes()
+        kill_redis(installation)
+        installation.forget_the_append_only_file()
+        unsent = installation.accept(["accepted without a broker"], message=False)
+        installation.start_redis()
+        fault.recovers(strike)
+    count = fault.ends("Redis killed, comes back empty", load.told + unsent)
+    assert count.succeeded == count.accepted
 
+
+@pytest.mark.long
+def test_a_redis_that_is_killed_goes_on_with_its_append_only_file(
+    installation: Installation, fault: Fault
+) -> None:
+    installation.start_worker(batch_seconds=0.2)
+    installation.start_beat()
+    with Load(intake(installation), per_s=30) as load:
+        for _ in range(5):
+            load.wait_until(len(load.told) + 60)
+            installation.wait_until_running(load.told)
+            strike = fault.strikes()
+            kill_redis(installation)
+            installation.start_redis()
+            fault.recovers(strike)
+    count = fault.ends("Redis killed, append-only file kept", load.told)
+    assert count.succeeded == count.accepted
+
+
+@pytest.mark.long
+def test_a_redis_that_freezes_is_waited_for(installation: Installation, fault: Fault) -> None:
+    installation.start_worker(batch_seconds=0.2)
+    installation.start_beat()
+    assert installation.redis is not None
+    with Load(intake(installation), per_s=30) as load:
+        load.wait_until(60)
+        installation.wait_until_running(load.told)
+        strike = fault.strikes()
+        installation.redis.send_signal(signal.SIGSTOP)
+        try:
+            time.sleep(SILENT_S)
+        finally:
+            installation.redis.send_signal(signal.SIGCONT)
+        fault.recovers(strike)
+    count = fault.ends(f"Redis frozen for {SILENT_S:.0f} s", load.told)
+    assert count.succeeded == count.accepted
+
+
+@pytest.mark.long
+def test_a_broker_connection_that_falls_silent_is_noticed_and_made_again(
+    installation: Installation, fault: Fault
+) -> None:
+    """The old connections stay open and say nothing for ever; new ones work."""
+    with closing(installation.broker()) as client:
+        socket = client.connection_pool.connection_kwargs["path"]
+    with Blackhole(socket) as proxy:
+        installation.start_worker(0.2, TAGSMITH_BROKER_URL=f"redis://127.0.0.1:{proxy.port}/0")
+        installation.start_beat()
+        with Load(intake(installation), per_s=30) as load:
+            load.wait_until(60)
+            installation.wait_until_running(load.told)
+            strike = fault.strikes()
+            assert proxy.swallow() > 0, "the worker came through the proxy"
+            fault.recovers(strike)
+        count = fault.ends("broker connections half-open", load.told)
+        # The proxy must outlive its client, or the client would see its connections end.
+        installation.kill_workers()
+    assert count.succeeded == count.accepted
+
+
+def test_a_postgres_restarted_under_load_loses_and_doubles_nothing(
+    installation: Installation, fault: Fault
+) -> None:
+    installation.start_worker(batch_seconds=0.2)
+    installation.start_beat()
     assert installation.postgres is not None
-    installation.postgres.send_signal(signal.SIGTERM)
-    installation.postgres.wait(PATIENCE_S)
-    installation.start_postgres()
+    with Load(intake(installation), per_s=30) as load:
+        load.wait_until(60)
+        installation.wait_until_running(load.told)
+        strike = fault.strikes()
+        end(installation.postgres, signal.SIGTERM)
+        installation.start_postgres()
+        fault.recovers(strike)
+    count = fault.ends("PostgreSQL restarted", load.told)
+    assert count.succeeded == count.accepted
 
-    installation.wait_until_ended(jobs)
-    installation.assert_all_tagged_once(jobs, titles)
+
+def test_a_connection_cut_in_the_middle_of_a_finish_is_made_again_and_finishes_once(
+    installation: Installation, fault: Fault
+) -> None:
+    """The finish has written statuses and tags and waits, for a lock of ours, to write the embeddings."""
+    installation.start_worker()
+    with installation.engine.connect() as ours:
+        ours.execute(text("LOCK TABLE embeddings IN SHARE MODE"))
+        jobs = installation.accept([f"product {number}" for number in range(8)])
+        installation.wait_until_running(jobs, at_least=8)
+        strike = fault.strikes()
+        wait_for(
+            lambda: bool(
+                installation.query(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tagsmith'"
+                    " AND wait_event_type = 'Lock' AND query LIKE '%embeddings%' AND pid <> pg_backend_pid()"
+                )
+            ),
+            "the finish to wait for the lock",
+        )
+        ours.rollback()
+    late = installation.accept(["accepted after the cut"])
+    fault.recovers(strike)
+    assert fault.ends("database connection cut in a finish", jobs + late).succeeded == 9
+    assert {outcome.attempts for outcome in installation.outcomes(jobs)} == {1}
+
+
+@pytest.mark.long
+def test_without_beat_the_work_goes_on_and_what_was_not_sent_waits_for_it(
+    installation: Installation, fault: Fault
+) -> None:
+    installation.start_worker(batch_seconds=0.1)
+    beat = installation.start_beat()
+    with Load(intake(installation), per_s=30) as load:
+        load.wait_until(60)
+        # A worker sends the oldest jobs once, when it starts.
+        installation.wait_until_ended(load.told[:60])
+        strike = fault.strikes()
+        end(beat, signal.SIGKILL)
+        unsent = installation.accept([f"not sent {number}" for number in range(50)], message=False)
+        time.sleep(BEAT_DEAD_S)
+        assert installation.count(load.told, "succeeded") > 60, "the others went on"
+        assert installation.count(unsent, "queued") == 50, "nobody else sends them"
+        installation.start_beat()
+        installation.wait_until_ended(unsent)
+        fault.recovers(strike)
+    count = fault.ends(f"beat dead for {BEAT_DEAD_S:.0f} s (included)", load.told + unsent)
+    assert count.succeeded == count.accepted

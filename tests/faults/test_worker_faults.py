@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import signal
-from typing import TYPE_CHECKING
+import time
 
 import pytest
 
-if TYPE_CHECKING:
-    from .conftest import Installation
-
-PATIENCE_S = 120.0
+from tests.faults.installation import PATIENCE_S, Installation
+from tests.faults.load import Load, intake
+from tests.faults.report import Fault
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # a loaded machine starts processes slowly
 EXIT_DEVICE_FAILED = 70
+KILLS, PRODUCTS = 50, 20_000
 
 
 def names(count: int, prefix: str = "product") -> list[str]:
@@ -22,53 +23,85 @@ def names(count: int, prefix: str = "product") -> list[str]:
 
 
 def test_a_worker_killed_in_the_middle_of_its_work_loses_and_doubles_nothing(
-    installation: Installation,
+    installation: Installation, fault: Fault
 ) -> None:
-    bulk, interactive = names(90, "bulk"), names(10, "interactive")
-    worker = installation.start_worker(batch_seconds=0.2)
-    bulk_jobs = installation.accept(bulk, "bulk")
-    interactive_jobs = [*installation.accept(interactive, "interactive")]
-    jobs = bulk_jobs + interactive_jobs
-    installation.wait_until_running(jobs)
-    worker.kill()
-    worker.wait(PATIENCE_S)
-    assert installation.count(jobs, "running") > 0, "it was killed with jobs in its hands"
+    with Load(intake(installation), per_s=60) as load:
+        worker = installation.start_worker(batch_seconds=0.2)
+        load.wait_until(60)
+        installation.wait_until_running(load.told)
+        strike = fault.strikes()
+        worker.kill()
+        worker.wait(PATIENCE_S)
+        assert installation.count(load.told, "running") > 0, "it was killed with jobs in its hands"
+        installation.start_worker()
+        fault.recovers(strike)
+    count = fault.ends("worker killed", load.told)
+    assert count.succeeded == count.accepted
+    assert max(outcome.attempts for outcome in installation.outcomes(load.told)) == 2
 
-    installation.start_worker()
-    installation.wait_until_ended(jobs)
-    installation.assert_all_tagged_once(jobs, bulk + interactive)
-    assert max(outcome.attempts for outcome in installation.outcomes(jobs)) == 2
+
+@pytest.mark.long
+@pytest.mark.timeout(3000)
+def test_a_worker_killed_again_and_again_with_the_times_that_are_shipped(
+    installation: Installation, fault: Fault
+) -> None:
+    """The killed worker is started again at once, as supervisor does."""
+    shipped = {"TAGSMITH_LEASE_S": "20", "TAGSMITH_RETRY_DELAY_S": "5", "TAGSMITH_RESEND_AFTER_S": "15",
+               "TAGSMITH_SWEEP_INTERVAL_S": "5", "TAGSMITH_MAX_BATCH": "32"}  # fmt: skip
+    dice = random.Random(50)
+    installation.start_beat(**shipped)
+    worker = installation.start_worker(0.2, **shipped)
+    with Load(intake(installation), per_s=70) as load:
+        for _ in range(KILLS):
+            time.sleep(dice.uniform(0, 1))
+            installation.wait_until_running(load.told)
+            strike = fault.strikes()
+            worker.kill()
+            worker.wait(PATIENCE_S)
+            assert installation.count(load.told, "running") > 0, "it was killed with jobs in its hands"
+            worker = installation.start_worker(0.2, **shipped)
+            fault.recovers(strike)
+        load.wait_until(PRODUCTS)
+    count = fault.ends(f"worker killed {KILLS} times", load.told)
+    assert count.succeeded == count.accepted >= PRODUCTS
 
 
-def test_a_worker_told_to_stop_finishes_what_it_holds_and_leaves_the_rest(installation: Installation) -> None:
+def test_a_worker_told_to_stop_finishes_what_it_holds_and_leaves_the_rest(
+    installation: Installation, fault: Fault
+) -> None:
     titles = names(150)
     worker = installation.start_worker(batch_seconds=0.3)
     jobs = installation.accept(titles)
     installation.wait_until_running(jobs)
+    strike = fault.strikes()
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(PATIENCE_S) == 0
     assert installation.count(jobs, "running") == 0
     assert {outcome.attempts for outcome in installation.outcomes(jobs)} <= {0, 1}
 
     installation.start_worker()
-    installation.wait_until_ended(jobs)
-    installation.assert_all_tagged_once(jobs, titles)
+    late = installation.accept(["accepted after the stop"])
+    fault.recovers(strike)
+    assert fault.ends("worker told to stop (SIGTERM)", jobs + late).succeeded == 151
     assert {outcome.attempts for outcome in installation.outcomes(jobs)} == {1}
 
 
 def test_a_forward_that_hangs_ends_the_process_and_the_next_one_does_its_work(
-    installation: Installation,
+    installation: Installation, fault: Fault
 ) -> None:
     worker = installation.start_worker()
     jobs = installation.accept(["hang", "bystander"])
+    installation.wait_until_running(jobs)
+    strike = fault.strikes()
     assert worker.wait(PATIENCE_S) == EXIT_DEVICE_FAILED
 
     installation.start_worker()
-    installation.wait_until_ended(jobs)
-    installation.assert_all_tagged_once(jobs, ["hang", "bystander"])
+    jobs += installation.accept(["accepted after the hang"])
+    fault.recovers(strike)
+    assert fault.ends("forward hangs", jobs).succeeded == 3
 
 
-def test_faults_of_products_and_messages_touch_nobody_else(installation: Installation) -> None:
+def test_faults_of_products_and_messages_touch_nobody_else(installation: Installation, fault: Fault) -> None:
     """In one worker: a poisoned product in a full batch, an unreadable photo, one message ten times."""
     titles = [*names(7), "poison", *names(8, "more")]
     jobs = installation.accept(titles, message=False)
@@ -77,7 +110,8 @@ def test_faults_of_products_and_messages_touch_nobody_else(installation: Install
     broken = b"broken photo"
     photo_job = installation.accept_with_photo("unreadable", broken, hashlib.sha256(broken).hexdigest())
     installation.start_worker(batch_seconds=0.1)
-    installation.wait_until_ended([*jobs, photo_job])
+    count = fault.ends("poisoned product; a message ten times", [*jobs, photo_job])
+    assert (count.succeeded, count.failed) == (15, 2)
 
     outcomes = dict(zip(titles, installation.outcomes(jobs), strict=True))
     poisoned = outcomes.pop("poison")
@@ -91,3 +125,12 @@ def test_faults_of_products_and_messages_touch_nobody_else(installation: Install
     (unreadable,) = installation.outcomes([photo_job])
     assert (unreadable.status, unreadable.attempts) == ("failed", 1)
     assert unreadable.error is not None and unreadable.error["type"] == "unreadable-photo"
+
+
+def test_a_device_without_memory_for_a_full_batch_runs_smaller_ones(
+    installation: Installation, fault: Fault
+) -> None:
+    jobs = installation.accept([*names(12), *names(12, "heavy")])
+    installation.start_worker(batch_seconds=0.05)
+    assert fault.ends("out of memory in the forward", jobs).succeeded == 24
+    assert {outcome.attempts for outcome in installation.outcomes(jobs)} == {1}
