@@ -30,20 +30,23 @@ class ServedCheckpoint:
 
     def info(self) -> CheckpointInfo:
         with self._lock:
-            state = self._state()
+            # A symbolic link that is moved while its files are read must not mix two checkpoints.
+            folder = self._folder.resolve()
+            state = _state_of(folder)
             if self._read is None or self._read[0] != state:
                 try:
-                    self._read = (state, read_checkpoint_info(self._folder))
+                    self._read = (state, read_checkpoint_info(folder))
                 except InvalidCheckpoint as error:
                     raise ProblemError(
                         problems.UNAVAILABLE, f"No model is served: {error}.", headers={"Retry-After": "30"}
                     ) from error
             return self._read[1]
 
-    def _state(self) -> tuple[tuple[str, int, int], ...]:
-        """Changes when a file of the checkpoint does."""
-        files = sorted(path for path in self._folder.rglob("*") if path.is_file())
-        return tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
+
+def _state_of(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Changes when a file of the checkpoint does."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
 
 
 @bp.get("/taxonomy")
@@ -64,6 +67,11 @@ def get_taxonomy(query_data: NoQuery) -> Response:
 @bp.output(ServedModel, description="The served checkpoint")
 @bp.doc(
     summary="The model that tags products, and what was measured of it",
+    description=(
+        "What `TAGSMITH_CHECKPOINT` names now. While workers change to another checkpoint, and after"
+        " `python -m workers load` with one that the setting does not name, they may serve a different one: a job"
+        " always says which model tagged it."
+    ),
     operation_id="getModel",
     security="ApiKey",
     responses=answers_problems(problems.UNAUTHORIZED, problems.INVALID_PARAMETERS, problems.UNAVAILABLE),

@@ -1,7 +1,8 @@
-"""`python -m workers health`: whether a worker of this machine could tag a product now."""
+"""`python -m workers`: whether a worker of this machine could tag a product now, and changing what workers serve."""
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from pathlib import Path
@@ -9,13 +10,15 @@ from pathlib import Path
 import click
 
 from catalog.errors import SettingsError
+from catalog.queue import make_celery
 from catalog.settings import Settings
+from workers.control import ask_to_load, tell
 from workers.health import FRESH_S, heartbeat_folder, living_workers
 
 
 @click.group()
 def main() -> None:
-    """Ask about the workers of this machine."""
+    """Ask the workers, and tell them what to serve."""
 
 
 @main.command(
@@ -47,6 +50,44 @@ def health(var: Path | None) -> None:
         sys.exit(1)
     for worker in workers:
         click.echo(f"{worker} is alive")
+
+
+@main.command(epilog="Example: ln -sfn shop-2 runs/served && python -m workers load")
+@click.argument("checkpoint", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--answer-s",
+    default=5.0,
+    show_default=True,
+    type=click.FloatRange(min=0.1),
+    help="Wait for workers to answer.",
+)
+@click.option(
+    "--load-s", default=300.0, show_default=True, type=click.FloatRange(min=0), help="Wait for them to load."
+)
+def load(checkpoint: Path | None, answer_s: float, load_s: float) -> None:
+    """Have every worker serve CHECKPOINT, by default the one that TAGSMITH_CHECKPOINT names now.
+
+    Each loads it beside the one in use (twice the memory for that while), warms it up and changes between two
+    batches; every job keeps the version that tagged it. The way back is the same command with the old folder. Where
+    it cannot be loaded the worker says why and serves what it served; exit 1 unless all serve it.
+    """
+    try:
+        settings = Settings.load()
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+    # As the workers see it: absolute, and not resolved, which each does by itself.
+    wanted = (checkpoint or settings.checkpoint).absolute()
+    with make_celery(settings) as celery:
+        try:
+            reports = ask_to_load(celery, wanted, answer_s=answer_s, load_s=load_s)
+        except celery.connection_for_write().connection_errors as error:
+            raise click.ClickException(f"the broker does not answer: {error}") from error
+    if not reports:
+        raise click.ClickException(
+            f"no worker answered within {answer_s:g} s; python -m workers health lists those here"
+        )
+    if not tell(reports, wanted, click.echo, functools.partial(click.echo, err=True)):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -31,11 +31,13 @@ from catalog.sweep import sweep
 from catalog.views import Lane
 from workers.batch_runner import Limits
 from workers.batcher import Batcher
+from workers.control import answer_commands
 from workers.health import Heartbeat
 from workers.identity import worker_identity
 from workers.leases import LeaseKeeper
 from workers.metrics import WorkerMetrics
 from workers.room import Room
+from workers.served import Prepared, Served, collate, forward, length
 from workers.tasks import TagProducts
 
 DRAIN_S = 25.0
@@ -128,20 +130,21 @@ class Serving:
 
     def start(self) -> None:
         settings = self._settings
-        runtime = self._load_runtime(settings)
         worker = worker_identity()
-        self._engine = make_engine(settings)
         self._metrics = WorkerMetrics()
-        self._batcher: Batcher[Any, Any] = Batcher(
-            runtime.forward,
+        self._served = Served(self._load_runtime, settings, observe=self._metrics.model_served)
+        answer_commands(self._served)
+        self._engine = make_engine(settings)
+        self._batcher: Batcher[Prepared, Any] = Batcher(
+            forward,
             limits=Limits(
                 max_batch=settings.max_batch,
                 max_tokens=settings.max_batch_tokens,
                 max_ready=settings.max_ready,
                 forward_timeout_s=settings.forward_timeout_s,
             ),
-            collate=runtime.collate,
-            length=runtime.length,
+            collate=collate,
+            length=length,
             give_up=self._give_up,
             observe=self._metrics.batch_done,
         )
@@ -153,7 +156,7 @@ class Serving:
             settings=settings,
             engine=self._engine,
             photo_store=PhotoStore.open(settings.resolved_photo_store_url()),
-            runtime=runtime,
+            served=self._served,
             batcher=self._batcher,
             leases=self._leases,
             room=self._room,

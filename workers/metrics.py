@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import Literal
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, start_http_server
 from prometheus_client.process_collector import ProcessCollector
 
 from workers.batch_runner import BatchReport
+from workers.served import Runtime
 
 Outcome = Literal["succeeded", "failed", "put_back", "lease_lost"]
 
@@ -39,6 +40,9 @@ class WorkerMetrics:
             ["stage"],
             buckets=SECONDS,
             registry=self.registry,
+        )
+        self.model = Info(
+            "tagsmith_worker_model", "The model that prepares the next job", registry=self.registry
         )
         self.photos = Counter(
             "tagsmith_worker_photos",
@@ -88,6 +92,9 @@ class WorkerMetrics:
 
     def job_left(self, lane: str, outcome: Outcome, count: int = 1) -> None:
         self.jobs.labels(lane, outcome).inc(count)
+
+    def model_served(self, runtime: Runtime) -> None:
+        self.model.info({"name": runtime.name, "version": runtime.version})
 
     def photos_seen(self, *, remembered: int, new: int) -> None:
         self.photos.labels("remembered").inc(remembered)

@@ -19,7 +19,7 @@ from PIL import Image
 from catalog.settings import Settings
 from models import Batch, Example, Product, SeenPhoto, Tagger, Tagging, UnreadablePhoto
 from workers.batch_runner import OutOfMemory
-from workers.tasks import JobFault, Remembered
+from workers.served import JobFault, Remembered
 
 log = structlog.get_logger(__name__)
 
@@ -41,10 +41,7 @@ class ModelRuntime:
         device = choose_device(settings.device)
         dtype = choose_dtype(device, _cpu_flags())
         if device == "cpu":
-            # The forward runs on one thread of ours at a time and should have all cores; the preparing threads
-            # use none of torch. Interop threads only serve graphs, which we do not run.
-            torch.set_num_threads(len(os.sched_getaffinity(0)))
-            torch.set_num_interop_threads(1)
+            use_all_cores()
         tagger = Tagger.load(settings.checkpoint, device=device, dtype=dtype)
         runtime = cls(tagger)
         runtime.warm_up()
@@ -112,6 +109,15 @@ class ModelRuntime:
         example = self.prepare("warm up", text, [photo.getvalue()])
         for size in WARM_UP_BATCHES:
             self.forward(self.collate([example] * size))
+
+
+def use_all_cores() -> None:
+    """The forward runs on one thread of ours at a time and should have all cores; the preparing threads use none of
+    torch. Interop threads only serve graphs, which we do not run; torch takes their number once in a process.
+    """
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    if torch.get_num_interop_threads() != 1:
+        torch.set_num_interop_threads(1)
 
 
 def choose_device(wanted: str) -> str:

@@ -1,8 +1,8 @@
 """The life of one queue message in a worker: claim, prepare, run, finish, acknowledge.
 
 Knows neither Celery nor torch: `workers.app` calls it from a Celery thread, and whatever owns the device is
-reached through the Runtime protocol. Returning means that the message may be acknowledged, and it always
-returns: the rows say what became of the jobs, and the sweep sends again what is still due.
+reached through `workers.served`. Returning means that the message may be acknowledged, and it always returns: the
+rows say what became of the jobs, and the sweep sends again what is still due.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as DeadlinePassed
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import Engine
@@ -32,21 +32,20 @@ from workers.batcher import Batcher
 from workers.leases import LeaseKeeper
 from workers.metrics import Outcome, WorkerMetrics
 from workers.room import Room
+from workers.served import JobFault, Prepared, Remembered, Runtime, Served
 
 Answer = TypeVar("Answer")
 
 log = structlog.get_logger(__name__)
 
 
-class JobFault(Exception):
-    """The product itself cannot be prepared: no other worker and no later attempt would do better."""
-
-
 @dataclass(frozen=True)
-class Remembered:
-    """What this runtime's model made of a photo at an earlier job: `photo_features` of that job's tagging."""
+class Claimed:
+    """The jobs of a message, the model that will tag them, and what it made of their photos at earlier jobs."""
 
-    features: bytes
+    jobs: list[ClaimedJob]
+    runtime: Runtime
+    remembered: Mapping[TenantPhoto, bytes]
 
 
 @dataclass(frozen=True)
@@ -54,21 +53,9 @@ class InFlight:
     """A job on its way through the device, and the photos of it that the model sees for the first time, in order."""
 
     job: ClaimedJob
+    runtime: Runtime
     future: Future[Any]
     new_photos: tuple[str, ...]
-
-
-class Runtime(Protocol):
-    """What a task needs of whatever owns the device."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def version(self) -> str: ...
-
-    def prepare(self, title: str, description: str, photos: Sequence[bytes | Remembered]) -> Any:
-        """CPU work on the calling thread; a photo is its encoded bytes, or remembered. Raises JobFault."""
 
 
 class TagProducts:
@@ -86,7 +73,7 @@ class TagProducts:
         settings: Settings,
         engine: Engine,
         photo_store: PhotoStore,
-        runtime: Runtime,
+        served: Served,
         batcher: Batcher[Any, Any],
         leases: LeaseKeeper,
         room: Room,
@@ -98,7 +85,7 @@ class TagProducts:
         self._settings = settings
         self._engine = engine
         self._photo_store = photo_store
-        self._runtime = runtime
+        self._served = served
         self._batcher = batcher
         self._leases = leases
         self._room = room
@@ -116,36 +103,39 @@ class TagProducts:
             return
         # Only what there is room for is claimed, so that what one process holds, and a kill costs, is bounded.
         with self._room.for_jobs(len(job_ids), lane, timeout=self.PATIENCE_S) as admitted:
-            jobs, remembered = self._claim(job_ids, lane) if admitted else ([], {})
-            self._metrics.messages.labels(lane, "claimed" if jobs else "nothing_to_do").inc()
-            if jobs:
-                self._leases.hold(jobs)
+            claimed = self._claim(job_ids, lane) if admitted else None
+            self._metrics.messages.labels(lane, "claimed" if claimed else "nothing_to_do").inc()
+            if claimed:
+                self._leases.hold(claimed.jobs)
                 try:
-                    self._tag(jobs, remembered)
+                    self._tag(claimed)
                 finally:
-                    self._leases.let_go(jobs)
+                    self._leases.let_go(claimed.jobs)
 
     # -- the stages --------------------------------------------------------------------------------------
 
-    def _claim(self, job_ids: Sequence[str], lane: str) -> tuple[list[ClaimedJob], dict[TenantPhoto, bytes]]:
-        """The jobs, and what the model made of their photos at earlier ones."""
+    def _claim(self, job_ids: Sequence[str], lane: str) -> Claimed | None:
+        """None when nothing of the message is due."""
         take = claim_by_turns if lane == "bulk" else claim
+        runtime = self._served.runtime  # for the whole message, also when another takes over meanwhile
 
-        def claim_them(session: Session) -> tuple[list[ClaimedJob], dict[TenantPhoto, bytes]]:
+        def claim_them(session: Session) -> Claimed:
             jobs = take(session, job_ids, worker=self._worker, settings=self._settings)
             photos = {(job.tenant_id, photo_id) for job in jobs for photo_id in job.photo_ids}
-            return jobs, photo_embeddings.recall(
-                session, photos, self._runtime.version, self._settings.photo_cache_days
+            max_age_days = self._settings.photo_cache_days
+            return Claimed(
+                jobs, runtime, photo_embeddings.recall(session, photos, runtime.version, max_age_days)
             )
 
         with self._metrics.stage_seconds.labels("claim").time():
-            return self._persistently("claim", claim_them) or ([], {})
+            claimed = self._persistently("claim", claim_them)
+        return claimed if claimed and claimed.jobs else None
 
-    def _tag(self, jobs: Sequence[ClaimedJob], remembered: Mapping[TenantPhoto, bytes]) -> None:
+    def _tag(self, claimed: Claimed) -> None:
         running: list[InFlight] = []
         with self._metrics.stage_seconds.labels("prepare").time():
-            for job in jobs:
-                submitted = self._submit(job, remembered)
+            for job in claimed.jobs:
+                submitted = self._submit(job, claimed)
                 if submitted is not None:
                     running.append(submitted)
         # The watchdog ends a process whose device hangs, so that no future stays open; a deadline of our own
@@ -161,25 +151,26 @@ class TagProducts:
             with self._metrics.stage_seconds.labels("finish").time():
                 self._finish(finished)
 
-    def _submit(self, job: ClaimedJob, remembered: Mapping[TenantPhoto, bytes]) -> InFlight | None:
+    def _submit(self, job: ClaimedJob, claimed: Claimed) -> InFlight | None:
         """Prepare one job and queue it for the device; None when its outcome is settled already."""
         known = {
-            photo_id: Remembered(remembered[job.tenant_id, photo_id])
+            photo_id: Remembered(claimed.remembered[job.tenant_id, photo_id])
             for photo_id in job.photo_ids
-            if (job.tenant_id, photo_id) in remembered
+            if (job.tenant_id, photo_id) in claimed.remembered
         }
+        new = tuple(photo_id for photo_id in job.photo_ids if photo_id not in known)
         try:
             photos = [
                 known.get(photo_id) or self._photo_store.model_view(photo_id) for photo_id in job.photo_ids
             ]
-            example = self._runtime.prepare(job.title, job.description, photos)
+            example = claimed.runtime.prepare(job.title, job.description, photos)
             future = self._batcher.submit(
-                example, urgent=job.lane == "interactive", timeout=self._settings.forward_timeout_s
+                Prepared(claimed.runtime, example),
+                urgent=job.lane == "interactive",
+                timeout=self._settings.forward_timeout_s,
             )
-            self._metrics.photos_seen(remembered=len(known), new=len(photos) - len(known))
-            return InFlight(
-                job, future, tuple(photo_id for photo_id in job.photo_ids if photo_id not in known)
-            )
+            self._metrics.photos_seen(remembered=len(job.photo_ids) - len(new), new=len(new))
+            return InFlight(job, claimed.runtime, future, new)
         except JobFault as fault:
             self._fail(job, problem("unreadable-photo", "A photo cannot be read", str(fault)))
         except PhotoMissing as missing:
@@ -220,8 +211,8 @@ class TagProducts:
             job=one.job,
             tags=tuple(tag_views(tagging.tags)),
             embedding=tagging.embedding,
-            model_name=self._runtime.name,
-            model_version=self._runtime.version,
+            model_name=one.runtime.name,
+            model_version=one.runtime.version,
             photo_embeddings={photo_id: seen for photo_id, seen in features if seen is not None}
             if self._settings.photo_cache_days
             else {},

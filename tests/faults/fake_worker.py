@@ -2,7 +2,8 @@
 
 The stand-in tags every product with its own title, takes a fixed time for each batch, and does as some titles
 say: `poison` makes the forward of its batch fail, `hang` makes it hang once (a file remembers that it did), and what
-starts with `heavy` makes a batch of more than two run out of memory.
+starts with `heavy` makes a batch of more than two run out of memory. Its version is the text of the checkpoint's file
+`version`, and where that is empty the checkpoint cannot be loaded.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from celery import Celery
 from catalog.settings import Settings
 from workers.app import create_app
 from workers.batch_runner import OutOfMemory
-from workers.tasks import JobFault
+from workers.served import JobFault
 
 FITS = 2  # heavy products in one batch
 
@@ -51,9 +52,13 @@ class Tagging:
 class StandIn:
     """What ModelRuntime is to a worker."""
 
-    name, version = "stand-in", "0"
+    name = "stand-in"
 
     def __init__(self, settings: Settings) -> None:
+        version = settings.checkpoint / "version"
+        self.version = version.read_text() if version.exists() else "0"
+        if not self.version:
+            raise ValueError(f"{settings.checkpoint} has no weights")
         self._hung = Path(settings.var) / "hung"
         self._batch_seconds = float(os.environ.get("STAND_IN_BATCH_SECONDS", "0"))
 

@@ -1,6 +1,8 @@
 """What is served, health and metrics."""
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,24 @@ def test_a_checkpoint_that_is_replaced_is_read_anew(seller: Seller, checkpoint: 
     after = seller.get("/v1/model").json
     assert after["version"] != before
     assert after["metrics"] == {"better": True}
+
+
+def test_a_link_that_is_moved_to_another_checkpoint_is_followed(
+    seller: Seller, checkpoint: Path, tmp_path: Path
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    checkpoint.rename(old)
+    shutil.copytree(old, new)  # the times and sizes of all files alike
+    (new / "config.json").write_text((old / "config.json").read_text().replace("a stand-in", "another 12"))
+    for name in (path.name for path in old.iterdir()):
+        os.utime(new / name, ns=(0, 0))
+        os.utime(old / name, ns=(0, 0))
+    checkpoint.symlink_to(old)
+    assert seller.get("/v1/model").json["name"] == "a stand-in"
+    moved = tmp_path / "moved"
+    moved.symlink_to(new)
+    moved.replace(checkpoint)
+    assert seller.get("/v1/model").json["name"] == "another 12"
 
 
 def test_without_a_checkpoint_the_rest_goes_on(seller: Seller) -> None:

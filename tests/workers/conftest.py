@@ -24,7 +24,8 @@ from workers.identity import worker_identity
 from workers.leases import LeaseKeeper
 from workers.metrics import WorkerMetrics
 from workers.room import Room
-from workers.tasks import JobFault, Remembered, TagProducts
+from workers.served import JobFault, Prepared, Remembered, Served, collate, forward, length
+from workers.tasks import TagProducts
 
 
 def tagging(title: str, photo_features: tuple[bytes | None, ...] = ()) -> Any:
@@ -37,7 +38,7 @@ def tagging(title: str, photo_features: tuple[bytes | None, ...] = ()) -> Any:
     return SimpleNamespace(tags=(tag,), embedding=(0.6, 0.8), photo_features=photo_features)
 
 
-@dataclass
+@dataclass(eq=False)
 class StandIn:
     """Tags a product with its title. `on_forward` and `on_prepare` run before, and may raise.
 
@@ -60,6 +61,14 @@ class StandIn:
         self.new[title] = new
         return title
 
+    @staticmethod
+    def length(title: str) -> int:
+        return len(title)
+
+    @staticmethod
+    def collate(titles: list[str]) -> list[str]:
+        return titles
+
     def forward(self, titles: list[str]) -> list[Any]:
         self.on_forward(titles)
         return [tagging(title, self.new[title]) for title in titles]
@@ -77,10 +86,12 @@ class Desk:
         self.slept: list[float] = []
         self.now = 0.0
         self.leases = LeaseKeeper(engine, settings, lambda ids, lane: self.sent.append((list(ids), lane)))
-        self.batcher: Batcher[str, Any] = Batcher(
-            self.runtime.forward,
+        self.served = Served(lambda settings: self.runtime, settings, self.metrics.model_served)
+        self.batcher: Batcher[Prepared, Any] = Batcher(
+            forward,
             limits=Limits(max_batch=8, max_tokens=1000, max_ready=100, forward_timeout_s=1000),
-            length=len,
+            length=length,
+            collate=collate,
             give_up=lambda reason: None,
         )
         self.batcher.start()
@@ -95,7 +106,7 @@ class Desk:
             settings=self.settings,
             engine=self.engine,
             photo_store=self.photo_store,
-            runtime=self.runtime,
+            served=self.served,
             batcher=self.batcher,
             leases=self.leases,
             room=self.room,

@@ -10,7 +10,7 @@ from catalog.database import transaction
 from catalog.photos import remove_released
 from catalog.products import delete_product
 from catalog.sweep import sweep
-from workers.tasks import Remembered
+from workers.served import Remembered
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,8 @@ import torch
 
 from models import UnreadablePhoto
 from workers.batch_runner import OutOfMemory
-from workers.runtime import DeviceUnavailable, ModelRuntime, choose_device, choose_dtype
-from workers.tasks import JobFault
+from workers.runtime import DeviceUnavailable, ModelRuntime, choose_device, choose_dtype, use_all_cores
+from workers.served import JobFault
 
 
 class FailingTagger:
@@ -86,3 +86,15 @@ def test_another_error_of_the_forward_passes_as_it_is() -> None:
 def test_an_unreadable_photo_is_a_fault_of_the_job() -> None:
     with pytest.raises(JobFault, match="a photo cannot be decoded"):
         runtime_that_raises(UnreadablePhoto("a photo cannot be decoded: truncated")).prepare("", "", [])
+
+
+def test_torch_is_given_its_interop_threads_once_however_many_checkpoints_are_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    monkeypatch.setattr(torch, "get_num_interop_threads", lambda: given[-1] if given else 8)
+    monkeypatch.setattr(torch, "set_num_interop_threads", given.append)  # torch itself raises at a second time
+    use_all_cores()
+    use_all_cores()
+    assert given == [1]
