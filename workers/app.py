@@ -34,6 +34,7 @@ from workers.batcher import Batcher
 from workers.control import answer_commands
 from workers.health import Heartbeat
 from workers.identity import worker_identity
+from workers.lane_order import POLL_S, LaneOrder, wants_bulk
 from workers.leases import LeaseKeeper
 from workers.metrics import WorkerMetrics
 from workers.room import Room
@@ -107,6 +108,10 @@ def create_app(settings: Settings, load_runtime: Callable[[Settings], Any]) -> C
             serving.stop()
 
     celery.steps["worker"].add(ServingStep)
+    celery.conf.broker_transport_options |= {
+        "queue_order_strategy": functools.partial(LaneOrder, serving.wants_bulk),
+        "polling_interval": POLL_S,
+    }
     celery.conf.worker_consumer = "workers.consumer:SurvivingConsumer"
     return celery
 
@@ -118,12 +123,16 @@ class Serving:
         self._settings = settings
         self._celery = celery
         self._load_runtime = load_runtime
+        self._room = Room(settings.max_ready)
         self._tag: TagProducts | None = None
 
     def tag(self, message: dict[str, Any], lane: str) -> None:
         if self._tag is None:
             raise RuntimeError("the model is not loaded: run this task in `celery -A workers.app worker`")
         self._tag(message, lane)
+
+    def wants_bulk(self) -> bool:
+        return wants_bulk(self._room, self._settings)
 
     def sweep(self) -> None:
         sweep(self._engine, self._send, self._settings)
@@ -142,13 +151,13 @@ class Serving:
                 max_tokens=settings.max_batch_tokens,
                 max_ready=settings.max_ready,
                 forward_timeout_s=settings.forward_timeout_s,
+                patient_forward_s=settings.bulk_forward_s,
             ),
             collate=collate,
             length=length,
             give_up=self._give_up,
             observe=self._metrics.batch_done,
         )
-        self._room = Room(settings.max_ready)
         self._leases = LeaseKeeper(self._engine, settings, self._send)
         self._heartbeat = Heartbeat(settings.var, worker, self._batcher.alive)
         self._metrics.watch(ready=self._batcher.ready, held=self._leases.held)
@@ -162,6 +171,7 @@ class Serving:
             room=self._room,
             metrics=self._metrics,
             worker=worker,
+            bulk_preparers=max(1, len(os.sched_getaffinity(0)) - 1),
         )
         self._stop_metrics = self._metrics.serve(settings.metrics_port)
         self._batcher.start()

@@ -59,6 +59,7 @@ class Limits:
     max_tokens: int
     max_ready: int  # in each lane
     forward_timeout_s: float
+    patient_forward_s: float = float("inf")  # how long a forward may take that nobody urgent fills
     recover_after: int = 20  # clean batches at a lowered limit before it is raised by one again
     give_up_after: int = 3  # device failures in a row before the process is ended
 

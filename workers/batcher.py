@@ -6,7 +6,8 @@ clock. The device thread runs `forward`; the stager readies the batch after it; 
 when a forward hangs, because no thread can be stopped from outside and a supervisor restarts only what has died.
 
 What it promises: the device takes all that is ready the moment it is free and waits for nothing when idle; no
-batch is over `max_batch` or the token budget; urgent items go first; a faulty item fails alone; every future is
+batch is over `max_batch` or the token budget; urgent items go first, and while there are some now and then, others
+keep their forwards as short as `patient_forward_s`; a faulty item fails alone; every future is
 resolved, also at shutdown; a full lane makes the submitter wait, and then says so.
 """
 
@@ -19,7 +20,12 @@ from concurrent.futures import Future
 from typing import Any, Generic
 
 from workers.batch_runner import BatcherClosed, BatcherFull, BatchReport, BatchRunner, Limits, Staged
+from workers.pace import Pace
 from workers.ready_queue import Entry, Item, ReadyQueue, Result
+
+# After so long without an urgent item the device is filled as if there were none: short forwards cost throughput, and
+# the next urgent item pays for it with one long one.
+QUIET_S = 60.0
 
 
 class Batcher(Generic[Item, Result]):
@@ -39,8 +45,11 @@ class Batcher(Generic[Item, Result]):
         self._length = length
         self._give_up = give_up
         self._clock = clock
+        self._observe = observe
+        self._urgent_at = float("-inf")  # when the last urgent item came
+        self._pace = Pace(limits.patient_forward_s, limits.max_batch)
         self._runner: BatchRunner[Item, Result] = BatchRunner(
-            forward, collate, limits, give_up, observe, clock
+            forward, collate, limits, give_up, self._learn, clock
         )
 
         self._changed = threading.Condition()  # guards all below
@@ -71,6 +80,8 @@ class Batcher(Generic[Item, Result]):
             entry: Entry[Item, Result] = Entry(
                 item=item, length=max(1, self._length(item)), urgent=urgent, submitted_at=self._clock()
             )
+            if urgent:
+                self._urgent_at = entry.submitted_at
             self._ready.put(entry)
             self._changed.notify_all()
             return entry.future
@@ -164,7 +175,21 @@ class Batcher(Generic[Item, Result]):
         return self._staged is not None or (len(self._ready) > 0 and not self._staging)
 
     def _take(self) -> list[Entry[Item, Result]]:
-        return self._ready.take(self._runner.max_batch, self._limits.max_tokens)
+        return self._ready.take(self._size(), self._limits.max_tokens)
+
+    def _size(self) -> int:
+        """Of the next batch: full ones while nobody is in a hurry; else all that is urgent and one that is not, or more
+        of those as far as they are quick.
+        """
+        if self._clock() - self._urgent_at > QUIET_S:
+            return self._runner.max_batch
+        urgent = self._ready.waiting(urgent=True)
+        return min(self._runner.max_batch, max(urgent + 1, self._pace.size))
+
+    def _learn(self, report: BatchReport) -> None:
+        if report.error is None:
+            self._pace.learn(report.size, report.forward_s)
+        self._observe(report)
 
     def _take_staged(self) -> Staged[Item, Result] | None:
         """The batch that was readied ahead, if its turn has really come.
@@ -210,7 +235,7 @@ class Batcher(Generic[Item, Result]):
         return (
             bool(self._running)
             and self._staged is None
-            and self._ready.holds_a_full_batch(self._runner.max_batch, self._limits.max_tokens)
+            and self._ready.holds_a_full_batch(self._size(), self._limits.max_tokens)
         )
 
     # -- the watchdog ------------------------------------------------------------------------------------

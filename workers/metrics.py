@@ -19,6 +19,7 @@ from workers.served import Runtime
 Outcome = Literal["succeeded", "failed", "put_back", "lease_lost"]
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+ATTEMPTS = (1, 2, 3, 4, 5, 10)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 log = structlog.get_logger(__name__)
@@ -30,6 +31,13 @@ class WorkerMetrics:
         ProcessCollector(registry=self.registry)
         self.jobs = Counter(
             "tagsmith_worker_jobs", "Jobs that left this worker", ["lane", "outcome"], registry=self.registry
+        )
+        self.attempts = Histogram(
+            "tagsmith_worker_job_attempts",
+            "Attempts that a job had had when it ended here",
+            ["lane"],
+            buckets=ATTEMPTS,
+            registry=self.registry,
         )
         self.messages = Counter(
             "tagsmith_worker_messages", "Queue messages taken", ["lane", "outcome"], registry=self.registry
@@ -50,6 +58,18 @@ class WorkerMetrics:
             ["embedding"],
             registry=self.registry,
         )
+        self.photo_read_seconds = Histogram(
+            "tagsmith_worker_photo_read_seconds",
+            "Time to read the new photos of one product from the photo store",
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.decode_seconds = Histogram(
+            "tagsmith_worker_decode_seconds",
+            "Time to decode and resize the new photos of one product and to tokenize its text",
+            buckets=SECONDS,
+            registry=self.registry,
+        )
         self.batch_size = Histogram(
             "tagsmith_worker_batch_size", "Jobs in one forward", buckets=SIZES, registry=self.registry
         )
@@ -67,6 +87,11 @@ class WorkerMetrics:
         )
         self.forward_seconds = Histogram(
             "tagsmith_worker_forward_seconds", "Time of one forward", buckets=SECONDS, registry=self.registry
+        )
+        self.device_busy_seconds = Counter(
+            "tagsmith_worker_device_busy_seconds",
+            "Time the device spent in forwards; its rate is the share of time that the device is busy",
+            registry=self.registry,
         )
         self.forward_errors = Counter(
             "tagsmith_worker_forward_errors", "Forwards that raised", ["error"], registry=self.registry
@@ -86,12 +111,15 @@ class WorkerMetrics:
         for waited in report.waited_s:
             self.batch_wait_seconds.observe(waited)
         self.forward_seconds.observe(report.forward_s)
+        self.device_busy_seconds.inc(report.forward_s)
         self.max_batch.set(report.max_batch)
         if report.error:
             self.forward_errors.labels(report.error).inc()
 
-    def job_left(self, lane: str, outcome: Outcome, count: int = 1) -> None:
-        self.jobs.labels(lane, outcome).inc(count)
+    def job_left(self, lane: str, outcome: Outcome, attempts: int) -> None:
+        self.jobs.labels(lane, outcome).inc()
+        if outcome in ("succeeded", "failed"):
+            self.attempts.labels(lane).observe(attempts)
 
     def model_served(self, runtime: Runtime) -> None:
         self.model.info({"name": runtime.name, "version": runtime.version})

@@ -14,6 +14,7 @@ class Room:
     def __init__(self, jobs_per_lane: int) -> None:
         self._limit = jobs_per_lane
         self._held: Counter[str] = Counter()
+        self._messages: Counter[str] = Counter()
         self._changed = threading.Condition()
         self._closed = False
 
@@ -24,6 +25,7 @@ class Room:
         A message larger than the whole room is let in when the lane is empty: it could never enter otherwise.
         """
         with self._changed:
+            self._messages[lane] += 1
             self._changed.wait_for(
                 lambda: self._closed or not self._held[lane] or self._held[lane] + count <= self._limit,
                 timeout,
@@ -34,14 +36,20 @@ class Room:
         try:
             yield admitted
         finally:
-            if admitted:
-                with self._changed:
+            with self._changed:
+                self._messages[lane] -= 1
+                if admitted:
                     self._held[lane] -= count
                     self._changed.notify_all()
 
     def held(self, lane: str) -> int:
         with self._changed:
             return self._held[lane]
+
+    def messages(self, lane: str) -> int:
+        """How many messages of a lane hold room or wait for it."""
+        with self._changed:
+            return self._messages[lane]
 
     def close(self) -> None:
         """Let nothing in any more."""

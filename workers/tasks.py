@@ -7,6 +7,8 @@ rows say what became of the jobs, and the sweep sends again what is still due.
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
@@ -79,6 +81,7 @@ class TagProducts:
         room: Room,
         metrics: WorkerMetrics,
         worker: str,
+        bulk_preparers: int,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -91,6 +94,7 @@ class TagProducts:
         self._room = room
         self._metrics = metrics
         self._worker = worker
+        self._bulk_may_prepare = threading.Semaphore(bulk_preparers)
         self._clock = clock
         self._sleep = sleep
 
@@ -160,10 +164,12 @@ class TagProducts:
         }
         new = tuple(photo_id for photo_id in job.photo_ids if photo_id not in known)
         try:
-            photos = [
-                known.get(photo_id) or self._photo_store.model_view(photo_id) for photo_id in job.photo_ids
-            ]
-            example = claimed.runtime.prepare(job.title, job.description, photos)
+            with self._metrics.photo_read_seconds.time():
+                photos = [
+                    known.get(photo_id) or self._photo_store.model_view(photo_id)
+                    for photo_id in job.photo_ids
+                ]
+            example = self._prepare(job, claimed.runtime, photos)
             future = self._batcher.submit(
                 Prepared(claimed.runtime, example),
                 urgent=job.lane == "interactive",
@@ -187,6 +193,12 @@ class TagProducts:
             log.exception("a job could not be prepared", job=job.id)
             self._put_back(job, problem("unprepared", "The product could not be prepared", repr(error)))
         return None
+
+    def _prepare(self, job: ClaimedJob, runtime: Runtime, photos: Sequence[bytes | Remembered]) -> Any:
+        # An import has always something to prepare; somebody who waits must not have to share all cores with it.
+        turn = self._bulk_may_prepare if job.lane == "bulk" else contextlib.nullcontext()
+        with turn, self._metrics.decode_seconds.time():
+            return runtime.prepare(job.title, job.description, photos)
 
     def _result(self, job: ClaimedJob, future: Future[Any], deadline: float) -> Any | None:
         """What the device made of one job; None when its outcome is settled already."""
@@ -233,7 +245,8 @@ class TagProducts:
         if written is None:
             return  # The leases lapse and the sweep sends the jobs again.
         for entry in finished:
-            self._metrics.job_left(entry.job.lane, "succeeded" if entry.job.id in written else "lease_lost")
+            outcome: Outcome = "succeeded" if entry.job.id in written else "lease_lost"
+            self._metrics.job_left(entry.job.lane, outcome, entry.job.attempts)
 
     # -- outcomes other than tags ------------------------------------------------------------------------
 
@@ -254,7 +267,7 @@ class TagProducts:
     def _settle(self, job: ClaimedJob, outcome: Outcome, write: Callable[[Session], bool]) -> None:
         written = self._persistently(outcome, write)
         if written is not None:
-            self._metrics.job_left(job.lane, outcome if written else "lease_lost")
+            self._metrics.job_left(job.lane, outcome if written else "lease_lost", job.attempts)
 
     def _persistently(self, what: str, write: Callable[[Session], Answer]) -> Answer | None:
         """Run a transaction, again while the database is away; None when it stays away."""

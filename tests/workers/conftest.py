@@ -112,6 +112,7 @@ class Desk:
             room=self.room,
             metrics=self.metrics,
             worker=worker_identity(),
+            bulk_preparers=2,
             clock=lambda: self.now,
             sleep=self._sleep,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -25,11 +26,13 @@ class Gate:
         self.collated: list[list[str]] = []
         self.was_collated = threading.Semaphore(0)
         self.poisoned: set[str] = set()
+        self.on_forward: Callable[[int], None] = lambda size: None
 
     def forward(self, batch: list[tuple[str, int]]) -> list[str]:
         self.batches.append([name for name, _ in batch])
         self.arrived.release()
         assert self.allowed.acquire(timeout=PATIENCE)
+        self.on_forward(len(batch))
         if self.poisoned & {name for name, _ in batch}:
             raise ValueError("poisoned")
         return [name.upper() for name, _ in batch]
@@ -59,7 +62,12 @@ def gate() -> Gate:
 def make_batcher(gate: Gate) -> Iterator[Callable[..., Batcher[tuple[str, int], str]]]:
     made: list[Batcher[tuple[str, int], str]] = []
 
-    def make(start: bool = True, observe: Callable[[BatchReport], None] | None = None, **limits: Any) -> Any:
+    def make(
+        start: bool = True,
+        observe: Callable[[BatchReport], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        **limits: Any,
+    ) -> Any:
         bounds = {"max_batch": 4, "max_tokens": 1000, "max_ready": 100, "forward_timeout_s": 1000.0, **limits}
         batcher: Batcher[tuple[str, int], str] = Batcher(
             gate.forward,
@@ -68,6 +76,7 @@ def make_batcher(gate: Gate) -> Iterator[Callable[..., Batcher[tuple[str, int], 
             give_up=lambda reason: None,
             collate=gate.collate,
             observe=observe or (lambda report: None),
+            clock=clock,
         )
         if start:
             batcher.start()
@@ -153,6 +162,102 @@ def test_an_urgent_item_overtakes_the_batch_that_was_made_ready(gate: Gate, make
     gate.let_through(3)
     assert results(futures) == ["B", "C", "NOW"]
     assert gate.batches == [["a"], ["now", "b"], ["c"]]
+
+
+class Slow:
+    """A device that takes `a + b` times the size of a batch, by a clock that only it moves."""
+
+    def __init__(self, fixed_s: float, each_s: float) -> None:
+        self.fixed_s, self.each_s = fixed_s, each_s
+        self.now = 0.0
+        self.took: list[tuple[int, float]] = []
+
+    def forward(self, batch: list[int]) -> list[int]:
+        took = self.fixed_s + self.each_s * len(batch)
+        self.now += took
+        self.took.append((len(batch), took))
+        return batch
+
+
+def run_on(slow: Slow, patient: int, urgent: int = 0, budget_s: float = 0.03) -> None:
+    """All is submitted before the device starts, so that only the batcher decides the batches."""
+    batcher: Batcher[int, int] = Batcher(
+        slow.forward,
+        limits=Limits(
+            max_batch=32,
+            max_tokens=10_000,
+            max_ready=10_000,
+            forward_timeout_s=1000,
+            patient_forward_s=budget_s,
+        ),
+        length=lambda item: 1,
+        give_up=lambda reason: None,
+        clock=lambda: slow.now,
+    )
+    futures = [batcher.submit(item, urgent=False, timeout=0) for item in range(patient)]
+    futures += [batcher.submit(item, urgent=True, timeout=0) for item in range(urgent)]
+    batcher.start()
+    for future in futures:
+        future.result(timeout=PATIENCE)
+    batcher.close(drain=True, timeout=PATIENCE)
+
+
+def test_an_import_learns_to_leave_the_device_free_within_the_budget() -> None:
+    slow = Slow(fixed_s=0.004, each_s=0.01)
+    run_on(slow, patient=400, urgent=1)
+    settled = slow.took[
+        2:
+    ]  # the first two were taken before the first was known to be long: one ran, one was ready
+    assert max(took for _, took in settled) <= 0.034 + 1e-9, "the budget, and one more item now and then"
+    assert max(size for size, _ in settled) == 3
+    assert min(size for size, _ in settled[:-1]) == 2
+
+
+def test_a_fast_device_keeps_its_full_batches() -> None:
+    slow = Slow(fixed_s=0.005, each_s=0.0005)
+    run_on(slow, patient=319, urgent=1)
+    assert {size for size, _ in slow.took} == {32}
+
+
+def test_an_import_fills_its_batches_while_nobody_is_in_a_hurry() -> None:
+    slow = Slow(fixed_s=0.004, each_s=0.01)
+    run_on(slow, patient=320)
+    assert [size for size, _ in slow.took] == [32] * 10
+
+
+def test_a_minute_after_the_last_urgent_item_an_import_fills_its_batches_again() -> None:
+    slow = Slow(fixed_s=0.4, each_s=1)
+    run_on(slow, patient=400, urgent=1, budget_s=3)
+    quiet_from = next(number for number in range(1, 1000) if sum(took for _, took in slow.took[:number]) > 60)
+    in_a_hurry, quiet = slow.took[2:quiet_from], slow.took[quiet_from + 1 : -1]
+    assert {size for size, _ in in_a_hurry} == {2, 3}
+    assert {size for size, _ in quiet} == {32}
+
+
+def test_urgent_items_share_one_batch_whatever_the_budget() -> None:
+    slow = Slow(fixed_s=0.1, each_s=0.1)
+    run_on(slow, patient=0, urgent=64)
+    assert [size for size, _ in slow.took] == [32, 32]
+
+
+def test_urgent_items_take_no_more_patient_ones_along_than_are_quick(gate: Gate, make_batcher: Any) -> None:
+    now = [0.0]
+    batcher = make_batcher(max_batch=8, clock=lambda: now[0], patient_forward_s=0.03)
+    gate.on_forward = lambda size: now.__setitem__(0, now[0] + 0.01 * size)
+    first = put(batcher, "a")
+    gate.wait_for_a_forward()
+    rest = put(batcher, *"bcdefghi")  # a full batch, made ready while the device runs
+    gate.wait_for_a_collate()
+    gate.wait_for_a_collate()
+    gate.let_through()
+    gate.wait_for_a_forward()  # that takes 80 ms: too long
+    rest += put(batcher, *"jklmnopq")
+    gate.wait_for_a_collate()  # and these are ready behind it
+    rest += put(batcher, "now", urgent=True)
+    gate.let_through(20)
+    assert results(first + rest)[-1] == "NOW"
+    assert "now" in gate.batches[2]
+    assert len(gate.batches[2]) == 3
 
 
 def test_a_faulty_item_fails_alone_and_the_device_goes_on(gate: Gate, make_batcher: Any) -> None:

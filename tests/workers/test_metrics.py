@@ -31,6 +31,7 @@ def report(error: str | None = None) -> BatchReport:
         ("tagsmith_worker_batch_size_sum", 3),
         ("tagsmith_worker_batch_wait_seconds_count", 3),
         ("tagsmith_worker_forward_seconds_sum", 0.5),
+        ("tagsmith_worker_device_busy_seconds_total", 0.5),
         ("tagsmith_worker_max_batch", 16),
     ],
 )
@@ -74,13 +75,15 @@ def free_port() -> int:
 
 def test_metrics_are_served_on_loopback_until_stopped() -> None:
     metrics = WorkerMetrics()
-    metrics.job_left("bulk", "succeeded", 4)
+    for attempts in (1, 1, 1, 3):
+        metrics.job_left("bulk", "succeeded", attempts)
     port = free_port()
     stop = metrics.serve(port)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         page = answer.read().decode()
     stop()
     assert 'tagsmith_worker_jobs_total{lane="bulk",outcome="succeeded"} 4.0' in page
+    assert 'tagsmith_worker_job_attempts_bucket{lane="bulk",le="1.0"} 3.0' in page
 
 
 def test_a_port_in_use_costs_the_metrics_and_not_the_worker() -> None:
@@ -90,3 +93,13 @@ def test_a_port_in_use_costs_the_metrics_and_not_the_worker() -> None:
         stop = WorkerMetrics().serve(taken.getsockname()[1])
         stop()
     assert "TAGSMITH_METRICS_PORT" in logs[0]["event"]
+
+
+def test_only_an_attempt_that_ended_the_job_is_counted_among_its_attempts() -> None:
+    metrics = WorkerMetrics()
+    metrics.job_left("interactive", "put_back", 1)
+    metrics.job_left("interactive", "lease_lost", 2)
+    metrics.job_left("interactive", "failed", 5)
+    value = metrics.registry.get_sample_value
+    assert value("tagsmith_worker_job_attempts_count", {"lane": "interactive"}) == 1
+    assert value("tagsmith_worker_job_attempts_sum", {"lane": "interactive"}) == 5

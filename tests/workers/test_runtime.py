@@ -94,7 +94,9 @@ def test_torch_is_given_its_interop_threads_once_however_many_checkpoints_are_lo
     given: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
     monkeypatch.setattr(torch, "get_num_interop_threads", lambda: given[-1] if given else 8)
-    monkeypatch.setattr(torch, "set_num_interop_threads", given.append)  # torch itself raises at a second time
+    monkeypatch.setattr(
+        torch, "set_num_interop_threads", given.append
+    )  # torch itself raises at a second time
     use_all_cores()
     use_all_cores()
     assert given == [1]

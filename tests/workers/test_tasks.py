@@ -292,3 +292,52 @@ def test_nothing_is_held_once_a_message_is_done(desk: Desk) -> None:
     desk.run(desk.accept(), desk.accept(), lane="bulk")
     assert desk.leases.held() == 0
     assert desk.room.wait_until_empty(timeout=0)
+
+
+def test_an_import_prepares_no_more_products_at_once_than_it_may_and_leaves_the_interactive_alone(
+    desk: Desk,
+) -> None:
+    most = 2  # of the fixture
+    at_once: list[int] = []
+    busy, count = threading.Semaphore(0), threading.Lock()
+    go = threading.Event()
+    running = [0]
+
+    def prepare(title: str) -> None:
+        if title == "interactive":
+            return
+        with count:
+            running[0] += 1
+            at_once.append(running[0])
+        busy.release()
+        assert go.wait(PATIENCE_S)
+        with count:
+            running[0] -= 1
+
+    desk.runtime.on_prepare = prepare
+    jobs = [desk.accept(f"bulk {n}", lane="bulk") for n in range(6)]
+    threads = [threading.Thread(target=desk.run, args=(job,), kwargs={"lane": "bulk"}) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for _ in range(most):
+        assert busy.acquire(timeout=PATIENCE_S)
+    waiting = desk.accept("interactive")
+    desk.run(waiting)  # although the import is at it
+    assert desk.tags(waiting) == ["interactive"]
+    go.set()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert max(at_once) == most
+    assert [desk.tags(job) for job in jobs] == [[f"bulk {n}"] for n in range(6)]
+
+
+def test_reading_preparing_and_every_stage_of_a_message_are_timed(desk: Desk) -> None:
+    jobs = [
+        desk.accept(f"shirt {n}", photos=[desk.store_photo(str(n), b"photo")], lane="bulk") for n in range(3)
+    ]
+    desk.run(*jobs, lane="bulk")
+    value = desk.metrics.registry.get_sample_value
+    for stage in ("claim", "prepare", "wait", "finish"):
+        assert value("tagsmith_worker_stage_seconds_count", {"stage": stage}) == 1
+    assert value("tagsmith_worker_photo_read_seconds_count") == 3
+    assert value("tagsmith_worker_decode_seconds_count") == 3
