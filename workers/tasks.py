@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as DeadlinePassed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import structlog
@@ -35,6 +35,7 @@ from workers.leases import LeaseKeeper
 from workers.metrics import Outcome, WorkerMetrics
 from workers.room import Room
 from workers.served import JobFault, Prepared, Remembered, Runtime, Served
+from workers.together import Together
 
 Answer = TypeVar("Answer")
 
@@ -97,6 +98,9 @@ class TagProducts:
         self._bulk_may_prepare = threading.Semaphore(bulk_preparers)
         self._clock = clock
         self._sleep = sleep
+        # Interactive jobs come one in a message: those that come at the same time share their transactions.
+        self._claim_named = Together(self._claim_together)
+        self._finish_named = Together(self._finish_together)
 
     def __call__(self, message: dict[str, Any], lane: str) -> None:
         try:
@@ -120,7 +124,23 @@ class TagProducts:
 
     def _claim(self, job_ids: Sequence[str], lane: str) -> Claimed | None:
         """None when nothing of the message is due."""
-        take = claim_by_turns if lane == "bulk" else claim
+        with self._metrics.stage_seconds.labels("claim").time():
+            claimed = self._take(claim_by_turns, job_ids) if lane == "bulk" else self._claim_named(job_ids)
+        return claimed if claimed and claimed.jobs else None
+
+    def _claim_together(self, messages: Sequence[Sequence[str]]) -> list[Claimed | None]:
+        """Claims for several messages in one transaction; a job that two of them name goes to the first."""
+        job_ids = dict.fromkeys(job_id for message in messages for job_id in message)
+        claimed = self._take(claim, list(job_ids))
+        if claimed is None:
+            return [None] * len(messages)
+        jobs = {job.id: job for job in claimed.jobs}
+        return [
+            replace(claimed, jobs=[jobs.pop(job_id) for job_id in message if job_id in jobs])
+            for message in messages
+        ]
+
+    def _take(self, take: Callable[..., list[ClaimedJob]], job_ids: Sequence[str]) -> Claimed | None:
         runtime = self._served.runtime  # for the whole message, also when another takes over meanwhile
 
         def claim_them(session: Session) -> Claimed:
@@ -131,9 +151,7 @@ class TagProducts:
                 jobs, runtime, photo_embeddings.recall(session, photos, runtime.version, max_age_days)
             )
 
-        with self._metrics.stage_seconds.labels("claim").time():
-            claimed = self._persistently("claim", claim_them)
-        return claimed if claimed and claimed.jobs else None
+        return self._persistently("claim", claim_them)
 
     def _tag(self, claimed: Claimed) -> None:
         running: list[InFlight] = []
@@ -237,16 +255,27 @@ class TagProducts:
         second time writes nothing for a job that has ended already. Which is why, after a repetition, a job
         that was not written may well have succeeded.
         """
-
-        def finish_them(session: Session) -> set[str]:
-            return finish_many(session, finished)
-
-        written = self._persistently("finish", finish_them)
+        write = self._write if finished[0].job.lane == "bulk" else self._finish_named
+        written = write(finished)
         if written is None:
             return  # The leases lapse and the sweep sends the jobs again.
         for entry in finished:
             outcome: Outcome = "succeeded" if entry.job.id in written else "lease_lost"
             self._metrics.job_left(entry.job.lane, outcome, entry.job.attempts)
+
+    def _finish_together(self, messages: Sequence[Sequence[Finished]]) -> list[set[str] | None]:
+        """Writes the outcomes of several messages in one transaction."""
+        entries = [entry for message in messages for entry in message]
+        if len({entry.job.id for entry in entries}) < len(entries):
+            # A job that was taken a second time after its lease had lapsed: only one of the two may be written.
+            return [self._write(message) for message in messages]
+        return [self._write(entries)] * len(messages)
+
+    def _write(self, finished: Sequence[Finished]) -> set[str] | None:
+        def finish_them(session: Session) -> set[str]:
+            return finish_many(session, finished)
+
+        return self._persistently("finish", finish_them)
 
     # -- outcomes other than tags ------------------------------------------------------------------------
 

@@ -130,7 +130,9 @@ def test_features_that_cannot_be_remembered_are_not(desk: Desk) -> None:
 
 
 def test_the_sweep_forgets_what_is_too_old(desk: Desk) -> None:
-    jobs = [desk.accept(name, photos=[desk.store_photo(name, name.encode())]) for name in ("a", "b")]
+    jobs = [
+        desk.accept(name, photos=[desk.store_photo(name, name.encode())], lane="bulk") for name in ("a", "b")
+    ]
     desk.run(*jobs, lane="bulk")
     with transaction(desk.engine) as session:
         session.execute(

@@ -13,8 +13,11 @@ from sqlalchemy.orm import Session
 
 from catalog.database import transaction
 from catalog.errors import DatabaseUnavailable, StoreUnavailable
-from catalog.jobs import claim
+from catalog.jobs import Finished, claim
 from catalog.photo_store import PhotoStore
+from workers.tasks import tag_views
+
+from .conftest import tagging
 
 if TYPE_CHECKING:
     from .conftest import Desk
@@ -64,6 +67,52 @@ def test_a_duplicate_message_claims_nothing(desk: Desk) -> None:
     desk.run(job_id)
     assert desk.tags(job_id) == ["shirt"]
     assert desk.job(job_id).attempts == 1
+
+
+def test_interactive_messages_that_come_at_the_same_time_share_their_transactions(desk: Desk) -> None:
+    """While one waits for the database, the others gather: one transaction claims and one finishes for all of them."""
+    jobs = {desk.accept(f"shirt {number}"): f"shirt {number}" for number in range(9)}
+    statements = statements_of(desk.engine)
+    first, *others = jobs
+    held, let_go = threading.Event(), threading.Event()
+
+    def hold_once(*_: object) -> None:
+        if not held.is_set():
+            held.set()
+            assert let_go.wait(PATIENCE_S)
+
+    event.listen(desk.engine, "before_cursor_execute", hold_once)
+    threads = [threading.Thread(target=desk.run, args=(job_id,)) for job_id in (first, *others)]
+    threads[0].start()
+    assert held.wait(PATIENCE_S)
+    for number, thread in enumerate(threads[1:], 1):
+        thread.start()
+        while len(desk.tag._claim_named._waiting) < number:
+            threading.Event().wait(0.001)
+    let_go.set()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert {job_id: desk.tags(job_id) for job_id in jobs} == {id_: [title] for id_, title in jobs.items()}
+    assert desk.outcomes() == {"succeeded": 9}
+    assert sum("lease_token = CASE" in statement for statement in statements) == 2
+    assert sum("status = 'succeeded'" in statement for statement in statements) < 9
+
+
+def test_two_finishes_of_one_job_at_the_same_time_write_the_tags_of_the_one_that_holds_it(desk: Desk) -> None:
+    job_id = desk.accept("shirt")
+    claims = []
+    for _ in range(2):
+        with transaction(desk.engine) as session:
+            claims += claim(session, [job_id], worker="w", settings=desk.settings)
+            session.execute(text("UPDATE jobs SET lease_until = now()"))
+    entries = [
+        [Finished(job, list(tag_views(tagging(title).tags)), None, "m", "v")]
+        for job, title in zip(claims, ("lost", "held"), strict=True)
+    ]
+    for both in (entries, entries[::-1]):
+        written = desk.tag._finish_together(both)
+        assert desk.tags(job_id) == ["held"]
+    assert written == [set(), set()]
 
 
 def test_the_same_message_at_once_on_many_threads_tags_once(desk: Desk) -> None:
@@ -289,7 +338,7 @@ def test_without_room_a_message_is_left_to_the_sweep(desk: Desk) -> None:
 
 
 def test_nothing_is_held_once_a_message_is_done(desk: Desk) -> None:
-    desk.run(desk.accept(), desk.accept(), lane="bulk")
+    desk.run(desk.accept(lane="bulk"), desk.accept(lane="bulk"), lane="bulk")
     assert desk.leases.held() == 0
     assert desk.room.wait_until_empty(timeout=0)
 
@@ -341,3 +390,10 @@ def test_reading_preparing_and_every_stage_of_a_message_are_timed(desk: Desk) ->
         assert value("tagsmith_worker_stage_seconds_count", {"stage": stage}) == 1
     assert value("tagsmith_worker_photo_read_seconds_count") == 3
     assert value("tagsmith_worker_decode_seconds_count") == 3
+
+
+def statements_of(engine: Engine) -> list[str]:
+    """The statements that run from now on, as they come."""
+    statements: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    return statements
