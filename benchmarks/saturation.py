@@ -67,7 +67,7 @@ def accept(installation: Installation, made: Sequence[MadeProduct], lane: Lane) 
 
     def send(part: Sequence[MadeProduct]) -> list[dict[str, Any]]:
         with Client(installation.base_url, installation.key) as client:
-            return [_post(client, product, lane) for product in part]
+            return [post(client, product, lane) for product in part]
 
     parts = [made[n::CLIENTS] for n in range(CLIENTS)]
     began = time.perf_counter()
@@ -82,7 +82,7 @@ def accept(installation: Installation, made: Sequence[MadeProduct], lane: Lane) 
     )
 
 
-def _post(client: Client, product: MadeProduct, lane: Lane) -> dict[str, Any]:
+def post(client: Client, product: MadeProduct, lane: Lane) -> dict[str, Any]:
     content_type, body = multipart(
         {"title": product.title, "description": product.description, "lane": lane},
         [(f"{number}.jpg", photo) for number, photo in enumerate(product.photos)],
