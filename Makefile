@@ -31,9 +31,8 @@ check: .venv/installed ## Lint, format check, types, import rules
 	.venv/bin/lint-imports --no-cache
 
 .PHONY: bench
-bench: .venv/installed ## Measure latency, memory and throughput of installations of its own
-	@.venv/bin/python -m benchmarks latency
-	@.venv/bin/python -m benchmarks service
+bench: .venv/installed ## Run all benchmarks, print one table, keep the figures in benchmarks/results
+	@.venv/bin/python -m benchmarks all $(BENCH)
 
 .venv/installed: requirements.lock .venv/bin/uv
 	@echo "Installing what requirements.lock pins (some minutes the first time) ..."

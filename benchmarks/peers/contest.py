@@ -114,20 +114,21 @@ def ours_computes_with(settings: Settings) -> dict[str, Any]:
 def lineup(
     names: Sequence[str], checkpoint: Path, computes_with: Mapping[str, Any]
 ) -> list[tuple[str, str, Setting]]:
-    """Name, title and setting of each: in float32, and in our type where that is another."""
+    """Name, title and setting of each: in float32, and in our type where that is another. The towers of an exported
+    checkpoint have a type of their own, which no peer can change.
+    """
     cores = len(os.sched_getaffinity(0))
-    ours = str(computes_with["precision"]).removeprefix("torch.")
-    device = str(computes_with["device"])
+    device, precision = str(computes_with["device"]), str(computes_with["precision"])
+    exported = not precision.startswith("torch.")
+    ours = precision.removeprefix("torch.")
     entries = []
     for name in names:
-        another = PEERS[name].as_ours and computes_with["precision"] != "torch.float32"
-        # An exported checkpoint names the type of each tower, which no peer can change.
-        another = another and str(computes_with["precision"]).startswith("torch.")
         # A GPU takes whole batches from one process; a task for each product keeps many busy.
         processes = cores if device == "cpu" or name == "naive-celery" else 1
-        for precision in ("float32", *([ours] if another else [])):
-            setting = Setting(checkpoint, device, precision, processes, threads=max(1, cores // processes))
-            entries.append((name, f"{name}, {precision}", setting))
+        another = PEERS[name].as_ours and not exported and ours != "float32"
+        for dtype in ("float32", *([ours] if another else [])):
+            setting = Setting(checkpoint, device, dtype, processes, threads=max(1, cores // processes))
+            entries.append((name, f"{name}, {'as exported' if exported else dtype}", setting))
     return entries
 
 
