@@ -178,13 +178,14 @@ class Batcher(Generic[Item, Result]):
         return self._ready.take(self._size(), self._limits.max_tokens)
 
     def _size(self) -> int:
-        """Of the next batch: full ones while nobody is in a hurry; else all that is urgent and one that is not, or more
-        of those as far as they are quick.
+        """Of the next batch. Full ones while nobody is in a hurry; else as many as are quick, and where somebody waits
+        all that is urgent and one more, or more of those up to half of what is quick.
         """
         if self._clock() - self._urgent_at > QUIET_S:
             return self._runner.max_batch
         urgent = self._ready.waiting(urgent=True)
-        return min(self._runner.max_batch, max(urgent + 1, self._pace.size))
+        size = max(urgent + 1, self._pace.size // 2) if urgent else self._pace.size
+        return min(self._runner.max_batch, size)
 
     def _learn(self, report: BatchReport) -> None:
         if report.error is None:

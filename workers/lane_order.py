@@ -15,9 +15,9 @@ from catalog.queue import MAX_IDS
 from catalog.settings import Settings
 from workers.room import Room
 
-# Messages that wait for room, so that the next is at hand when there is some: more than a fast device works off while
-# the broker is asked for interactive messages alone, which takes POLL_S at most.
-AHEAD = 8
+# Jobs that wait for room, so that the next are at hand when there is some: more than a fast device works off while the
+# broker is asked for interactive messages alone, which takes POLL_S at most.
+AHEAD = 8 * MAX_IDS["bulk"]
 POLL_S = 0.25
 
 
@@ -34,6 +34,8 @@ class LaneOrder(priority_cycle):
 
 
 def wants_bulk(room: Room, settings: Settings) -> bool:
-    """Whether another bulk message is of use: never more than half of the threads hold one."""
-    useful = settings.max_ready // MAX_IDS["bulk"] + AHEAD
-    return room.messages("bulk") < max(1, min(settings.max_batch, useful))
+    """Whether another bulk message is of use. However few jobs each has, they hold three quarters of the threads at
+    most (there are two for each product of a batch, see `catalog.queue`).
+    """
+    messages, jobs = room.on_hand("bulk")
+    return messages < max(1, settings.max_batch * 3 // 2) and jobs < settings.max_ready + AHEAD

@@ -15,6 +15,7 @@ class Room:
         self._limit = jobs_per_lane
         self._held: Counter[str] = Counter()
         self._messages: Counter[str] = Counter()
+        self._jobs: Counter[str] = Counter()
         self._changed = threading.Condition()
         self._closed = False
 
@@ -26,6 +27,7 @@ class Room:
         """
         with self._changed:
             self._messages[lane] += 1
+            self._jobs[lane] += count
             self._changed.wait_for(
                 lambda: self._closed or not self._held[lane] or self._held[lane] + count <= self._limit,
                 timeout,
@@ -38,6 +40,7 @@ class Room:
         finally:
             with self._changed:
                 self._messages[lane] -= 1
+                self._jobs[lane] -= count
                 if admitted:
                     self._held[lane] -= count
                     self._changed.notify_all()
@@ -46,10 +49,10 @@ class Room:
         with self._changed:
             return self._held[lane]
 
-    def messages(self, lane: str) -> int:
-        """How many messages of a lane hold room or wait for it."""
+    def on_hand(self, lane: str) -> tuple[int, int]:
+        """How many messages of a lane hold room or wait for it, and the number of their jobs."""
         with self._changed:
-            return self._messages[lane]
+            return self._messages[lane], self._jobs[lane]
 
     def close(self) -> None:
         """Let nothing in any more."""

@@ -215,8 +215,10 @@ def test_an_import_learns_to_leave_the_device_free_within_the_budget() -> None:
 
 def test_a_fast_device_keeps_its_full_batches() -> None:
     slow = Slow(fixed_s=0.005, each_s=0.0005)
-    run_on(slow, patient=319, urgent=1)
-    assert {size for size, _ in slow.took} == {32}
+    run_on(slow, patient=335, urgent=1)
+    assert [size for size, _ in slow.took] == [16] + [32] * 10, (
+        "the urgent one's batch is half of what is quick"
+    )
 
 
 def test_an_import_fills_its_batches_while_nobody_is_in_a_hurry() -> None:
@@ -257,7 +259,7 @@ def test_urgent_items_take_no_more_patient_ones_along_than_are_quick(gate: Gate,
     gate.let_through(20)
     assert results(first + rest)[-1] == "NOW"
     assert "now" in gate.batches[2]
-    assert len(gate.batches[2]) == 3
+    assert len(gate.batches[2]) == 2
 
 
 def test_a_faulty_item_fails_alone_and_the_device_goes_on(gate: Gate, make_batcher: Any) -> None:

@@ -71,9 +71,9 @@ def test_a_closed_room_lets_nobody_in_and_knows_when_it_is_empty() -> None:
     assert room.wait_until_empty(timeout=0)
 
 
-def test_messages_count_also_while_they_wait_for_room() -> None:
+def test_messages_and_their_jobs_count_also_while_they_wait_for_room() -> None:
     room = Room(1)
-    with room.for_jobs(1, "bulk", timeout=0), room.for_jobs(1, "bulk", timeout=0) as second:
+    with room.for_jobs(1, "bulk", timeout=0), room.for_jobs(5, "bulk", timeout=0) as second:
         assert not second
-        assert (room.messages("bulk"), room.messages("interactive")) == (2, 0)
-    assert room.messages("bulk") == 0
+        assert (room.on_hand("bulk"), room.on_hand("interactive")) == ((2, 6), (0, 0))
+    assert room.on_hand("bulk") == (0, 0)
