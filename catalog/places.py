@@ -16,8 +16,8 @@ from catalog.views import LANES, JobView, Lane
 
 # Counting 10 000 rows of the index takes a millisecond or two, and further back the exact number helps nobody.
 MAX_POSITION = 10_000
-# Other tenants whose turns are counted: a look into the index for each, about a millisecond for all of them.
-MAX_TENANTS = 256
+# Other tenants whose turns are counted: a look into the index for each, some milliseconds for so many.
+MAX_TENANTS = 1000
 
 # From the job towards the front: the front of the index is where the rows of claimed jobs wait to be vacuumed.
 _AHEAD = text(
@@ -74,7 +74,8 @@ _AHEAD_BY_TURNS = text(
 class Place:
     """`position`: the jobs that are taken earlier, counted up to MAX_POSITION. `eta_s`: seconds until the job ends.
 
-    Where the count stopped, `eta_s` is the least it can be; it is None where no rate could be measured.
+    Where the count stopped, there or after MAX_TENANTS, `eta_s` is the least it can be; it is None where no rate could
+    be measured.
     """
 
     position: int

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -52,6 +53,27 @@ def test_the_time_to_come_back_is_that_until_workers_have_made_room(
     worked_off(shop, "interactive", jobs=100, spacing_s=spacing_s)
     refusal = refused(shop, "interactive", 800)
     assert refusal.retry_after_s == pytest.approx(expected_s, rel=0.2)
+
+
+def test_a_lane_is_full_for_all_tenants_alike_until_workers_have_taken_jobs_of_any(
+    shop: "Shop", make_tenant: Callable[[str], str]
+) -> None:
+    """Jobs are counted as rows: whose turn it is, and which of them share a message, makes no difference."""
+    shop = shop.with_settings(max_queued_bulk=40)
+    other = shop.of(make_tenant("another"))
+    fill(shop, "bulk", 39)
+    other.accept(lane="bulk")
+    worked_off(shop, "bulk", jobs=20, spacing_s=5.0)
+    for each in (shop, other):
+        with pytest.raises(QueueFull) as refusal:
+            each.accept(lane="bulk")
+        assert refusal.value.retry_after_s == pytest.approx(5.0, rel=0.2)
+    [taken] = other.claim_by_turns(
+        "any", "two"
+    )  # the jobs of `fill` have no product, so that one of them ends
+    assert taken.tenant_id == other.tenant
+    for each in (shop, other):
+        each.accept(lane="bulk")
 
 
 def test_the_time_to_come_back_covers_what_came_in_over_the_limit(shop: "Shop") -> None:

@@ -254,6 +254,9 @@ def test_a_stop_sends_the_bulk_jobs_that_wait_for_their_message(
     while Path(f"/proc/{stopped}").exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    with closing(process.connection()) as connection:  # its successor is there for the other tests
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().status == 200
     with closing(servers.redis()) as broker:
         bodies = [base64.b64decode(json.loads(message)["body"]) for message in broker.lrange("bulk", 0, -1)]
     assert sorted(job_id for body in bodies for job_id in json.loads(body)[0][0]["job_ids"]) == sorted(ids)
