@@ -23,6 +23,11 @@ test: .venv/installed ## Run all tests
 faults: .venv/installed ## Break everything in turn under load; say what was lost and how long it took to recover
 	@.venv/bin/python -m pytest tests/faults --long
 
+MINUTES ?= 30
+.PHONY: soak
+soak: .venv/installed ## Run under load with random faults; watch memory and files: make soak MINUTES=30
+	@.venv/bin/python -m tests.faults.soak --minutes $(MINUTES)
+
 .PHONY: check
 check: .venv/installed ## Lint, format check, types, import rules
 	.venv/bin/ruff check .
