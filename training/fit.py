@@ -33,6 +33,7 @@ from training.loop import Stage, run
 from training.measure import measure
 from training.model_card import card
 from training.naming import name_values
+from training.photos import photos_stage
 from training.plots import draw_curves, histories
 from training.promotion import in_words
 from training.recipe import Recipe
@@ -123,6 +124,8 @@ def train_stages(
         train(stage, accelerator, recipe, out)
     if recipe.contrastive is not None:
         train(contrastive_stage(model, recipe.contrastive, recipe, *parts), accelerator, recipe, out)
+    if recipe.photos is not None:
+        train(photos_stage(model, recipe.photos, recipe, *parts), accelerator, recipe, out)
     adapters = None
     if recipe.adapters is not None:
         steps = len(split["train"]) // (recipe.train.batch_size * accelerator.num_processes)

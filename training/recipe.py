@@ -160,6 +160,14 @@ class ContrastiveSection(OptimizerSection):
     temperature: Annotated[float, Field(gt=0)] = 0.07
 
 
+class PhotosSection(OptimizerSection):
+    """How the photo tower learns by itself, with its own head, before the fusion; of no use to a text."""
+
+    epochs: Count = 7
+    photo_lr: Rate = 8e-4
+    heads_lr: Rate = 1e-3
+
+
 class TrainSection(OptimizerSection):
     """`logit_adjustment` is the share of a value's rarity that is taken back after the last stage."""
 
@@ -264,6 +272,7 @@ class Recipe(Section):
     replay: ReplaySection | None = None
     language: LanguageSection | None = None
     contrastive: ContrastiveSection | None = None
+    photos: PhotosSection | None = None
     adapters: AdaptersSection | None = None
     adversarial: AdversarialSection | None = None
     train: TrainSection = TrainSection()
