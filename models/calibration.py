@@ -23,6 +23,8 @@ from models.taxonomy import Taxonomy
 
 Pattern = Literal["both", "text", "photos"]
 PATTERNS: tuple[Pattern, ...] = ("both", "text", "photos")
+Modality = Literal["text", "photos"]
+MODALITIES: tuple[Modality, ...] = ("text", "photos")
 # The beta map that changes nothing.
 IDENTITY = (1.0, 1.0, 0.0)
 # The log of a probability as small as float32 holds: where every other value is impossible, its doubt.
@@ -92,11 +94,12 @@ class AttributeCalibration:
 class Calibration:
     """One AttributeCalibration for each attribute, in taxonomy order.
 
-    `familiar_from` by pattern: the familiarity from which a product is like those it was calibrated on, None for any.
+    `familiar_from` by modality: the familiarity from which a text or photos are like those it was calibrated on, None
+    for any.
     """
 
     attributes: tuple[AttributeCalibration, ...]
-    familiar_from: dict[Pattern, float | None] = field(default_factory=lambda: dict.fromkeys(PATTERNS))
+    familiar_from: dict[Modality, float | None] = field(default_factory=lambda: dict.fromkeys(MODALITIES))
 
     @classmethod
     def uncalibrated(cls, taxonomy: Taxonomy, target_precision: float) -> "Calibration":
@@ -106,11 +109,23 @@ class Calibration:
         )
         return cls(tuple(neutral for _ in taxonomy))
 
-    def familiar(self, fused: Sequence[Tensor], of: list[Pattern], taxonomy: Taxonomy) -> list[bool]:
-        """For products with these logits of the fused heads, (B, V) each, and these patterns."""
-        least = [self.familiar_from[pattern] for pattern in of]
-        found = familiarity(fused, taxonomy).tolist()
-        return [limit is None or one >= limit for one, limit in zip(found, least, strict=True)]
+    def familiar(
+        self, text_only: Sequence[Tensor], photo_only: Sequence[Tensor], of: list[Pattern], taxonomy: Taxonomy
+    ) -> list[bool]:
+        """For products of these patterns and logits of either modality's own heads, (B, V) each.
+
+        One that has both needs only one that is familiar: a poor title says little, and its photo is as good as ever.
+        """
+        heads: dict[Modality, Sequence[Tensor]] = {"text": text_only, "photos": photo_only}
+        known = {}
+        for modality, logits in heads.items():
+            limit = self.familiar_from[modality]
+            found = familiarity(logits, taxonomy)
+            known[modality] = (found >= (-torch.inf if limit is None else limit)).tolist()
+        return [
+            known["text"][row] or known["photos"][row] if pattern == "both" else known[pattern][row]
+            for row, pattern in enumerate(of)
+        ]
 
     def targets(self, taxonomy: Taxonomy) -> dict[str, float]:
         """The precision that each attribute by name is to keep."""
@@ -139,11 +154,11 @@ class Calibration:
     def from_dict(cls, document: dict[str, Any], taxonomy: Taxonomy) -> "Calibration":
         """Raises CheckpointError when an attribute of the taxonomy has no calibration."""
         # Checkpoints made before familiarity was known hold the attributes alone.
-        familiar_from = document.get("familiar_from", dict.fromkeys(PATTERNS))
+        familiar_from = document.get("familiar_from", dict.fromkeys(MODALITIES))
         entries = document["attributes"] if "familiar_from" in document else document
         try:
             attributes = tuple(AttributeCalibration(**entries[attribute.name]) for attribute in taxonomy)
-            return cls(attributes, {pattern: familiar_from[pattern] for pattern in PATTERNS})
+            return cls(attributes, {modality: familiar_from[modality] for modality in MODALITIES})
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"calibration.json does not fit the taxonomy: {error}") from error
 
@@ -153,16 +168,16 @@ def least_auto(target_precision: float) -> float:
     return max(ABSTAIN_BELOW, 1 - MOST_DOUBT * (1 - target_precision))
 
 
-def familiarity(fused: Sequence[Tensor], taxonomy: Taxonomy) -> Tensor:
+def familiarity(logits: Sequence[Tensor], taxonomy: Taxonomy) -> Tensor:
     """(B,): the mean over the single choices of the log of the summed exponentials of their logits (B, V).
 
     The negative energy of Liu et al. 2020: what a network has learned raises some logit of every choice, and what is
     strange to it raises none. Zeros where every attribute takes several values.
     """
-    choices = [logits for logits, attribute in zip(fused, taxonomy, strict=True) if not attribute.multiple]
+    choices = [head for head, attribute in zip(logits, taxonomy, strict=True) if not attribute.multiple]
     if not choices:
-        return fused[0].new_zeros(len(fused[0]))
-    return torch.stack([logits.logsumexp(dim=1) for logits in choices]).mean(dim=0)
+        return logits[0].new_zeros(len(logits[0]))
+    return torch.stack([head.logsumexp(dim=1) for head in choices]).mean(dim=0)
 
 
 def probabilities(logits: Tensor, temperature: float, multiple: bool) -> Tensor:

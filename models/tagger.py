@@ -103,7 +103,10 @@ class Tagger:
             ],
         )
         familiar = self.checkpoint.calibration.familiar(
-            [on_cpu(head) for head in output.fused], of, self.taxonomy
+            [on_cpu(head) for head in output.text_only],
+            [on_cpu(head) for head in output.photo_only],
+            of,
+            self.taxonomy,
         )
         text = self.alone(output.text_only, [calibration.text_only for calibration in calibrations])
         photos = self.alone(output.photo_only, [calibration.photo_only for calibration in calibrations])

@@ -1,7 +1,7 @@
 """Finds the numbers of `calibration.json` on a split that nothing was trained or chosen on."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from models.calibration import (
     PATTERNS,
     AttributeCalibration,
     Calibration,
+    Modality,
     Pattern,
     familiarity,
     least_auto,
@@ -21,13 +22,13 @@ from models.calibration import (
 )
 from models.taxonomy import Attribute, Taxonomy
 from training.applicable import known, said
-from training.evaluation import judged, labelled, mean_loss, offers
+from training.evaluation import Logits, judged, labelled, mean_loss, offers
 from training.promise import fewest, safe_threshold
 from training.recipe import CalibrationSection
 from training.seen import Seen, shows
 
-# Of the shop's own products so many are taken for strangers: what it costs to send strangers to a person.
-STRANGE = 0.01
+# Of the shop's own texts and photos so many are taken for strange: what it costs to send strange products to a person.
+STRANGE = 0.02
 # Logs of temperatures: from four times sharper to ten times softer than trained.
 COLDEST, WARMEST = math.log(0.25), math.log(10)
 IN_WORDS: dict[Pattern, str] = {"both": "text and photos", "text": "text alone", "photos": "photos alone"}
@@ -39,7 +40,10 @@ def calibrate(seen: Seen, taxonomy: Taxonomy, section: CalibrationSection) -> Ca
         tuple(
             calibrate_attribute(attribute, index, seen, section) for index, attribute in enumerate(taxonomy)
         ),
-        {pattern: least_familiar(seen, taxonomy, pattern) for pattern in PATTERNS},
+        {
+            "text": least_familiar(seen.runs["text"], seen.runs["text"].text_only, "text", taxonomy),
+            "photos": least_familiar(seen.runs["photos"], seen.runs["photos"].photo_only, "photos", taxonomy),
+        },
     )
     if any(attribute.applies_when is not None for attribute in taxonomy):
         for pattern in PATTERNS:
@@ -72,10 +76,11 @@ def calibrate_attribute(
     return found
 
 
-def least_familiar(seen: Seen, taxonomy: Taxonomy, pattern: Pattern) -> float | None:
-    """The familiarity that all but STRANGE of these rows have; None where none shows the pattern."""
-    run = seen.runs[pattern]
-    found = familiarity(run.fused, taxonomy)[shows(run, pattern)]
+def least_familiar(
+    run: Logits, heads: Sequence[Tensor], modality: Modality, taxonomy: Taxonomy
+) -> float | None:
+    """The familiarity that all but STRANGE of these rows have; None where none has the modality."""
+    found = familiarity(heads, taxonomy)[shows(run, modality)]
     return float(np.quantile(found.numpy(), STRANGE)) if len(found) else None
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -23,7 +22,7 @@ from training.applicable import known, said
 from training.calibrate import IN_WORDS, calibrate
 from training.catalogue import rows_for
 from training.errors import DataError
-from training.evaluation import judged, labelled, offers
+from training.evaluation import familiar_in, judged, labelled, offers
 from training.recipe import CalibrationSection
 from training.seen import Seen, see, shows
 from training.split import rows_of, split_of
@@ -122,7 +121,7 @@ def tried(calibration: Calibration, taxonomy: Taxonomy, seen: Seen) -> Iterator[
     truth = known(seen.targets, taxonomy)
     for pattern, run in seen.runs.items():
         scoped, of = said(run.fused, run.patterns, taxonomy, calibration), shows(run, pattern)
-        familiar = torch.tensor(calibration.familiar(run.fused, run.patterns, taxonomy), dtype=torch.bool)
+        familiar = familiar_in(run, taxonomy, calibration)
         for index, attribute in enumerate(taxonomy):
             auto_from, target = calibration.attributes[index].auto_from[pattern], seen.targets[index]
             if auto_from is None:

@@ -96,7 +96,7 @@ def report(
     """The `attributes` of `evaluate --json`: an entry for each attribute that has a label in these rows."""
     entries = {}
     scoped, truth = said(logits.fused, logits.patterns, taxonomy, calibration), known(targets, taxonomy)
-    familiar = torch.tensor(calibration.familiar(logits.fused, logits.patterns, taxonomy), dtype=torch.bool)
+    familiar = familiar_in(logits, taxonomy, calibration)
     for index, attribute in enumerate(taxonomy):
         if labelled(targets[index], attribute).any():
             entries[attribute.name] = entry(
@@ -110,6 +110,12 @@ def report(
                 familiar,
             )
     return entries
+
+
+def familiar_in(logits: Logits, taxonomy: Taxonomy, calibration: Calibration) -> Tensor:
+    """bool (N,)."""
+    found = calibration.familiar(logits.text_only, logits.photo_only, logits.patterns, taxonomy)
+    return torch.tensor(found, dtype=torch.bool)
 
 
 def entry(

@@ -94,17 +94,28 @@ def test_what_no_logit_rises_for_is_less_familiar_than_what_one_does():
     known, strange = familiarity(fused, taxonomy).tolist()
     assert known == pytest.approx(math.log(math.exp(6) + 1))
     assert strange == pytest.approx(math.log(math.exp(0.5) + 1)), "several values at once say nothing of it"
-    limits = Calibration((), {"both": 3.0, "text": 0.1, "photos": None})
-    assert limits.familiar(fused, ["both", "both"], taxonomy) == [True, False]
-    assert limits.familiar(fused, ["text", "photos"], taxonomy) == [True, True]
+
+
+def test_a_product_is_strange_where_nothing_that_it_has_is_familiar():
+    colour = Taxonomy((Attribute("colour", ("red", "green")),))
+    known, strange = [6.0, 0.0], [0.5, 0.0]
+    text, photos = (
+        torch.tensor([known, strange, strange, known, strange]),
+        torch.tensor([strange, known, strange, strange, strange]),
+    )
+    patterns = ["both", "both", "both", "photos", "text"]
+    found = Calibration((), {"text": 3.0, "photos": 3.0}).familiar((text,), (photos,), patterns, colour)
+    assert found == [True, True, False, False, False]
+    anything = Calibration((), {"text": None, "photos": 3.0}).familiar((text,), (photos,), patterns, colour)
+    assert anything == [True, True, True, False, True]
 
 
 def test_calibration_comes_back_as_it_was_written_also_that_of_older_checkpoints():
     taxonomy = Taxonomy((Attribute("attributes", ("red", "green")),))
-    found = Calibration((calibration(1.3, 0.7, 0.1),), {"both": 3.0, "text": None, "photos": 1.0})
+    found = Calibration((calibration(1.3, 0.7, 0.1),), {"text": None, "photos": 1.0})
     document = found.to_dict(taxonomy)
     assert Calibration.from_dict(document, taxonomy) == found
     older = Calibration.from_dict(document["attributes"], taxonomy)
     assert older == Calibration(found.attributes)
     with pytest.raises(CheckpointError, match="does not fit"):
-        Calibration.from_dict({"familiar_from": {"both": None}, "attributes": {}}, taxonomy)
+        Calibration.from_dict({"familiar_from": {"text": None}, "attributes": {}}, taxonomy)

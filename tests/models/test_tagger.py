@@ -99,7 +99,7 @@ def test_what_a_strange_product_is_tagged_with_goes_to_a_person(tagger):
     attributes = tuple(promising for _ in TAXONOMY)
 
     def decisions(least: float | None) -> list[str]:
-        calibration = Calibration(attributes, {**dict.fromkeys(PATTERNS), "both": least})
+        calibration = Calibration(attributes, {"text": least, "photos": least})
         strict = Tagger(replace(tagger.checkpoint, calibration=calibration), tagger.version, "cpu")
         return [tag.decision for tag in strict.predict([strict.prepare(product)])[0].tags]
 
