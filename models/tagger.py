@@ -11,6 +11,7 @@ from torch import Tensor
 
 from models.calibration import AttributeCalibration, Pattern, patterns, probabilities
 from models.checkpoint import Checkpoint, load, version
+from models.cores import one_core_each
 from models.errors import CheckpointError
 from models.fusion import Batch, collate
 from models.product import Alternative, Evidence, Example, Product, Tag, Tagging
@@ -18,8 +19,10 @@ from models.scope import InScope, in_scope
 from models.taxonomy import Attribute, Taxonomy
 
 ALTERNATIVES = 3  # what a reviewer can take in beside the offered value
-# On a CPU larger batches are not faster (eight fill its caches and cores), they only pad and hold more.
-CPU_BATCH = 8
+# On a CPU larger batches are not faster (sixteen fill a core), they only pad and hold more.
+CPU_BATCH = 16
+# So few products are run by all cores together; more are shared out, see `models.cores`.
+TOGETHER = 8
 
 
 class Tagger:
@@ -44,6 +47,10 @@ class Tagger:
                 )
             self.dtype = torch.float32  # of the heads: the towers have their own precision
         self.model = checkpoint.model.to(self.device, self.dtype).eval()
+        # A compiled tower has its own threads, and answers one caller at a time.
+        apart = self.device.type == "cpu" and not checkpoint.precisions
+        self.cores = torch.get_num_threads() if apart else 1
+        self.pool = one_core_each(self.cores) if self.cores > 1 else None
 
     @classmethod
     def load(
@@ -79,16 +86,20 @@ class Tagger:
     def collate(self, examples: list[Example]) -> list[Batch]:
         """The examples as the device takes them, made ready on any thread while it is busy with others."""
         if self.device.type == "cpu":
-            chunks = [examples[n : n + CPU_BATCH] for n in range(0, len(examples), CPU_BATCH)]
-            return [collate(chunk) for chunk in chunks]
+            share = len(examples) if len(examples) <= TOGETHER else -(-len(examples) // self.cores)
+            size = max(1, min(CPU_BATCH, share))
+            return [collate(examples[n : n + size]) for n in range(0, len(examples), size)]
         return [collate(examples).pin_memory()] if examples else []
 
-    @torch.inference_mode()
     def forward(self, batches: list[Batch]) -> list[Tagging]:
         """One tagging for each product of the batches, in order."""
-        return [tagging for batch in batches for tagging in self.run(batch.to(self.device))]
+        each = map if self.pool is None or len(batches) == 1 else self.pool.map
+        taggings = each(self.run, batches)
+        return [tagging for some in taggings for tagging in some]
 
+    @torch.inference_mode()
     def run(self, batch: Batch) -> list[Tagging]:
+        batch = batch.to(self.device)
         features = self.model.photo_features(batch)
         output = self.model.fuse(self.model.embed_with(batch, features))
         of = patterns(output.has_text, output.has_photos)

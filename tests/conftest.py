@@ -1,6 +1,10 @@
 """A real PostgreSQL and a real Redis for the whole suite, started once, emptied between tests."""
 
 import os
+
+# Before torch is imported: tests compute on tensors so small that cores which share them only wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import signal
 import subprocess
 import sys

@@ -23,7 +23,7 @@ from workers.served import JobFault, Remembered
 
 log = structlog.get_logger(__name__)
 
-WARM_UP_BATCHES = (1, 2, 8)
+WARM_UP_BATCHES = (1, 2, 8, 32)
 
 
 class DeviceUnavailable(Exception):

@@ -1,0 +1,29 @@
+"""Threads that compute on one core each.
+
+Several cores on one small network wait for each other after every layer, and wait long where somebody else has one of
+them; several small batches, each on a core of its own, wait for nobody.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import torch
+
+
+def one_core_each(cores: int) -> ThreadPoolExecutor:
+    """As many threads as cores, in each of which torch uses one."""
+    before = torch.get_num_threads()
+    begun = Barrier(cores + 1)
+
+    def begin() -> None:
+        torch.get_num_threads()  # a thread takes the number of the process at its first question, and forgets its own
+        torch.set_num_threads(1)
+        begun.wait()
+
+    pool = ThreadPoolExecutor(cores, "one-core", begin)
+    for _ in range(cores):
+        pool.submit(int)  # a thread that has not begun is not free, so each gets one of its own
+    begun.wait()
+    # Torch hands the number that was set last to every thread that begins after it.
+    torch.set_num_threads(before)
+    return pool

@@ -1,0 +1,40 @@
+"""Threads of one core each, and a tagger that shares a batch out among them."""
+
+import torch
+
+from models import Product, Tagger
+from models.cores import one_core_each
+from models.tagger import TOGETHER
+from tests.tiny_tagger import WORDS, tiny_checkpoint
+
+
+def test_each_thread_uses_one_core_and_nobody_else_is_changed():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with one_core_each(2) as pool:
+            assert set(pool.map(lambda _: torch.get_num_threads(), range(8))) == {1}
+            assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_batch_that_is_shared_out_answers_as_one_that_is_not():
+    before = torch.get_num_threads()
+    products = [Product(f"{word} shirt") for word in WORDS]
+    assert len(products) > TOGETHER
+    try:
+        torch.set_num_threads(1)
+        alone = Tagger(tiny_checkpoint(), "v", "cpu")
+        torch.set_num_threads(2)
+        shared = Tagger(tiny_checkpoint(), "v", "cpu")
+    finally:
+        torch.set_num_threads(before)
+    examples = [alone.prepare(product) for product in products]
+    assert len(shared.collate(examples)) == 2
+    assert len(shared.collate(examples[:TOGETHER])) == 1
+    for one, other in zip(alone.predict(examples), shared.predict(examples), strict=True):
+        assert [tag.value for tag in one.tags] == [tag.value for tag in other.tags]
+        torch.testing.assert_close(
+            [tag.confidence for tag in one.tags], [tag.confidence for tag in other.tags], atol=1e-5, rtol=0
+        )
