@@ -121,5 +121,7 @@ def test_the_document_of_real_workers(tmp_path):
     assert [one["workers"] for one in document["steps"]] == [1, 2]
     for one in document["steps"]:
         assert one["jobs_per_s"] > 0 and 0 < one["device_share"] < 1.1
-        assert min(one["per_job"].values()) > 0
+        # In so short a run Redis may use less than the 10 ms that the kernel counts processor time in.
+        assert all(load > 0 for name, load in one["per_job"].items() if name != "redis_cpu_ms")
+        assert one["per_job"]["redis_cpu_ms"] >= 0
     assert "2 workers: limited by" in table(document)
