@@ -4,10 +4,23 @@ Several cores on one small network wait for each other after every layer, and wa
 them; several small batches, each on a core of its own, wait for nobody.
 """
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from threading import Barrier
 
 import torch
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Inside the block torch uses one core: for tensors so small that sharing them takes ten times as long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def one_core_each(cores: int) -> ThreadPoolExecutor:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from models.calibration import ABSTAIN_BELOW, PATTERNS, Calibration, Pattern
 from models.checkpoint import load, version
+from models.cores import one_core
 from models.taxonomy import Taxonomy
 from training.applicable import known, said
 from training.calibrate import IN_WORDS, calibrate
@@ -75,15 +75,13 @@ def contract(
     them broken, and the worst and mean precision and mean coverage of those with a promise, None without any.
     """
     random = np.random.default_rng(seed)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # cores that share so small tensors wait for each other: ten times as long
     kept: dict[tuple[str, Pattern], list[Kept]] = defaultdict(list)
-    for _ in tqdm(range(splits), desc="halving", disable=quiet, file=sys.stderr):
-        here, there = halves(seen.owner, random)
-        calibration = calibrate(seen.of(here), taxonomy, section)
-        for name, pattern, one in tried(calibration, taxonomy, seen.of(there)):
-            kept[name, pattern].append(one)
-    torch.set_num_threads(threads)
+    with one_core():
+        for _ in tqdm(range(splits), desc="halving", disable=quiet, file=sys.stderr):
+            here, there = halves(seen.owner, random)
+            calibration = calibrate(seen.of(here), taxonomy, section)
+            for name, pattern, one in tried(calibration, taxonomy, seen.of(there)):
+                kept[name, pattern].append(one)
     attributes: dict[str, Any] = {}
     for attribute, target in zip(taxonomy, seen.targets, strict=True):
         goal = section.targets.get(attribute.name, section.target_precision)

@@ -12,41 +12,18 @@ import functools
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from celery import Celery
 
+from benchmarks.simulated_worker import Evidence, Tag, Tagging
 from catalog.settings import Settings
 from workers.app import create_app
 from workers.batch_runner import OutOfMemory
 from workers.served import JobFault
 
 FITS = 2  # heavy products in one batch
-
-
-@dataclass(frozen=True)
-class Evidence:
-    text: float | None
-    photos: float | None
-
-
-@dataclass(frozen=True)
-class Tag:
-    attribute: str
-    value: str
-    confidence: float
-    decision: str
-    evidence: Evidence
-    alternatives: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True)
-class Tagging:
-    tags: tuple[Tag, ...]
-    embedding: tuple[float, ...]
-    photo_features: tuple[bytes, ...] = ()
 
 
 class StandIn:

@@ -1,9 +1,10 @@
 """Threads of one core each, and a tagger that shares a batch out among them."""
 
+import pytest
 import torch
 
 from models import Product, Tagger
-from models.cores import one_core_each
+from models.cores import one_core, one_core_each
 from models.tagger import TOGETHER
 from tests.tiny_tagger import WORDS, tiny_checkpoint
 
@@ -15,6 +16,24 @@ def test_each_thread_uses_one_core_and_nobody_else_is_changed():
         with one_core_each(2) as pool:
             assert set(pool.map(lambda _: torch.get_num_threads(), range(8))) == {1}
             assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_one_core_ends_with_its_block_also_where_it_fails():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    inside = []
+
+    def fail() -> None:
+        with one_core():
+            inside.append(torch.get_num_threads())
+            raise ValueError("inside")
+
+    try:
+        with pytest.raises(ValueError, match="inside"):
+            fail()
+        assert (inside, torch.get_num_threads()) == ([1], 3)
     finally:
         torch.set_num_threads(before)
 
