@@ -8,19 +8,24 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from catalog.errors import DatabaseUnavailable
 from catalog.settings import Settings
+from catalog.silence import AnsweredConnection, Silence
 
 CONNECT_TIMEOUT_S = 5
 POOL_TIMEOUT_S = 5
 # Our slowest statement writes the tags of one batch, tens of milliseconds; a lock is held for one such statement.
 STATEMENT_TIMEOUT_MS = 15_000
+# PostgreSQL may be silent instead: we wait for it to end a statement, and a little longer.
+ANSWER_TIMEOUT_S = 18
+PING_TIMEOUT_S = 5
 LOCK_TIMEOUT_MS = 5_000
 # A client that stops between two statements holds row locks: PostgreSQL ends its transaction after this.
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 30_000
@@ -35,7 +40,7 @@ MIGRATION_LOCK_PAUSE_S = 0.1
 
 def make_engine(settings: Settings) -> Engine:
     """A pooled engine; connects on first use. Dispose of it (`engine.dispose()`) after a fork."""
-    return create_engine(
+    engine = create_engine(
         settings.resolved_database_url(),
         pool_size=settings.database_pool,
         max_overflow=0,
@@ -52,6 +57,15 @@ def make_engine(settings: Settings) -> Engine:
             ),
         },
     )
+    Silence(ANSWER_TIMEOUT_S, PING_TIMEOUT_S).watch(engine)
+    return engine
+
+
+def without_time_limits(connection: Connection) -> None:
+    """For the connection's life, which should be short: it waits for what takes minutes."""
+    for limit in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+        connection.execute(text(f"SET {limit} = 0"))
+    cast(AnsweredConnection, connection.connection.dbapi_connection).answer_within_s = None
 
 
 @contextmanager
@@ -89,9 +103,7 @@ def migrate(engine: Engine) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with engine.connect() as connection:
         # A migration may rewrite a large table, and may wait for another process that does.
-        connection.execute(text("SET statement_timeout = 0"))
-        connection.execute(text("SET lock_timeout = 0"))
-        connection.execute(text("SET idle_in_transaction_session_timeout = 0"))
+        without_time_limits(connection)
         while not connection.execute(
             text("SELECT pg_try_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK}
         ).scalar_one():

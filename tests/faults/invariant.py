@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine, text
 
-from catalog.database import transaction
+from catalog.database import transaction, without_time_limits
 
 _WATCH = """
 CREATE TABLE endings (job_id text NOT NULL, status text NOT NULL);
@@ -74,10 +74,11 @@ def watch_endings(engine: Engine) -> None:
 
 def count(engine: Engine, tenant_id: str, told: Collection[str]) -> Count:
     """`told` are the ids of the jobs that a seller was told of."""
-    with transaction(engine) as session:
-        session.execute(text("SET LOCAL statement_timeout = 0"))
-        row = session.execute(_COUNT, {"tenant": tenant_id}).one()
-        unknown = session.execute(_UNKNOWN, {"ids": list(told)}).scalar_one()
+    with engine.connect() as connection:
+        without_time_limits(connection)
+        row = connection.execute(_COUNT, {"tenant": tenant_id}).one()
+        unknown = connection.execute(_UNKNOWN, {"ids": list(told)}).scalar_one()
+        connection.invalidate()
     return Count(
         accepted=row.accepted,
         succeeded=row.succeeded,

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import statistics
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 
+import psutil
 import pytest
 from sqlalchemy import text
 
+from samples.client import Client, read_samples
 from tests.faults.blackhole import Blackhole
 from tests.faults.installation import Installation, end, wait_for
-from tests.faults.load import Load, intake
+from tests.faults.load import Load, intake, through_web
 from tests.faults.report import Fault
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # a loaded machine starts processes slowly
@@ -19,6 +25,46 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # a loaded machine st
 # Longer than a worker waits for an answer of the broker (socket_timeout), so that it notices.
 SILENT_S = 15.0
 BEAT_DEAD_S = 60.0
+# Longer than web waits for a statement; and so short that workers wait, but their leases lapse meanwhile.
+SILENT_DATABASE_S = 40.0
+LEASE_LAPSES_S = 8.0
+# A statement's time-out, connecting anew, and room for a loaded machine.
+ANSWERED_WITHIN_S = 30.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    path: str
+    status: int
+    problem: str | None
+    seconds: float
+
+
+@contextmanager
+def frozen_postgres(installation: Installation) -> Iterator[None]:
+    assert installation.postgres is not None
+    family = psutil.Process(installation.postgres.pid).children(recursive=True)
+    for process in family:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
+
+
+def ask_while_frozen(client: Client, seconds: float) -> list[Answer]:
+    """What web answered to a seller and to a probe, one after the other, at least once each."""
+    answers: list[Answer] = []
+    over = time.monotonic() + seconds
+    while not answers or time.monotonic() < over:
+        for path in ("/v1/products?limit=1", "/healthz", "/v1/jobs/job_01"):
+            began = time.monotonic()
+            status, body = client.request("GET", path)
+            document = json.loads(body)
+            answers.append(Answer(path, status, document.get("type"), time.monotonic() - began))
+    return answers
 
 
 def kill_redis(installation: Installation) -> None:
@@ -100,6 +146,35 @@ def test_a_broker_connection_that_falls_silent_is_noticed_and_made_again(
         count = fault.ends("broker connections half-open", load.told)
         # The proxy must outlive its client, or the client would see its connections end.
         installation.kill_workers()
+    assert count.succeeded == count.accepted
+
+
+@pytest.mark.long
+def test_while_postgres_is_frozen_web_refuses_within_a_bound_and_afterwards_nothing_is_missing(
+    installation: Installation, fault: Fault
+) -> None:
+    """Each of its processes is stopped, in turn for so long that ours give up and for so short that they only wait."""
+    installation.start_worker(batch_seconds=0.2)
+    installation.start_beat()
+    with installation.web() as (client, _):
+        load_client = Client(client.base_url, installation.new_key())
+        with load_client, Load(through_web(load_client, read_samples()[0].photo), per_s=10) as load:
+            for frozen_s in (SILENT_DATABASE_S, LEASE_LAPSES_S):
+                load.wait_until(len(load.told) + 20)
+                installation.wait_until_running(load.told)
+                strike = fault.strikes()
+                with frozen_postgres(installation):
+                    answers = ask_while_frozen(client, frozen_s)
+                fault.recovers(strike)
+                assert max(answer.seconds for answer in answers) < ANSWERED_WITHIN_S, answers
+                assert {answer.status for answer in answers if answer.path == "/healthz"} == {200}
+                refused = [answer for answer in answers if answer.path != "/healthz"]
+                assert {(answer.status, answer.problem) for answer in refused} == {
+                    (503, "/problems/service-unavailable")
+                }
+                # Only the first wait is for a server that nobody knows to be silent.
+                assert statistics.median(answer.seconds for answer in refused[1:]) < 6
+        count = fault.ends("PostgreSQL frozen", load.told)
     assert count.succeeded == count.accepted
 
 
