@@ -5,7 +5,7 @@
     ├── NotFound                  no such row, or another tenant's
     ├── InvalidCursor             a page cursor that this catalog did not write
     ├── EmptyProduct              neither title nor photo: nothing to tag
-    ├── QueueFull                 the lane is full; says when to come back
+    ├── QueueFull                 the lane has no more room for the tenant; says when to come back
     ├── NotCancellable            the job runs or has ended
     ├── InvalidMessage            a queue message of another version or shape
     ├── InvalidCheckpoint         a checkpoint folder without the files that describe it
@@ -54,14 +54,15 @@ class EmptyProduct(CatalogError):
 
 
 class QueueFull(CatalogError):
-    """The lane holds as many queued jobs as it may."""
+    """The tenant has as many queued jobs in the lane as it has places free, or more: the rest is for others."""
 
-    def __init__(self, lane: str, queued: int, limit: int, retry_after_s: float) -> None:
+    def __init__(self, lane: str, own: int, queued: int, limit: int, retry_after_s: float) -> None:
         super().__init__(
-            f"the {lane} lane holds {queued} queued jobs and takes at most {limit}; "
-            f"try again in {retry_after_s:.0f} s"
+            f"you have {own} queued jobs in the {lane} lane, of whose {limit} places {max(0, limit - queued)} are "
+            f"free, and may have no more than there are free; try again in {retry_after_s:.0f} s"
         )
         self.lane = lane
+        self.own = own
         self.queued = queued
         self.limit = limit
         self.retry_after_s = retry_after_s

@@ -1,7 +1,12 @@
 """How full the lanes are: exact for metrics, cheap for the question whether one more job may enter.
 
+A tenant's job enters while the tenant has fewer jobs queued in the lane than the lane has places free (in switches this
+is the dynamic threshold of Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). So one tenant alone
+fills half of a lane, of T tenants that all want more each gets an equal part of T/(T + 1), and whoever comes next
+finds room; those who have more than their part are refused until workers have brought them down to it.
+
 Counting is exact up to EXACT_QUEUED rows of a partial index (well under a millisecond). A deeper lane is counted
-in full by one request now and then, the more rarely the deeper it is, and the others read what it found: the limit
+in full by one request now and then, the more rarely the deeper it is, and the others read what it found: limits
 may then be overrun by what arrives in between, half a second at the default limit of the interactive lane.
 """
 
@@ -28,15 +33,34 @@ _COUNT_UP_TO = text(
     ) AS queued
     """
 )
+_SHARES_UP_TO = text(
+    """
+    SELECT count(*) AS queued, count(*) FILTER (WHERE tenant_id = :tenant_id) AS own,
+           count(DISTINCT tenant_id) AS tenants
+    FROM (SELECT tenant_id FROM jobs WHERE status = 'queued' AND lane = :lane LIMIT :limit) AS queued
+    """
+)
 # Counting 20 000 rows costs some milliseconds: so counting takes about a hundredth of the time at any depth.
 _IS_STALE = "measured_at < now() - greatest(0.5, queued / 20000.0) * interval '1 second'"
 _LAST_MEASURE = text(f"SELECT queued, {_IS_STALE} AS stale FROM lane_depths WHERE lane = :lane")
+_LAST_SHARES = text(
+    """
+    SELECT queued, coalesce(CAST(shares ->> :tenant_id AS bigint), 0) AS own,
+           (SELECT count(*) FROM jsonb_object_keys(shares)) AS tenants
+    FROM lane_depths WHERE lane = :lane
+    """
+)
+_MEASURE = """
+    SELECT coalesce(sum(jobs), 0) AS queued,
+           coalesce(jsonb_object_agg(tenant_id, jobs), '{}') AS shares
+    FROM (SELECT tenant_id, count(*) AS jobs FROM jobs
+          WHERE status = 'queued' AND lane = :lane GROUP BY tenant_id) AS by_tenant
+"""
 # SKIP LOCKED: while one transaction measures, the others go on with the last measure.
 _REMEASURE = text(
     f"""
     UPDATE lane_depths
-    SET measured_at = now(),
-        queued = (SELECT count(*) FROM jobs WHERE status = 'queued' AND lane = :lane)
+    SET measured_at = now(), (queued, shares) = ({_MEASURE})
     WHERE lane = (
         SELECT lane FROM lane_depths WHERE lane = :lane AND {_IS_STALE} FOR UPDATE SKIP LOCKED
     )
@@ -44,9 +68,9 @@ _REMEASURE = text(
     """
 )
 _FIRST_MEASURE = text(
-    """
-    INSERT INTO lane_depths (lane, queued, measured_at)
-    VALUES (:lane, (SELECT count(*) FROM jobs WHERE status = 'queued' AND lane = :lane), now())
+    f"""
+    INSERT INTO lane_depths (lane, measured_at, queued, shares)
+    SELECT :lane, now(), queued, shares FROM ({_MEASURE}) AS measure
     ON CONFLICT (lane) DO NOTHING
     RETURNING queued
     """
@@ -85,23 +109,48 @@ def counts(session: Session) -> dict[Lane, LaneCount]:
     return result
 
 
-def require_room(session: Session, lane: Lane, settings: Settings) -> None:
-    """Raises QueueFull when the lane takes no more."""
+@dataclass(frozen=True)
+class Shares:
+    """Who holds how much of a lane: all queued jobs, those of one tenant, and how many tenants have any."""
+
+    queued: int
+    own: int
+    tenants: int
+
+
+def require_room(session: Session, lane: Lane, tenant_id: str, settings: Settings) -> None:
+    """Raises QueueFull when the lane takes no more from this tenant."""
     limit = settings.max_queued(lane)
-    queued = session.execute(_COUNT_UP_TO, {"lane": lane, "limit": min(limit, EXACT_QUEUED)}).scalar_one()
-    if queued == EXACT_QUEUED < limit:
+    exact = min(limit, EXACT_QUEUED)
+    queued = session.execute(_COUNT_UP_TO, {"lane": lane, "limit": exact}).scalar_one()
+    deep = queued == EXACT_QUEUED < limit
+    if deep:
         queued = _measured(session, lane)
-    if queued >= limit:
-        raise QueueFull(lane, queued, limit, _until_room_s(session, lane, queued, limit))
+    if queued < limit - queued:
+        return  # even if all of them are the tenant's
+    who = {"lane": lane, "tenant_id": tenant_id}
+    if deep:
+        row = session.execute(_LAST_SHARES, who).one_or_none()
+    else:
+        row = session.execute(_SHARES_UP_TO, who | {"limit": exact}).one()
+    if row is None:  # the very first measure of the lane is being made right now
+        return
+    shares = Shares(int(row.queued), row.own, row.tenants)
+    if shares.own >= limit - shares.queued:
+        raise QueueFull(lane, shares.own, shares.queued, limit, _until_room_s(session, lane, shares, limit))
 
 
-def _until_room_s(session: Session, lane: Lane, queued: int, limit: int) -> float:
-    """Seconds until workers have made room, at the rate they had lately."""
+def _until_room_s(session: Session, lane: Lane, shares: Shares, limit: int) -> float:
+    """Seconds until workers have made room for this tenant, at the rate they had lately.
+
+    A job that ends makes a place free, and one of the tenant's own, by turns every `tenants`th, one fewer of it.
+    """
     rate = rates.measure(session, lane)
     if rate is None:
         return RETRY_AFTER_MAX_S
-    too_many = queued - limit + max(1.0, limit * SHARE_TO_WAIT_FOR)
-    return min(max(too_many / rate.jobs_per_s, RETRY_AFTER_MIN_S), RETRY_AFTER_MAX_S)
+    too_many = shares.own + shares.queued - limit + max(1.0, limit * SHARE_TO_WAIT_FOR)
+    gain_per_job = 1 + 1 / max(1, shares.tenants)
+    return min(max(too_many / gain_per_job / rate.jobs_per_s, RETRY_AFTER_MIN_S), RETRY_AFTER_MAX_S)
 
 
 def _measured(session: Session, lane: Lane) -> int:

@@ -70,7 +70,7 @@ def accept(
         raise EmptyProduct
     if idempotency is not None:
         idempotency_records.hold(session, idempotency)
-    require_room(session, lane, settings)
+    require_room(session, lane, tenant_id, settings)
     product_id, job_id = new_id("prd"), new_id("job")
     now: datetime = session.execute(
         _INSERT_PRODUCT,
@@ -117,7 +117,7 @@ def revise(
     removes them. Raises NotFound, EmptyProduct or QueueFull.
     """
     product = _locked(session, tenant_id, product_id)
-    require_room(session, lane, settings)
+    require_room(session, lane, tenant_id, settings)
     if not isinstance(photos, EllipsisType):
         held_photos.release(session, tenant_id, product_id)
         held_photos.hold(session, tenant_id, product_id, photos)

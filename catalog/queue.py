@@ -123,6 +123,12 @@ def send(celery: Celery, job_ids: Sequence[str], lane: Lane) -> None:
             celery.send_task(TASK, args=[message], queue=lane, producer=producer, retry=False)
 
 
+def waiting(celery: Celery, lane: Lane) -> int:
+    """How many messages of the lane no worker has taken yet; raises BrokerUnavailable after two seconds at most."""
+    with _answering_connection(celery) as connection:
+        return int(connection.default_channel.queue_declare(queue=lane).message_count)
+
+
 @contextmanager
 def _answering_connection(celery: Celery) -> Iterator[Connection]:
     """A connection whose every wait is short; anything that goes wrong with it becomes BrokerUnavailable."""

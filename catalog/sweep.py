@@ -3,17 +3,21 @@
 Run every few seconds by one process or by several: rows that another sweep holds are skipped. It also ends jobs
 that have had all their attempts, and clears away what nobody needs any more.
 
-A job that stays queued is sent again later and later (each wait doubles, up to RESEND_DOUBLINGS times): in a deep
-queue most jobs have a good message waiting, and sending all of them every few seconds would bury the broker.
+In a deep queue most jobs have a good message waiting, and sending all of them every few seconds would bury the broker.
+So no lane ever has more messages waiting than its queued jobs account for (MESSAGES_PER_JOB); what is due beyond that
+stays due until workers have taken some. And a job that stays queued is sent later and later: each wait doubles, up to
+RESEND_DOUBLINGS times.
 """
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import structlog
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, Row, text
+from sqlalchemy.orm import Session
 
 from catalog import idempotency, photo_embeddings, photos
 from catalog.database import transaction
@@ -24,6 +28,9 @@ from catalog.settings import Settings
 from catalog.views import LANES, LEASE_RAN_OUT, SUPERSEDED, Lane
 
 RESEND_DOUBLINGS = 4
+# A message of the bulk lane takes whichever jobs are due, so where there is one for each job none is lost. One of the
+# interactive lane names its job: which of them is lost cannot be seen, so each may have a second one.
+MESSAGES_PER_JOB: dict[Lane, int] = {"interactive": 2, "bulk": 1}
 PRUNE_LIMIT = 1000
 EMBEDDINGS_PRUNE_LIMIT = 10_000  # more than a busy device can make between two sweeps
 # A photo that a change replaced stays this many leases: an older job may be reading it.
@@ -48,15 +55,14 @@ class SweepResult:
     embeddings_pruned: int = 0
 
 
-_TAKE_DUE = text(
-    """
+_TAKE_DUE = """
     WITH due AS (
         SELECT jobs.id,
                CASE WHEN products.revision IS DISTINCT FROM jobs.revision THEN 'cancelled'
                     WHEN jobs.status = 'running' AND jobs.attempts >= :max_attempts THEN 'failed'
                     ELSE jobs.status END AS next
         FROM jobs LEFT JOIN products ON products.id = jobs.product_id
-        WHERE jobs.status IN ('queued', 'running') AND jobs.lane = :lane AND jobs.resend_at <= now()
+        WHERE jobs.status = '{status}' AND jobs.lane = :lane AND jobs.resend_at <= now()
         ORDER BY jobs.resend_at
         LIMIT :limit
         FOR UPDATE OF jobs SKIP LOCKED
@@ -74,6 +80,14 @@ _TAKE_DUE = text(
     FROM due
     WHERE jobs.id = due.id
     RETURNING jobs.id, jobs.status
+"""
+_TAKE_LAPSED = text(_TAKE_DUE.format(status="running"))
+_TAKE_QUEUED = text(_TAKE_DUE.format(status="queued"))
+_QUEUED_UP_TO = text(
+    """
+    SELECT count(*) FROM (
+        SELECT 1 FROM jobs WHERE status = 'queued' AND lane = :lane LIMIT :limit
+    ) AS queued
     """
 )
 # SKIP LOCKED: a job that somebody holds is in good hands, and who never waits is part of no deadlock.
@@ -93,29 +107,29 @@ _STILL_DUE = text(
 )
 
 
-def sweep(engine: Engine, send: Callable[[list[str], Lane], None], settings: Settings) -> SweepResult:
-    """One sweep. `send` puts one message of job ids into a lane and raises BrokerUnavailable where it cannot.
+def sweep(
+    engine: Engine,
+    send: Callable[[list[str], Lane], None],
+    waiting: Callable[[Lane], int],
+    settings: Settings,
+) -> SweepResult:
+    """One sweep. `send` puts one message of job ids into a lane, `waiting` counts the messages that are in it, and both
+    raise BrokerUnavailable where they cannot.
 
     A broker that is away ends the sending; the jobs stay due for the next sweep. Raises DatabaseUnavailable.
     """
     sent = unsent = failed = cancelled = 0
     broker_works = True
     for lane in LANES:
+        try:
+            messages = waiting(lane)
+        except BrokerUnavailable as error:
+            log.warning("sweep_sends_nothing", lane=lane, error=str(error))
+            broker_works, messages = False, 0
         # Committed before anything is sent: a worker that is quick must not find its job locked by us. Should this
         # process die in between, the jobs are due again after their wait.
         with transaction(engine) as session:
-            taken = session.execute(
-                _TAKE_DUE,
-                {
-                    "lane": lane,
-                    "limit": settings.sweep_limit,
-                    "max_attempts": settings.max_attempts,
-                    "resend_after": timedelta(seconds=settings.resend_after_s),
-                    "doublings": RESEND_DOUBLINGS,
-                    "lease_ran_out": json.dumps(LEASE_RAN_OUT),
-                    "superseded": json.dumps(SUPERSEDED),
-                },
-            ).all()
+            taken = _take_due(session, lane, messages, settings)
         failed += sum(row.status == "failed" for row in taken)
         cancelled += sum(row.status == "cancelled" for row in taken)
         due = [row.id for row in taken if row.status in ("queued", "running")]
@@ -134,6 +148,30 @@ def sweep(engine: Engine, send: Callable[[list[str], Lane], None], settings: Set
         photos_removed=_remove_photos(engine, settings),
         embeddings_pruned=_prune_embeddings(engine, settings),
     )
+
+
+def _take_due(session: Session, lane: Lane, messages: int, settings: Settings) -> list[Row[Any]]:
+    """All lapsed leases that one sweep may take, as only a message with its name brings such a job back, and as many
+    queued jobs as there is room for beside the messages that wait.
+    """
+    parameters = {
+        "lane": lane,
+        "max_attempts": settings.max_attempts,
+        "resend_after": timedelta(seconds=settings.resend_after_s),
+        "doublings": RESEND_DOUBLINGS,
+        "lease_ran_out": json.dumps(LEASE_RAN_OUT),
+        "superseded": json.dumps(SUPERSEDED),
+    }
+    taken = list(session.execute(_TAKE_LAPSED, parameters | {"limit": settings.sweep_limit}).all())
+    covered = messages * MAX_IDS[lane]
+    limit = settings.sweep_limit - len(taken)
+    # More queued jobs than these make no more room than the limit.
+    enough = covered + limit
+    queued = session.execute(_QUEUED_UP_TO, {"lane": lane, "limit": enough}).scalar_one()
+    room = min(limit, queued * MESSAGES_PER_JOB[lane] - covered)
+    if room > 0:
+        taken += session.execute(_TAKE_QUEUED, parameters | {"limit": room}).all()
+    return taken
 
 
 def _send_all(job_ids: Sequence[str], lane: Lane, send: Callable[[list[str], Lane], None]) -> int:

@@ -154,8 +154,8 @@ class Job(Base):
     stay as bare records, so that accepted = succeeded + failed + cancelled + queued + running always holds.
 
     not_before   a queued job put back after a fault of the world is not due earlier
-    resend_at    when the sweep sends its message again: for a queued job some time after the last message, for
-                 a running one the end of its lease
+    resend_at    from when on the sweep may send its message again: for a queued job some time after the last
+                 message, for a running one the end of its lease
     resends      how often the sweep has sent it since the last attempt; each time it waits longer
     lease_token  made new by each claim; whoever holds it may write the outcome
     """
@@ -167,7 +167,14 @@ class Job(Base):
         CheckConstraint("(status = 'running') = (lease_token IS NOT NULL)", name="lease"),
         CheckConstraint("(status IN ('queued', 'running')) = (finished_at IS NULL)", name="finished"),
         # Partial: they hold the live jobs only, so that a million ended ones cost the queue nothing.
-        Index("ix_jobs_due", "lane", "resend_at", postgresql_where=text("status IN ('queued', 'running')")),
+        # By status: a sweep that leaves queued jobs due must not read past all of them to find a lapsed lease.
+        Index(
+            "ix_jobs_overdue",
+            "lane",
+            "status",
+            "resend_at",
+            postgresql_where=text("status IN ('queued', 'running')"),
+        ),
         Index("ix_jobs_queued", "lane", "submitted_at", postgresql_where=text("status = 'queued'")),
         # The bulk lane by tenant: who waits, and which of its jobs came first.
         Index(
@@ -216,13 +223,17 @@ class Job(Base):
 
 
 class LaneDepth(Base):
-    """How many queued jobs a lane held a moment ago: counting a deep queue on each request would cost too much."""
+    """How many queued jobs a lane held a moment ago: counting a deep queue on each request would cost too much.
+
+    `shares` says how many of them each tenant had, by its id; a tenant that is not in it had none.
+    """
 
     __tablename__ = "lane_depths"
 
     lane: Mapped[str] = mapped_column(primary_key=True)
     queued: Mapped[int] = mapped_column(BigInteger)
     measured_at: Mapped[datetime]
+    shares: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
 
 
 class LaneTurn(Base):

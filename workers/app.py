@@ -25,7 +25,7 @@ from catalog.database import make_engine
 from catalog.errors import Unavailable
 from catalog.log import configure_logging
 from catalog.photo_store import PhotoStore
-from catalog.queue import SWEEP, TASK, make_celery, send
+from catalog.queue import SWEEP, TASK, make_celery, send, waiting
 from catalog.settings import Settings
 from catalog.sweep import sweep
 from catalog.views import Lane
@@ -135,7 +135,7 @@ class Serving:
         return wants_bulk(self._room, self._settings)
 
     def sweep(self) -> None:
-        sweep(self._engine, self._send, self._settings)
+        sweep(self._engine, self._send, functools.partial(waiting, self._celery), self._settings)
 
     def start(self) -> None:
         settings = self._settings

@@ -110,7 +110,7 @@ class World:
 
     def sweep(self) -> None:
         self.shop.let_resend_come()
-        sweep(self.shop.engine, self.send, self.shop.settings)
+        sweep(self.shop.engine, self.send, lambda lane: 0, self.shop.settings)
 
     def send(self, job_ids: list[str], lane: Lane) -> None:
         if self.random.random() < 0.2:
@@ -172,7 +172,9 @@ def drain(world: World) -> None:
         shop.sql("UPDATE jobs SET lease_until = now() WHERE status = 'running'")
         shop.let_resend_come()
         sent: list[str] = []
-        sweep(shop.engine, lambda job_ids, lane, sent=sent: sent.extend(job_ids), shop.settings)  # type: ignore[misc]
+        sweep(
+            shop.engine, lambda job_ids, lane, sent=sent: sent.extend(job_ids), lambda lane: 0, shop.settings
+        )  # type: ignore[misc]
         for job in shop.claim(*sent):
             assert shop.finish(job, "drained", embedding=[1.0])
     assert shop.sql("SELECT count(*) FROM jobs WHERE status IN ('queued', 'running')") == [(0,)]

@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def test_a_full_lane_refuses_and_the_other_one_does_not(shop: "Shop") -> None:
-    shop = shop.with_settings(max_queued_interactive=2, max_queued_bulk=1)
+    shop = shop.with_settings(max_queued_interactive=4, max_queued_bulk=1)
     shop.accept()
     _, second = shop.accept()
     with pytest.raises(QueueFull) as refusal:
         shop.accept()
-    assert (refusal.value.lane, refusal.value.queued, refusal.value.limit) == ("interactive", 2, 2)
+    assert (refusal.value.lane, refusal.value.queued, refusal.value.limit) == ("interactive", 2, 4)
     shop.accept(lane="bulk")
     with pytest.raises(QueueFull) as refusal:
         shop.accept(lane="bulk")
@@ -32,7 +33,7 @@ def test_a_full_lane_refuses_and_the_other_one_does_not(shop: "Shop") -> None:
 def test_a_change_needs_room_as_well(shop: "Shop") -> None:
     product, _ = shop.accept()
     with pytest.raises(QueueFull):
-        shop.with_settings(max_queued_interactive=1).revise(product.id, title="New")
+        shop.with_settings(max_queued_interactive=2).revise(product.id, title="New")
 
 
 def refused(shop: "Shop", lane: str, limit: int) -> QueueFull:
@@ -41,46 +42,80 @@ def refused(shop: "Shop", lane: str, limit: int) -> QueueFull:
     return refusal.value
 
 
-# 800 queued of at most 800: a hundredth are eight.
+# One tenant with 400 jobs in a lane of 800: each job that ends makes a place free and leaves it with one fewer, so that
+# four make the difference of a hundredth.
 @pytest.mark.parametrize(
     ("spacing_s", "expected_s"),
-    [(0.05, lanes.RETRY_AFTER_MIN_S), (0.5, 4.0), (2.0, 16.0), (50.0, lanes.RETRY_AFTER_MAX_S)],
+    [(0.05, lanes.RETRY_AFTER_MIN_S), (0.5, 2.0), (2.0, 8.0), (80.0, lanes.RETRY_AFTER_MAX_S)],
 )
 def test_the_time_to_come_back_is_that_until_workers_have_made_room(
     shop: "Shop", spacing_s: float, expected_s: float
 ) -> None:
-    fill(shop, "interactive", 800)
+    fill(shop, "interactive", 400)
     worked_off(shop, "interactive", jobs=100, spacing_s=spacing_s)
     refusal = refused(shop, "interactive", 800)
     assert refusal.retry_after_s == pytest.approx(expected_s, rel=0.2)
 
 
-def test_a_lane_is_full_for_all_tenants_alike_until_workers_have_taken_jobs_of_any(
+def test_an_import_that_has_taken_its_part_of_a_lane_keeps_nobody_else_out(
     shop: "Shop", make_tenant: Callable[[str], str]
 ) -> None:
-    """Jobs are counted as rows: whose turn it is, and which of them share a message, makes no difference."""
-    shop = shop.with_settings(max_queued_bulk=40)
-    other = shop.of(make_tenant("another"))
-    fill(shop, "bulk", 39)
+    """One after the other takes what it may: half of the places that are free when it comes."""
+    tenants = [shop.of(make_tenant(name)).with_settings(max_queued_bulk=20) for name in "abc"]
+    assert [accept_until_refused(tenant) for tenant in tenants] == [10, 5, 3]
+    # Workers take eleven by turns: whoever had less comes in again, the first does not yet.
+    tenants[0].claim_by_turns(*(f"any {number}" for number in range(11)))
+    assert accept_until_refused(tenants[2]) > 0
+    assert accept_until_refused(tenants[1]) > 0
+    assert accept_until_refused(tenants[0]) == 0
+
+
+def test_a_tenant_that_is_refused_is_told_what_it_holds_and_what_is_free(
+    shop: "Shop", make_tenant: Callable[[str], str]
+) -> None:
+    fill(shop, "bulk", 30)
+    other = shop.of(make_tenant("another")).with_settings(max_queued_bulk=40)
+    for _ in range(5):
+        other.accept(lane="bulk")
+    worked_off(shop, "bulk", jobs=20, spacing_s=2.0)
+    refusal = refused(other, "bulk", 40)
+    assert (refusal.own, refusal.queued) == (5, 35)
+    assert "5 queued jobs in the bulk lane, of whose 40 places 5 are free" in str(refusal)
+    # One place more than its five, at a job and a half for every job that ends; and for who has 30, 26 places.
+    assert refusal.retry_after_s == pytest.approx(1 / 1.5 * 2.0, rel=0.2)
+    assert refused(shop, "bulk", 40).retry_after_s == pytest.approx(26 / 1.5 * 2.0, rel=0.2)
+
+
+def test_in_a_deep_lane_each_tenant_has_its_part_as_well(
+    shop: "Shop", make_tenant: Callable[[str], str]
+) -> None:
+    fill(shop, "bulk", lanes.EXACT_QUEUED + 200)
+    limit = {"max_queued_bulk": 2 * lanes.EXACT_QUEUED}
+    other = shop.of(make_tenant("another")).with_settings(**limit)
+    refusal = refused(shop, "bulk", limit["max_queued_bulk"])
+    assert (refusal.own, refusal.queued) == (lanes.EXACT_QUEUED + 200,) * 2
     other.accept(lane="bulk")
-    worked_off(shop, "bulk", jobs=20, spacing_s=5.0)
-    for each in (shop, other):
-        with pytest.raises(QueueFull) as refusal:
-            each.accept(lane="bulk")
-        assert refusal.value.retry_after_s == pytest.approx(5.0, rel=0.2)
-    [taken] = other.claim_by_turns(
-        "any", "two"
-    )  # the jobs of `fill` have no product, so that one of them ends
-    assert taken.tenant_id == other.tenant
-    for each in (shop, other):
-        each.accept(lane="bulk")
+    shop.sql("UPDATE lane_depths SET measured_at = now() - interval '1 hour'")
+    other.accept(lane="bulk")
+    assert shop.sql("SELECT shares FROM lane_depths") == [
+        ({shop.tenant: lanes.EXACT_QUEUED + 200, other.tenant: 1},)
+    ]
+
+
+def accept_until_refused(shop: "Shop") -> int:
+    for accepted in itertools.count():
+        try:
+            shop.accept(lane="bulk")
+        except QueueFull:
+            return accepted
+    raise AssertionError
 
 
 def test_the_time_to_come_back_covers_what_came_in_over_the_limit(shop: "Shop") -> None:
     fill(shop, "bulk", lanes.EXACT_QUEUED + 200)
     worked_off(shop, "bulk", jobs=100, spacing_s=0.5)
-    refusal = refused(shop, "bulk", lanes.EXACT_QUEUED + 100)
-    assert refusal.retry_after_s == pytest.approx((100 + 11) * 0.5, rel=0.2)
+    refusal = refused(shop, "bulk", 2 * lanes.EXACT_QUEUED)
+    assert refusal.retry_after_s == pytest.approx((400 + 20) / 2 * 0.5, rel=0.2)
 
 
 def test_where_no_worker_ends_anything_the_time_to_come_back_is_the_longest(shop: "Shop") -> None:
@@ -90,7 +125,7 @@ def test_where_no_worker_ends_anything_the_time_to_come_back_is_the_longest(shop
 
 def test_a_deep_lane_is_counted_now_and_then(shop: "Shop") -> None:
     fill(shop, "bulk", lanes.EXACT_QUEUED + 200)
-    shop = shop.with_settings(max_queued_bulk=lanes.EXACT_QUEUED + 500)
+    shop = shop.with_settings(max_queued_bulk=2 * lanes.EXACT_QUEUED + 500)
     shop.accept(lane="bulk")
     assert shop.sql("SELECT lane, queued FROM lane_depths") == [("bulk", lanes.EXACT_QUEUED + 200)]
     # A fresh measure stands; an old one is made again.
@@ -115,7 +150,7 @@ def test_while_one_transaction_measures_a_lane_the_others_use_the_last_measure(
     shop.sql("UPDATE lane_depths SET queued = 7000, measured_at = now() - interval '2 s'")
     limited = shop.with_settings(max_queued_bulk=5000)
     with transaction(engine) as session:
-        lanes.require_room(session, "bulk", limited.settings)
+        lanes.require_room(session, "bulk", limited.tenant, limited.settings)
         with pytest.raises(QueueFull) as refusal:
             limited.accept(lane="bulk")
     assert refusal.value.queued == 7000

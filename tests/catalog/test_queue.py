@@ -55,6 +55,13 @@ def test_bulk_jobs_share_messages_of_at_most_64(celery: Celery, broker: redis.Re
     assert sorted(job_id for message in sent for job_id in message) == sorted(ids)
 
 
+def test_what_waits_in_a_lane_is_counted_in_messages(celery: Celery) -> None:
+    assert queue.waiting(celery, "bulk") == 0
+    queue.send(celery, [f"job_{number}" for number in range(130)], "bulk")
+    assert queue.waiting(celery, "bulk") == 3
+    assert queue.waiting(celery, "interactive") == 0
+
+
 def test_what_is_sent_can_be_parsed(celery: Celery, broker: redis.Redis) -> None:
     queue.send(celery, ["job_1"], "bulk")
     [arguments] = messages(broker, "bulk")

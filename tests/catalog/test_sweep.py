@@ -9,23 +9,28 @@ from catalog.errors import BrokerUnavailable, PhotoMissing
 from catalog.photo_store import PhotoStore
 from catalog.queue import MAX_IDS
 from catalog.sweep import RESEND_DOUBLINGS, sweep
-from catalog.views import LEASE_RAN_OUT, Lane
+from catalog.views import LANES, LEASE_RAN_OUT, Lane
 
 if TYPE_CHECKING:
     from tests.catalog.conftest import Shop
 
 
 class Lanes:
-    """A broker that remembers what it was given, and can be away from some message on."""
+    """A broker that remembers what it was given, and can be away from some message on. `queue` is what waits in it."""
 
     def __init__(self, works_for: int = 1_000_000) -> None:
         self.messages: list[tuple[Lane, list[str]]] = []
+        self.queue: dict[Lane, list[list[str]]] = {lane: [] for lane in LANES}
         self.works_for = works_for
+
+    def waiting(self, lane: Lane) -> int:
+        return len(self.queue[lane])
 
     def send(self, job_ids: list[str], lane: Lane) -> None:
         if len(self.messages) >= self.works_for:
             raise BrokerUnavailable("no broker")
         self.messages.append((lane, job_ids))
+        self.queue[lane].append(job_ids)
 
     @property
     def ids(self) -> list[str]:
@@ -35,25 +40,25 @@ class Lanes:
 def test_a_job_whose_message_was_just_sent_is_left_alone(shop: "Shop", engine: Engine) -> None:
     shop.accept()
     lanes = Lanes()
-    assert sweep(engine, lanes.send, shop.settings).sent == 0
+    assert sweep(engine, lanes.send, lanes.waiting, shop.settings).sent == 0
     assert lanes.messages == []
 
 
 def test_a_queued_job_that_nobody_claimed_is_sent_again(shop: "Shop", engine: Engine) -> None:
     _, job = shop.with_settings(resend_after_s=0).accept()
     lanes = Lanes()
-    assert sweep(engine, lanes.send, shop.settings).sent == 1
+    assert sweep(engine, lanes.send, lanes.waiting, shop.settings).sent == 1
     assert lanes.messages == [("interactive", [job.id])]
-    assert sweep(engine, lanes.send, shop.settings).sent == 0
+    assert sweep(engine, lanes.send, lanes.waiting, shop.settings).sent == 0
 
 
 def test_a_running_job_whose_lease_lapsed_is_sent_and_can_be_claimed(shop: "Shop", engine: Engine) -> None:
     _, job = shop.accept()
     shop.claim_one(job.id)
     lanes = Lanes()
-    assert sweep(engine, lanes.send, shop.settings).sent == 0
+    assert sweep(engine, lanes.send, lanes.waiting, shop.settings).sent == 0
     shop.let_lease_lapse(job.id)
-    assert sweep(engine, lanes.send, shop.settings).sent == 1
+    assert sweep(engine, lanes.send, lanes.waiting, shop.settings).sent == 1
     assert shop.claim_one(job.id).attempts == 2
 
 
@@ -61,9 +66,9 @@ def test_a_job_put_back_is_sent_when_it_is_due(shop: "Shop", engine: Engine) -> 
     _, job = shop.accept()
     shop.put_back(shop.claim_one(job.id), delay_s=3600)
     lanes = Lanes()
-    assert sweep(engine, lanes.send, shop.settings).sent == 0
+    assert sweep(engine, lanes.send, lanes.waiting, shop.settings).sent == 0
     shop.sql("UPDATE jobs SET not_before = now(), resend_at = now()")
-    assert sweep(engine, lanes.send, shop.settings).sent == 1
+    assert sweep(engine, lanes.send, lanes.waiting, shop.settings).sent == 1
     assert lanes.ids == [job.id]
 
 
@@ -74,7 +79,7 @@ def test_bulk_jobs_share_messages_and_interactive_jobs_go_first_and_alone(
     interactive = [shop.accept()[1].id for _ in range(3)]
     shop.let_resend_come()
     lanes = Lanes()
-    assert sweep(engine, lanes.send, shop.settings).sent == 73
+    assert sweep(engine, lanes.send, lanes.waiting, shop.settings).sent == 73
     assert [lane for lane, _ in lanes.messages] == ["interactive"] * 3 + ["bulk"] * 2
     assert {len(job_ids) for lane, job_ids in lanes.messages if lane == "interactive"} == {1}
     assert sorted(len(job_ids) for lane, job_ids in lanes.messages if lane == "bulk") == [6, MAX_IDS["bulk"]]
@@ -86,7 +91,9 @@ def test_sweeps_that_run_at_once_send_each_job_once(shop: "Shop", engine: Engine
     shop.let_resend_come()
     lanes = Lanes()
     with ThreadPoolExecutor(4) as sweepers:
-        results = list(sweepers.map(lambda _: sweep(engine, lanes.send, shop.settings), range(4)))
+        results = list(
+            sweepers.map(lambda _: sweep(engine, lanes.send, lanes.waiting, shop.settings), range(4))
+        )
     assert sorted(lanes.ids) == sorted(ids)
     assert sum(result.sent for result in results) == 60
 
@@ -99,9 +106,9 @@ def test_a_row_that_another_transaction_holds_is_skipped_and_found_by_the_next_s
     lanes = Lanes()
     with engine.begin() as connection:
         connection.execute(text("SELECT 1 FROM jobs WHERE id = :id FOR UPDATE"), {"id": held})
-        sweep(engine, lanes.send, shop.settings)
+        sweep(engine, lanes.send, lanes.waiting, shop.settings)
         assert lanes.ids == [free]
-    sweep(engine, lanes.send, shop.settings)
+    sweep(engine, lanes.send, lanes.waiting, shop.settings)
     assert lanes.ids == [free, held]
 
 
@@ -115,9 +122,9 @@ def test_one_sweep_sends_no_more_than_its_limit_and_the_oldest_first(shop: "Shop
         )
     limited = shop.with_settings(sweep_limit=3).settings
     lanes = Lanes()
-    assert sweep(engine, lanes.send, limited).sent == 3
+    assert sweep(engine, lanes.send, lanes.waiting, limited).sent == 3
     assert sorted(lanes.ids) == sorted(ids[:3])
-    assert sweep(engine, lanes.send, limited).sent == 2
+    assert sweep(engine, lanes.send, lanes.waiting, limited).sent == 2
     assert sorted(lanes.ids) == sorted(ids)
 
 
@@ -125,11 +132,11 @@ def test_a_broker_that_is_away_keeps_the_jobs_due(shop: "Shop", engine: Engine) 
     ids = [shop.accept()[1].id for _ in range(4)] + [shop.accept(lane="bulk")[1].id for _ in range(3)]
     shop.let_resend_come()
     away = Lanes(works_for=2)
-    result = sweep(engine, away.send, shop.settings)
+    result = sweep(engine, away.send, away.waiting, shop.settings)
     assert (result.sent, result.unsent) == (2, 5)
     assert {shop.job(job_id).status for job_id in ids} == {"queued"}
     back = Lanes()
-    assert sweep(engine, back.send, shop.settings).sent == 5
+    assert sweep(engine, back.send, back.waiting, shop.settings).sent == 5
     assert sorted(away.ids + back.ids) == sorted(ids)
 
 
@@ -141,10 +148,10 @@ def test_a_sweep_that_dies_before_it_sends_loses_nothing(shop: "Shop", engine: E
         raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError, match="killed"):
-        sweep(engine, die, shop.settings)
+        sweep(engine, die, Lanes().waiting, shop.settings)
     shop.let_resend_come()
     lanes = Lanes()
-    assert sweep(engine, lanes.send, shop.settings).sent == 1
+    assert sweep(engine, lanes.send, lanes.waiting, shop.settings).sent == 1
     assert lanes.ids == [job.id]
 
 
@@ -153,7 +160,7 @@ def test_the_row_is_free_for_a_worker_when_its_message_is_sent(shop: "Shop", eng
     _, job = shop.accept()
     shop.let_resend_come()
     claimed = []
-    sweep(engine, lambda job_ids, lane: claimed.extend(shop.claim(*job_ids)), shop.settings)
+    sweep(engine, lambda job_ids, lane: claimed.extend(shop.claim(*job_ids)), Lanes().waiting, shop.settings)
     assert [taken.id for taken in claimed] == [job.id]
 
 
@@ -163,17 +170,82 @@ def test_a_job_that_waits_in_a_deep_queue_is_sent_more_and_more_rarely(shop: "Sh
     waits = []
     for _ in range(RESEND_DOUBLINGS + 3):
         shop.let_resend_come()
-        sweep(engine, Lanes().send, shop.settings)
+        sweep(engine, Lanes().send, Lanes().waiting, shop.settings)
         [(wait,)] = shop.sql("SELECT extract(epoch FROM resend_at - now())::int FROM jobs")
         waits.append(wait)
     assert waits == [10, 20, 40, 80, 160, 160, 160]
+
+
+def test_under_a_long_backlog_what_waits_in_the_broker_stays_bounded_and_a_lost_message_is_sent_again(
+    shop: "Shop", engine: Engine
+) -> None:
+    """Of 30 jobs that wait for a slow worker one has lost its message; at each sweep all of them are due."""
+    ids = [shop.accept()[1].id for _ in range(30)]
+    lanes = Lanes()
+    lost = ids[3]
+    for job_id in ids:
+        if job_id != lost:
+            lanes.send([job_id], "interactive")
+    ended: list[str] = []
+    while len(ended) < len(ids):
+        shop.let_resend_come()
+        if sweep(engine, lanes.send, lanes.waiting, shop.settings).sent:
+            assert len(lanes.queue["interactive"]) <= 2 * (len(ids) - len(ended))
+        for job in shop.claim(*lanes.queue["interactive"].pop(0)):
+            assert shop.finish(job)
+            ended.append(job.id)
+    assert lost in ended
+    assert len(lanes.messages) <= 4 * len(ids)
+
+
+def test_bulk_jobs_are_sent_again_only_where_there_are_too_few_messages_for_them(
+    shop: "Shop", engine: Engine
+) -> None:
+    ids = [shop.accept(lane="bulk")[1].id for _ in range(2 * MAX_IDS["bulk"] + 5)]
+    lanes = Lanes()
+    for start in range(0, len(ids), MAX_IDS["bulk"]):
+        lanes.send(ids[start : start + MAX_IDS["bulk"]], "bulk")
+    for _ in range(3):
+        shop.let_resend_come()
+        assert sweep(engine, lanes.send, lanes.waiting, shop.settings).sent == 0
+    lanes.queue["bulk"].pop()  # lost
+    assert sweep(engine, lanes.send, lanes.waiting, shop.settings).sent == 5
+    assert sweep(engine, lanes.send, lanes.waiting, shop.settings).sent == 0
+    taken = [job for message in lanes.queue["bulk"] for job in shop.claim_by_turns(*message)]
+    assert sorted(job.id for job in taken) == sorted(ids)
+
+
+def test_a_lapsed_lease_is_sent_however_much_waits(shop: "Shop", engine: Engine) -> None:
+    """Of the bulk lane, too: nobody else would take it."""
+    lapsed, *others = [shop.accept(lane="bulk")[1].id for _ in range(3)]
+    shop.claim_one(lapsed)
+    lanes = Lanes()
+    for _ in range(10):
+        lanes.send(others, "bulk")
+    shop.let_lease_lapse(lapsed)
+    assert sweep(engine, lanes.send, lanes.waiting, shop.settings).sent == 1
+    assert lanes.messages[-1] == ("bulk", [lapsed])
+
+
+def test_a_broker_that_cannot_be_asked_keeps_the_jobs_due(shop: "Shop", engine: Engine) -> None:
+    _, job = shop.accept()
+    shop.let_resend_come()
+
+    def away(lane: Lane) -> int:
+        raise BrokerUnavailable("no broker")
+
+    lanes = Lanes()
+    assert sweep(engine, lanes.send, away, shop.settings).unsent == 1
+    assert lanes.messages == []
+    assert sweep(engine, lanes.send, lanes.waiting, shop.settings).sent == 1
+    assert lanes.ids == [job.id]
 
 
 def test_a_claim_starts_the_waits_of_the_sweep_anew(shop: "Shop", engine: Engine) -> None:
     _, job = shop.accept()
     for _ in range(4):
         shop.let_resend_come()
-        sweep(engine, Lanes().send, shop.settings)
+        sweep(engine, Lanes().send, Lanes().waiting, shop.settings)
     shop.claim_one(job.id)
     assert shop.sql("SELECT resends, resend_at = lease_until FROM jobs") == [(0, True)]
 
@@ -184,7 +256,7 @@ def test_a_job_whose_every_worker_died_is_failed_by_the_sweep(shop: "Shop", engi
     shop.claim_one(job.id)
     shop.let_lease_lapse(job.id)
     lanes = Lanes()
-    assert sweep(engine, lanes.send, shop.settings).failed == 1
+    assert sweep(engine, lanes.send, lanes.waiting, shop.settings).failed == 1
     assert lanes.messages == []
     failed = shop.job(job.id)
     assert (failed.status, failed.error) == ("failed", LEASE_RAN_OUT)
@@ -196,7 +268,7 @@ def test_a_lapsed_job_of_an_older_revision_is_cancelled_by_the_sweep(shop: "Shop
     _, new = shop.revise(product.id, title="Newer")
     shop.let_lease_lapse(old.id)
     lanes = Lanes()
-    assert sweep(engine, lanes.send, shop.settings).cancelled == 1
+    assert sweep(engine, lanes.send, lanes.waiting, shop.settings).cancelled == 1
     assert lanes.messages == []
     assert shop.job(old.id).status == "cancelled"
     assert shop.job(new.id).status == "queued"
@@ -210,10 +282,10 @@ def test_photos_that_a_change_replaced_are_removed_after_a_while(
         photo_store.put(photo.id, b"original", b"view")
     product, _ = shop.accept(photos=[old])
     shop.revise(product.id, photos=[new])
-    assert sweep(engine, Lanes().send, shop.settings).photos_removed == 0
+    assert sweep(engine, Lanes().send, Lanes().waiting, shop.settings).photos_removed == 0
     assert photo_store.model_view(old.id) == b"view"
     shop.sql("UPDATE photos SET released_at = now() - interval '1 day' WHERE released_at IS NOT NULL")
-    assert sweep(engine, Lanes().send, shop.settings).photos_removed == 1
+    assert sweep(engine, Lanes().send, Lanes().waiting, shop.settings).photos_removed == 1
     assert photo_store.original(new.id) == b"original"
     with pytest.raises(PhotoMissing):
         photo_store.original(old.id)
@@ -227,7 +299,7 @@ def test_a_photo_store_that_is_away_does_not_stop_the_sweep(shop: "Shop", engine
     shop.sql("UPDATE photos SET released_at = now() - interval '1 day'")
     broken = shop.settings.model_validate({**shop.settings.model_dump(), "photo_store_url": "nosuch://store"})
     lanes = Lanes()
-    result = sweep(engine, lanes.send, broken)
+    result = sweep(engine, lanes.send, lanes.waiting, broken)
     assert (result.sent, result.photos_removed) == (1, 0)
     assert shop.sql("SELECT count(*) FROM photos")[0][0] == 1
 
@@ -244,9 +316,11 @@ def test_claim_and_sweep_read_no_ended_jobs(shop: "Shop", engine: Engine) -> Non
     shop.sql("ANALYZE jobs")
     shop.sql("ANALYZE products")
     shop.let_resend_come()
-    plans = plans_of(engine, lambda: (sweep(engine, Lanes().send, shop.settings), shop.claim(*live)))
+    plans = plans_of(
+        engine, lambda: (sweep(engine, Lanes().send, Lanes().waiting, shop.settings), shop.claim(*live))
+    )
     on_jobs = [plan for plan in plans if "jobs" in plan]
-    assert any("ix_jobs_due" in plan for plan in on_jobs)
+    assert any("ix_jobs_overdue" in plan for plan in on_jobs)
     assert any("pk_jobs" in plan for plan in on_jobs)
     assert not any("Seq Scan on jobs" in plan for plan in on_jobs)
 
@@ -281,7 +355,7 @@ def test_expired_idempotency_records_are_pruned(shop: "Shop", engine: Engine) ->
             key=str(number),
             age=age_days,
         )
-    assert sweep(engine, Lanes().send, shop.settings).records_pruned == 1
+    assert sweep(engine, Lanes().send, Lanes().waiting, shop.settings).records_pruned == 1
     assert shop.sql("SELECT key FROM idempotency_records") == [("0",)]
 
 
@@ -309,7 +383,7 @@ def test_a_sweep_whose_broker_is_away_waits_for_no_job_that_somebody_holds(
             other.execute(text("SELECT 1 FROM jobs WHERE id = :id FOR UPDATE"), {"id": ids[1]})
             raise BrokerUnavailable("no broker")
 
-        assert sweep(engine, held_and_refused, shop.settings).unsent == 3
+        assert sweep(engine, held_and_refused, Lanes().waiting, shop.settings).unsent == 3
         other.rollback()
     due = shop.sql("SELECT id FROM jobs WHERE resend_at <= now()")
     assert {job_id for (job_id,) in due} == {ids[0], ids[2]}

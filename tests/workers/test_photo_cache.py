@@ -142,7 +142,7 @@ def test_the_sweep_forgets_what_is_too_old(desk: Desk) -> None:
         )
     desk.run(desk.edit(jobs[0], "c"))
     assert desk.runtime.photos[-1] == (b"a",), "too old to be used, although the sweep has not come yet"
-    assert sweep(desk.engine, lambda ids, lane: None, desk.settings).embeddings_pruned == 1
+    assert sweep(desk.engine, lambda ids, lane: None, lambda lane: 0, desk.settings).embeddings_pruned == 1
     assert [photo for _, photo, _ in rows(desk)] == ["b"]
 
 
