@@ -1,0 +1,86 @@
+"""What the commands of `python -m training` share: arguments and options, and which errors are a line and no trace."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from models.errors import ModelsError
+from training.errors import TrainingError
+
+FORESEEN: tuple[type[Exception], ...] = (TrainingError, ModelsError)
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+CHECKPOINT = click.Path(exists=True, file_okay=False, path_type=Path)
+CHANCE = click.FloatRange(0, 1, min_open=True, max_open=True)
+
+checkpoint = click.argument("checkpoint", type=CHECKPOINT)
+data = click.option("--data", required=True, type=FILE, help="The table.")
+out = click.option(
+    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The folder to write to."
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+workers = click.option("--workers", default=1, show_default=True, help="Processes that read photos.")
+certainty = click.option(
+    "--certainty",
+    default=0.95,
+    show_default=True,
+    type=CHANCE,
+    help="With which probability each promise is to hold.",
+)
+
+
+def part(whose: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """`--part`, by the split rule of `whose`."""
+    return click.option(
+        "--part",
+        type=click.Choice(["all", "train", "validation", "calibration", "test"]),
+        default="all",
+        help=f"Only the rows that {whose} there.",
+    )
+
+
+def needs_glossary(context: click.Context, parameter: click.Parameter, chosen: Any) -> Any:
+    given = context.get_parameter_source(str(parameter.name)) is not ParameterSource.DEFAULT
+    if given and context.params.get("glossary") is None:
+        raise click.BadParameter("needs --glossary")
+    return chosen
+
+
+def titles_by_glossary(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say in whose language the titles are measured."""
+    options = (
+        click.option(
+            "--glossary",
+            type=FILE,
+            is_eager=True,  # read before the two that need it
+            help="Render the titles in this glossary's language first.",
+        ),
+        click.option(
+            "--style",
+            type=click.Choice(["whole", "mixed"]),
+            default="whole",
+            callback=needs_glossary,
+            help="With --glossary: how much of a title.",
+        ),
+        click.option(
+            "--unseen",
+            is_flag=True,
+            callback=needs_glossary,
+            help="With --glossary: the wordings that no training sees.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@contextmanager
+def told(*also: type[Exception]) -> Iterator[None]:
+    """What may be wrong with tables, recipes and checkpoints, and `also` these, end the command with their message."""
+    try:
+        yield
+    except FORESEEN + also as error:
+        raise click.ClickException(str(error)) from error

@@ -1,0 +1,80 @@
+"""`python -m training evaluate`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from training import command_line as shared
+from training.command_line import FILE, told
+from training.conditions import CONDITIONS, Condition
+from training.errors import DataError
+
+if TYPE_CHECKING:
+    from training.split import Part  # not when a command starts: it brings torch along
+    from training.translate import Style
+
+
+@click.command(
+    "evaluate", epilog="Example: python -m training evaluate models/starter shop/metadata.csv --json"
+)
+@shared.checkpoint
+@click.argument("metadata", type=FILE)
+@shared.as_json
+@shared.part("the checkpoint's own split rule puts")
+@click.option(
+    "--condition",
+    type=click.Choice(CONDITIONS),
+    default="as_is",
+    help="How the products are shown; masked_titles lack every word that names a value.",
+)
+@shared.titles_by_glossary
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write an HTML page that a person reads, with the products shown in every way.",
+)
+@shared.workers
+def command(
+    checkpoint: Path,
+    metadata: Path,
+    as_json: bool,
+    part: "Part | Literal['all']",
+    condition: Condition,
+    glossary: Path | None,
+    style: "Style",
+    unseen: bool,
+    report: Path | None,
+    workers: int,
+) -> None:
+    """Measure CHECKPOINT on the rows of METADATA."""
+    from models.checkpoint import load
+    from training.catalogue import rows_for
+    from training.evaluation import document as document_of
+    from training.evaluation import evaluate
+    from training.model_card import scopes, table
+    from training.renderings import by_glossary
+    from training.split import rows_of, split_of
+
+    with told():
+        loaded = load(checkpoint)
+        rows = rows_for(loaded.taxonomy, metadata)
+        if part != "all":
+            rows = rows_of(rows, part, split_of(loaded))
+        rows, telling = by_glossary(rows, glossary, style, unseen)
+        if not rows:
+            raise DataError(f"{metadata} has no rows in the {part} part")
+        if report is None:
+            document = evaluate(loaded, checkpoint, rows, workers, condition, telling)
+        else:
+            from training.report import measure_all, write_report
+
+            report.parent.mkdir(parents=True, exist_ok=True)  # now: measuring takes minutes
+            measured = measure_all(loaded, rows, workers, telling)
+            document = document_of(checkpoint, rows, condition, measured.entries[condition])
+            table_of = metadata.name if glossary is None else f"{metadata.name} rendered by {glossary.name}"
+            write_report(report, measured, document, table_of, part)
+    attributes = document["attributes"]
+    text = table(loaded.taxonomy, attributes) + scopes(loaded.taxonomy, attributes)
+    click.echo(json.dumps(document) if as_json else text)
