@@ -219,7 +219,8 @@ def with_limits(model: FusionTagger, preprocessor: Preprocessor, recipe: Recipe)
     config = replace(
         preprocessor.config,
         photo_size=size,
-        max_tokens=min(recipe.model.max_tokens, preprocessor.config.max_tokens),
+        # The tower's own limit, and not that of the checkpoint it comes from, whose texts may have been shorter.
+        max_tokens=min(recipe.model.max_tokens, model.config.text["max_position_embeddings"]),
         max_photos=recipe.model.max_photos,
     )
     return Preprocessor(config, preprocessor.tokenizer)

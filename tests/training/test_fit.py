@@ -150,11 +150,15 @@ def test_the_commands_fit_finetune_and_evaluate(recipe_file, catalogue, tmp_path
             "--set",
             "data.workers=0",
             "--set",
-            "model.max_tokens=16",
+            "model.max_tokens=1000",
         ],
     )
     assert again.exit_code == 0, again.output
-    assert [attribute.name for attribute in load(tmp_path / "two" / "checkpoint").taxonomy] == ["kind"]
+    second = load(tmp_path / "two" / "checkpoint")
+    assert [attribute.name for attribute in second.taxonomy] == ["kind"]
+    # Longer texts than those of the checkpoint before it, as long as the tower can read.
+    limits = [one.preprocessor.config.max_tokens for one in (load(checkpoint), second)]
+    assert limits == [16, second.model.config.text["max_position_embeddings"]]
 
     evaluated = CliRunner().invoke(main, ["evaluate", checkpoint, str(catalogue), "--json", "--workers", "0"])
     assert evaluated.exit_code == 0, evaluated.output
