@@ -24,6 +24,7 @@ from training.adapters import Adapters
 from training.calibrate import calibrate, unpromised
 from training.catalogue import read_catalogue
 from training.colour import colour_attribute
+from training.contrastive import contrastive_stage
 from training.errors import DataError, RecipeError
 from training.glossary import read_glossary
 from training.heads import keep_heads
@@ -43,8 +44,9 @@ from training.rows import rows_to_train_on
 from training.run_folder import claim, write_split
 from training.seen import see
 from training.split import PARTS, Part, part_of
-from training.stages import contrastive_stage, rebalance_stage, tagging_stage
+from training.stages import Material
 from training.table import Row, make_taxonomy
+from training.tagging import rebalance_stage, tagging_stage
 from training.vocabulary import extended
 from training.words import words_stage
 
@@ -118,26 +120,26 @@ def train_stages(
     out: Path,
 ) -> None:
     """Every stage that the recipe has, in order; each starts from the best weights of the one before."""
-    parts = (split["train"], split["validation"], preprocessor, taxonomy)
+    material = Material(recipe, split["train"], split["validation"], preprocessor, taxonomy)
     if recipe.language is not None:
-        stage = language_stage(model, recipe.language, recipe, texts, split["validation"], preprocessor)
+        stage = language_stage(model, recipe.language, replace(material, rows=texts))
         train(stage, accelerator, recipe, out)
     if recipe.contrastive is not None:
-        train(contrastive_stage(model, recipe.contrastive, recipe, *parts), accelerator, recipe, out)
+        train(contrastive_stage(model, recipe.contrastive, material), accelerator, recipe, out)
     if recipe.photos is not None:
-        train(photos_stage(model, recipe.photos, recipe, *parts), accelerator, recipe, out)
+        train(photos_stage(model, recipe.photos, material), accelerator, recipe, out)
     adapters = None
     if recipe.adapters is not None:
         steps = len(split["train"]) // (recipe.train.batch_size * accelerator.num_processes)
         steps = recipe.train.epochs * max(1, steps)
         adapters = Adapters(model, recipe.adapters, steps, recipe.train.seed)
-    train(tagging_stage(model, recipe, *parts, adapters), accelerator, recipe, out)
+    train(tagging_stage(model, material, adapters), accelerator, recipe, out)
     if recipe.rebalance is not None:
-        train(rebalance_stage(model, recipe.rebalance, recipe, *parts, adapters), accelerator, recipe, out)
+        train(rebalance_stage(model, recipe.rebalance, material, adapters), accelerator, recipe, out)
     if adapters is not None:
         adapters.merge()
     if model.lexicon is not None and any(row.title or row.description for row in split["train"]):
-        train(words_stage(model, recipe, *parts), accelerator, recipe, out)
+        train(words_stage(model, recipe.words, material), accelerator, recipe, out)
     adjust(model, split["train"], taxonomy, recipe.train.logit_adjustment)
 
 

@@ -18,11 +18,10 @@ from torch.utils.data import DataLoader, Dataset
 from models.fusion import FusionTagger
 from models.preprocessing import Preprocessor
 from training.data import MISSING
-from training.early_stopping import EarlyStopping
 from training.errors import DataError, RecipeError
 from training.loop import Report, Stage
-from training.recipe import LanguageSection, Recipe
-from training.stages import freeze, parameter_groups
+from training.recipe import LanguageSection
+from training.stages import Material, freeze, parameter_groups
 from training.table import Row
 
 MASK = "[MASK]"
@@ -67,19 +66,14 @@ class Guesser(nn.Module):
         return functional.linear(asked, self.text_tower.encoder.get_input_embeddings().weight, self.bias)
 
 
-def language_stage(
-    tagger: FusionTagger,
-    section: LanguageSection,
-    recipe: Recipe,
-    rows: Sequence[Row],
-    validation: Sequence[Row],
-    preprocessor: Preprocessor,
-) -> Stage:
+def language_stage(tagger: FusionTagger, section: LanguageSection, material: Material) -> Stage:
     """Titles and descriptions of the rows that have any. Raises RecipeError for a vocabulary without a mask."""
     guesser = Guesser(tagger)
     freeze(guesser.text_tower.encoder, section.text_frozen)
-    learning = Texts(rows, preprocessor, section.mask_share, recipe.train.seed)
-    held_out = Texts(validation, preprocessor, section.mask_share, recipe.train.seed)
+    learning, held_out = (
+        Texts(part, material.preprocessor, section.mask_share, material.recipe.train.seed)
+        for part in (material.rows, material.validation)
+    )
 
     def loss(network: nn.Module, batch: Masked) -> tuple[Tensor, Report]:
         asked = batch.targets[batch.targets != MISSING]
@@ -98,7 +92,6 @@ def language_stage(
             right.append((logits.argmax(dim=1) == asked).cpu())
         return {"loss": torch.cat(losses).mean().item(), "accuracy": torch.cat(right).float().mean().item()}
 
-    patience, min_delta = recipe.early_stopping.patience, recipe.early_stopping.min_delta
     return Stage(
         name="language",
         network=guesser,
@@ -110,7 +103,7 @@ def language_stage(
         validate=validate,
         metric="loss",
         settings=section,
-        stopping=EarlyStopping(patience, min_delta, higher_is_better=False),
+        stopping=material.stopping("loss"),
     )
 
 

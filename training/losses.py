@@ -2,6 +2,8 @@
 is there.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -28,14 +30,25 @@ def tagging_loss(
     total = output.fused[0].new_zeros(())
     report = {}
     for name, logits, present, weight in heads:
-        parts = [
-            attribute_loss(logits[a], targets[a], present, attribute.multiple, smoothing)
-            for a, attribute in enumerate(taxonomy)
-        ]
-        head = torch.stack(parts).mean()
+        head = head_loss(logits, targets, present, taxonomy, smoothing)
         total = total + weight * head
         report[name] = head.item()
     return total, report
+
+
+def head_loss(
+    logits: Sequence[Tensor],
+    targets: Sequence[Tensor],
+    present: Tensor,
+    taxonomy: Taxonomy,
+    smoothing: float,
+) -> Tensor:
+    """The mean over the attributes of one head."""
+    parts = [
+        attribute_loss(of_one, target, present, attribute.multiple, smoothing)
+        for of_one, target, attribute in zip(logits, targets, taxonomy, strict=True)
+    ]
+    return torch.stack(parts).mean()
 
 
 def attribute_loss(

@@ -115,9 +115,9 @@ def test_the_language_stage_reads_the_texts_of_products_that_few_shot_leaves_out
 ):
     read = []
 
-    def reading(tagger, section, recipe, rows, *others):
-        read.extend(rows)
-        return language_stage(tagger, section, recipe, rows, *others)
+    def reading(tagger, section, material):
+        read.extend(material.rows)
+        return language_stage(tagger, section, material)
 
     monkeypatch.setattr("training.fit.language_stage", reading)
     recipe = recipe_with("language.epochs=1", "few_shot.per_value=2", "train.epochs=1")

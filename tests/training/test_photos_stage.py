@@ -8,6 +8,7 @@ from training.fit import build
 from training.loop import run
 from training.photos import photos_stage
 from training.recipe import read_recipe
+from training.stages import Material
 from training.table import make_taxonomy, read_table
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
@@ -23,8 +24,8 @@ def stage_of(recipe_file, catalogue):
     taxonomy, _ = make_taxonomy(table, table.rows)
     torch.manual_seed(0)
     tagger, preprocessor = build(recipe, taxonomy)
-    parts = (table.rows[:180], table.rows[180:], preprocessor, taxonomy)
-    return photos_stage(tagger, recipe.photos, recipe, *parts), tagger
+    material = Material(recipe, table.rows[:180], table.rows[180:], preprocessor, taxonomy)
+    return photos_stage(tagger, recipe.photos, material), tagger
 
 
 def test_it_learns_what_photos_show_and_touches_nothing_else(stage_of, tmp_path):

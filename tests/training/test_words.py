@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from training.fit import build
 from training.loop import run
 from training.recipe import read_recipe
+from training.stages import Material
 from training.table import make_taxonomy, read_table
 from training.words import words_stage
 
@@ -21,7 +22,8 @@ def stage_of(recipe_file, catalogue):
     taxonomy, _ = make_taxonomy(table, table.rows)
     torch.manual_seed(0)
     tagger, preprocessor = build(recipe, taxonomy)
-    return words_stage(tagger, recipe, table.rows[:180], table.rows[180:], preprocessor, taxonomy), tagger
+    material = Material(recipe, table.rows[:180], table.rows[180:], preprocessor, taxonomy)
+    return words_stage(tagger, recipe.words, material), tagger
 
 
 def test_it_learns_from_titles_and_touches_nothing_else(stage_of, tmp_path):
