@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,9 +19,13 @@ from typing import Any, Literal, Protocol
 import structlog
 
 from catalog.settings import Settings
+from workers import memory
 from workers.batch_runner import ResultCountMismatch
 
 log = structlog.get_logger(__name__)
+
+# A runtime is told to be gone before its weights are; that they are takes the thread that let go of it a moment.
+WEIGHTS_GONE_S = 1.0
 
 
 class JobFault(Exception):
@@ -124,6 +129,7 @@ class Served:
         self._lock = threading.Lock()
         self._change: Change | None = None
         self._take_over(*self._loaded(settings.checkpoint))
+        memory.give_back()
 
     @property
     def runtime(self) -> Runtime:
@@ -167,9 +173,10 @@ class Served:
             return
         with self._lock:
             before = self._runtime.version
+            weakref.finalize(self._runtime, _gone, before).atexit = False
             self._take_over(*loaded)
             self._change = Change(str(checkpoint), "serving", self._clock() - began)
-        log.info("model changed", before=before[:12], after=self._runtime.version[:12])
+        log.info("model changed", before=before[:12], after=loaded[1].version[:12])
 
     def _loaded(self, checkpoint: Path) -> tuple[Path, Runtime]:
         # Resolved first: a symbolic link that is moved while its files are read must not mix two checkpoints.
@@ -179,3 +186,10 @@ class Served:
     def _take_over(self, checkpoint: Path, runtime: Runtime) -> None:
         self._checkpoint, self._runtime = checkpoint, runtime
         self._observe(runtime)
+
+
+def _gone(version: str) -> None:
+    log.info("the model before is gone", version=version[:12])
+    clock = threading.Timer(WEIGHTS_GONE_S, memory.give_back)
+    clock.daemon = True
+    clock.start()

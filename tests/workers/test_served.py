@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from catalog.settings import Settings
+from workers import memory
 from workers.batch_runner import ResultCountMismatch
 from workers.control import outcome, tell
 from workers.served import Prepared, Served, collate, forward
@@ -68,6 +69,21 @@ def test_the_new_checkpoint_takes_over_and_the_old_one_comes_back(served: Served
         "serving",
     )
     assert change(served, tmp_path / "old")["version"] == "old"
+
+
+def test_once_the_old_one_is_gone_its_memory_goes_back_to_the_system(
+    served: Served, shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back = threading.Event()
+    monkeypatch.setattr(memory, "give_back", given_back.set)
+    monkeypatch.setattr("workers.served.WEIGHTS_GONE_S", 0.0)
+    item = Prepared(served.runtime, served.runtime.prepare("in flight", "", ()))
+    change(served, tmp_path / "new")
+    shelf.loaded.clear()
+    assert not given_back.is_set(), "something is still to be run on it"
+    forward(collate([item]))
+    del item
+    assert given_back.wait(PATIENCE_S)
 
 
 def test_the_old_one_serves_while_the_new_one_loads(served: Served, shelf: Shelf, tmp_path: Path) -> None:
