@@ -10,7 +10,7 @@ from training.augment import Augmenter
 from training.data import Labelled
 from training.loop import Report, Stage
 from training.recipe import AugmentSection, ContrastiveSection
-from training.stages import Material, freeze, parameter_groups
+from training.stages import Material, freeze, parameter_groups, require
 from training.table import Row
 
 
@@ -38,7 +38,7 @@ class Clip(nn.Module):
 
 
 def contrastive_stage(tagger: FusionTagger, section: ContrastiveSection, material: Material) -> Stage:
-    """Photo-title pairs of the rows that have both; each product's first photo."""
+    """Photo-title pairs of the rows that have both; each product's first photo. Raises DataError without any."""
     clip = Clip(tagger, section.temperature)
     freeze(clip.text_tower, ("",))
     freeze(clip.photo_tower.visual, section.photo_frozen)
@@ -46,6 +46,7 @@ def contrastive_stage(tagger: FusionTagger, section: ContrastiveSection, materia
         [first_photo(row) for row in part if row.photos and row.title]
         for part in (material.rows, material.validation)
     )
+    require("contrastive", "a photo and a title", pairs, held_out)
     augment = material.recipe.augment
     # A pair without its photo or its title is no pair.
     crops = AugmentSection(drop_text=0, drop_photos=0, flip=augment.flip, crop=augment.crop)

@@ -218,11 +218,12 @@ def with_limits(model: FusionTagger, preprocessor: Preprocessor, recipe: Recipe)
     vision = model.config.photo["vision_cfg"]
     if size != preprocessor.config.photo_size and "timm_model_name" not in vision:
         raise RecipeError("model.photo_size: this photo tower takes no other size than its own, leave it out")
+    wanted = recipe.model.max_tokens
     config = replace(
         preprocessor.config,
         photo_size=size,
         # The tower's own limit, and not that of the checkpoint it comes from, whose texts may have been shorter.
-        max_tokens=min(recipe.model.max_tokens, model.config.text["max_position_embeddings"]),
+        max_tokens=min(wanted, model.config.text.get("max_position_embeddings", wanted)),
         max_photos=recipe.model.max_photos,
     )
     return Preprocessor(config, preprocessor.tokenizer)

@@ -12,17 +12,21 @@ from training.data import Labelled
 from training.loop import Report, Stage
 from training.losses import head_loss
 from training.recipe import AugmentSection, PhotosSection
-from training.stages import Material, freeze, parameter_groups
+from training.stages import Material, freeze, parameter_groups, require
 from training.table import Row
 
 
 def photos_stage(tagger: FusionTagger, section: PhotosSection, material: Material) -> Stage:
-    """Cross-entropy of the photo-only head on the rows that have photos; their texts are not shown."""
+    """Cross-entropy of the photo-only head on the rows that have photos; their texts are not shown.
+
+    Raises DataError without any.
+    """
     recipe, taxonomy = material.recipe, material.taxonomy
     freeze(tagger.photo_tower.visual, section.photo_frozen)
     shown, held_out = (
         [without_text(row) for row in part if row.photos] for part in (material.rows, material.validation)
     )
+    require("photos", "photos", shown, held_out)
     photos = AugmentSection(
         drop_text=0,
         drop_photos=0,

@@ -14,6 +14,7 @@ from models.taxonomy import Taxonomy
 from training.augment import Augmenter
 from training.data import Collator, Products, targets_of
 from training.early_stopping import EarlyStopping
+from training.errors import DataError
 from training.evaluation import evaluate_rows, summary
 from training.loop import Report
 from training.recipe import OptimizerSection, Recipe
@@ -56,6 +57,15 @@ class Material:
     def stopping(self, metric: str) -> EarlyStopping:
         section = self.recipe.early_stopping
         return EarlyStopping(section.patience, section.min_delta, higher_is_better=metric != "loss")
+
+
+def require(stage: str, what: str, learning: Sequence[Row], held_out: Sequence[Row]) -> None:
+    """Raises DataError where a stage has no row to learn from or none to validate on."""
+    if not (learning and held_out):
+        raise DataError(
+            f"the stage {stage!r} needs products with {what}: there are {len(learning)} to learn from and"
+            f" {len(held_out)} to validate on; add some, or leave the section out of the recipe"
+        )
 
 
 def freeze(module: nn.Module, prefixes: Sequence[str]) -> None:
