@@ -5,6 +5,7 @@ prepare at once. Legend: T tokens, P photos, S side in pixels.
 """
 
 import io
+import math
 import warnings
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -19,6 +20,8 @@ from models.product import NO_FEATURES, Example, Product, SeenPhoto
 
 # The decoders a photo may reach; every other format Pillow knows stays shut (Pillow handbook, "Security").
 PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF")
+# A picture that is to be made smaller still has so many times the pixels of either side.
+ROOM = 1.25
 NO_TOKENS = np.zeros(0, dtype=np.int64)
 
 
@@ -73,7 +76,7 @@ class Preprocessor:
         """Raises UnreadablePhoto when a photo cannot be decoded."""
         token_ids, type_ids = self.tokens(product.title, product.description)
         photos = product.photos[: self.config.max_photos]
-        pixels = [self.pixels(decode(photo)) for photo in photos if not isinstance(photo, SeenPhoto)]
+        pixels = [self.photo(photo) for photo in photos if not isinstance(photo, SeenPhoto)]
         seen = [np.frombuffer(photo.features, np.float16) for photo in photos if isinstance(photo, SeenPhoto)]
         return Example(token_ids, type_ids, self.stack(pixels), np.stack(seen) if seen else NO_FEATURES)
 
@@ -87,6 +90,10 @@ class Preprocessor:
         else:
             encoding = self.tokenizer.encode(title or description)
         return np.asarray(encoding.ids, dtype=np.int64), np.asarray(encoding.type_ids, dtype=np.int64)
+
+    def photo(self, photo: bytes) -> np.ndarray:
+        """uint8 (3, S, S). Raises UnreadablePhoto."""
+        return self.pixels(decode(photo, math.ceil(ROOM * self.config.photo_size)))
 
     def pixels(
         self, picture: Image.Image, box: tuple[float, float, float, float] | None = None
@@ -102,8 +109,11 @@ class Preprocessor:
         return np.stack(photos) if photos else np.zeros((0, 3, side, side), dtype=np.uint8)
 
 
-def decode(photo: bytes) -> Image.Image:
+def decode(photo: bytes, least: int = 0) -> Image.Image:
     """An RGB picture; transparency becomes white, as shops show it.
+
+    With `least`, a side in pixels, a JPEG is decoded at the smallest of its own scales (1/2, 1/4, 1/8) that has as much
+    on either side: its pixels are then a fourth of the work, or less.
 
     Raises UnreadablePhoto for anything that is not a whole picture of PHOTO_FORMATS.
     """
@@ -111,6 +121,8 @@ def decode(photo: bytes) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             picture = Image.open(io.BytesIO(photo), formats=PHOTO_FORMATS)
+            if least:
+                picture.draft(None, (least, least))
             picture.load()
             return to_rgb(picture)
     except (

@@ -4,6 +4,7 @@ It knows no queue, no database and no training. B products, V values.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from models.calibration import AttributeCalibration, Pattern, patterns, probabil
 from models.checkpoint import Checkpoint, load, version
 from models.cores import one_core_each
 from models.errors import CheckpointError
+from models.folding import folded
 from models.fusion import Batch, collate
 from models.product import Alternative, Evidence, Example, Product, Tag, Tagging
 from models.scope import InScope, in_scope
@@ -23,6 +25,20 @@ ALTERNATIVES = 3  # what a reviewer can take in beside the offered value
 CPU_BATCH = 16
 # So few products are run by all cores together; more are shared out, see `models.cores`.
 TOGETHER = 8
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What each modality alone says of every value (V) of one product; None where the product lacks it."""
+
+    text: list[float] | None
+    photos: list[float] | None
+
+    def of(self, value: int) -> Evidence:
+        return Evidence(
+            None if self.text is None else self.text[value],
+            None if self.photos is None else self.photos[value],
+        )
 
 
 class Tagger:
@@ -46,6 +62,8 @@ class Tagger:
                     "or serve the one it was exported from"
                 )
             self.dtype = torch.float32  # of the heads: the towers have their own precision
+        else:
+            checkpoint.model.photo_tower = folded(checkpoint.model.photo_tower)
         self.model = checkpoint.model.to(self.device, self.dtype).eval()
         # A compiled tower has its own threads, and answers one caller at a time.
         apart = self.device.type == "cpu" and not checkpoint.precisions
@@ -153,7 +171,7 @@ class Tagger:
         self,
         index: int,
         fused: InScope,
-        evidence: list[list[Evidence]],
+        evidence: list[Alone],
         of: list[Pattern],
         familiar: list[bool],
     ) -> list[list[Tag]]:
@@ -167,17 +185,12 @@ class Tagger:
         ]
 
 
-def evidence_of(
-    text: InScope, photos: InScope, has_text: list[bool], has_photos: list[bool]
-) -> list[list[Evidence]]:
-    """For every product, (B lists of V), what each modality alone says of every value."""
+def evidence_of(text: InScope, photos: InScope, has_text: list[bool], has_photos: list[bool]) -> list[Alone]:
+    """For every product (B)."""
     rows = zip(text.confidence.tolist(), photos.confidence.tolist(), has_text, has_photos, strict=True)
     return [
-        [
-            Evidence(by_text if with_text else None, by_photos if with_photos else None)
-            for by_text, by_photos in zip(texts, photos, strict=True)
-        ]
-        for texts, photos, with_text, with_photos in rows
+        Alone(by_text if with_text else None, by_photos if with_photos else None)
+        for by_text, by_photos, with_text, with_photos in rows
     ]
 
 
@@ -186,7 +199,7 @@ def choose(
     calibration: AttributeCalibration,
     pattern: Pattern,
     confidences: list[float],
-    evidence: list[Evidence],
+    evidence: Alone,
     familiar: bool = True,
 ) -> list[Tag]:
     """The tags of one attribute of one product, most confident first.
@@ -194,23 +207,25 @@ def choose(
     A single-valued attribute offers its most probable value; a multiple one every value that is more likely
     than not. Where nothing may be offered one `abstain` tag without a value says so.
     """
-    order = sorted(range(len(confidences)), key=lambda value: -confidences[value])
-    offered = [v for v in order if calibration.decide(confidences[v], pattern) != "abstain"]
-    offered = offered if attribute.multiple else offered[:1]
-    rest = [Alternative(attribute.values[v], confidences[v]) for v in order if v not in offered][
-        :ALTERNATIVES
+    order = sorted(range(len(confidences)), key=confidences.__getitem__, reverse=True)
+    offered = [
+        value
+        for value in (order if attribute.multiple else order[:1])
+        if calibration.decide(confidences[value], pattern) != "abstain"
     ]
+    others = [value for value in order if value not in offered][:ALTERNATIVES]
+    rest = tuple(Alternative(attribute.values[value], confidences[value]) for value in others)
     if not offered:
         best = order[0]
-        return [Tag(attribute.name, None, confidences[best], "abstain", evidence[best], tuple(rest))]
+        return [Tag(attribute.name, None, confidences[best], "abstain", evidence.of(best), rest)]
     return [
         Tag(
             attribute.name,
             attribute.values[v],
             confidences[v],
             calibration.decide(confidences[v], pattern, familiar),
-            evidence[v],
-            tuple(rest),
+            evidence.of(v),
+            rest,
         )
         for v in offered
     ]

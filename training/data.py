@@ -116,12 +116,12 @@ class Products(Dataset[tuple[Example, int]]):
 
     def pixels(self, path: Path, random: np.random.Generator) -> np.ndarray:
         try:
-            picture = decode(path.read_bytes())
+            content = path.read_bytes()
+            if self.augmenter is None:
+                return self.preprocessor.photo(content)
+            picture, box = self.augmenter.photo(decode(content), random)
         except (OSError, UnreadablePhoto) as error:
             raise DataError(f"{path}: {error}") from error
-        if self.augmenter is None:
-            return self.preprocessor.pixels(picture)
-        picture, box = self.augmenter.photo(picture, random)
         return self.preprocessor.pixels(picture, box)
 
 

@@ -53,6 +53,30 @@ def test_every_colour_mode_becomes_rgb(mode):
     assert decode(stream.getvalue()).mode == "RGB"
 
 
+@pytest.mark.parametrize(
+    ("size", "file_format", "decoded"),
+    [
+        ((320, 426), "JPEG", (160, 213)),
+        ((223, 800), "JPEG", (223, 800)),
+        ((4000, 3000), "JPEG", (500, 375)),
+        ((320, 426), "PNG", (320, 426)),
+    ],
+)
+def test_a_jpeg_is_decoded_no_larger_than_it_is_needed(size, file_format, decoded):
+    assert decode(picture("blue", size, file_format), 112).size == decoded
+    assert decode(picture("blue", size, file_format)).size == size
+
+
+def test_a_jpeg_decoded_smaller_looks_the_same(preprocessor):
+    waves = np.sin(np.linspace(0, 12, 128))[:, None] * np.cos(np.linspace(0, 9, 96)) * 100 + 128  # (128, 96)
+    stream = io.BytesIO()
+    Image.fromarray(np.stack([waves, waves[::-1], 255 - waves], axis=2).astype(np.uint8)).save(stream, "JPEG")
+    (seen,) = preprocessor(Product(photos=(stream.getvalue(),))).photos
+    whole = preprocessor.pixels(decode(stream.getvalue()))
+    assert whole.std() > 30
+    assert np.abs(seen.astype(int) - whole.astype(int)).mean() < 2
+
+
 def test_title_and_description_are_two_segments(preprocessor):
     example = preprocessor(Product("red shirt", "soft cotton"))
     assert example.type_ids.tolist() == [0, 0, 0, 0, 1, 1, 1]

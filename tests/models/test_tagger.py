@@ -6,7 +6,7 @@ import pytest
 
 from models import Evidence, Product, SeenPhoto, Tagger
 from models.calibration import PATTERNS, AttributeCalibration, Calibration
-from models.tagger import CPU_BATCH, choose
+from models.tagger import CPU_BATCH, Alone, choose
 from models.taxonomy import Attribute
 from tests.tiny_tagger import TAXONOMY, WORDS, picture, tiny_checkpoint
 
@@ -20,7 +20,7 @@ CALIBRATION = AttributeCalibration(
 
 
 def evidence(count):
-    return [Evidence(0.1 * n, None) for n in range(count)]
+    return Alone([0.1 * n for n in range(count)], None)
 
 
 @pytest.fixture(scope="module")
