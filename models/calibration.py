@@ -2,9 +2,10 @@
 
 For each attribute and each pattern of what is present, because a model that misses the photos is wrong more
 often than it thinks: a temperature (Guo et al. 2017), a beta map of the offered confidence (Kull et al. 2017)
-for what a single temperature cannot bend, and a threshold for `auto` that keeps a promised precision. For a
-product as a whole, whether it is like those that these numbers were found on: of others they say nothing. It
-knows how to apply the numbers of `calibration.json`; `training/calibrate.py` knows how to find them.
+for what a single temperature cannot bend, and a threshold for `auto` that keeps a promised precision. A text that is
+silent about an attribute is missed as well: there the numbers are those of photos alone. For a product as a whole,
+whether it is like those that these numbers were found on: of others they say nothing. It knows how to apply the
+numbers of `calibration.json`; `training/calibrate.py` knows how to find them.
 
 Legend: B products, V values of an attribute.
 """
@@ -76,6 +77,19 @@ class AttributeCalibration:
         offered = torch.maximum(mapped, least)
         return ((1 - offered) * others.exp()).scatter(1, first, offered)
 
+    def patterns_for(self, of: list[Pattern], text_only: Tensor, multiple: bool) -> list[Pattern]:
+        """The pattern of each product as far as this attribute goes, by logits (B, V) of the text's own head.
+
+        A text that offers no value by itself is silent about a choice, and beside photos it is as if it were not there.
+        """
+        if multiple:
+            return of
+        silent = probabilities(text_only, self.text_only, multiple).amax(dim=1) < ABSTAIN_BELOW
+        return [
+            "photos" if pattern == "both" and nothing else pattern
+            for pattern, nothing in zip(of, silent.tolist(), strict=True)
+        ]
+
     def decide(self, confidence: float, pattern: Pattern, familiar: bool = True) -> Decision:
         """`auto` from the threshold on, which is never under `least_auto`, for products that are `familiar`."""
         threshold = self.auto_from[pattern]
@@ -126,6 +140,15 @@ class Calibration:
             known["text"][row] or known["photos"][row] if pattern == "both" else known[pattern][row]
             for row, pattern in enumerate(of)
         ]
+
+    def patterns_for(
+        self, of: list[Pattern], text_only: Sequence[Tensor], taxonomy: Taxonomy
+    ) -> list[list[Pattern]]:
+        """For each attribute the patterns whose numbers count for products of these, from logits (B, V) of the text's
+        own heads.
+        """
+        heads = zip(self.attributes, text_only, taxonomy, strict=True)
+        return [one.patterns_for(of, head, attribute.multiple) for one, head, attribute in heads]
 
     def targets(self, taxonomy: Taxonomy) -> dict[str, float]:
         """The precision that each attribute by name is to keep."""

@@ -121,31 +121,30 @@ class Tagger:
         features = self.model.photo_features(batch)
         output = self.model.fuse(self.model.embed_with(batch, features))
         of = patterns(output.has_text, output.has_photos)
-        calibrations = self.checkpoint.calibration.attributes
+        calibration = self.checkpoint.calibration
+        text_only, photo_only = (
+            [on_cpu(head) for head in heads] for heads in (output.text_only, output.photo_only)
+        )
+        by_attribute = calibration.patterns_for(of, text_only, self.taxonomy)
         fused = in_scope(
             self.taxonomy,
             [
-                calibration.confidences(on_cpu(head), of, attribute.multiple)
-                for head, calibration, attribute in zip(
-                    output.fused, calibrations, self.taxonomy, strict=True
+                one.confidences(on_cpu(head), patterns, attribute.multiple)
+                for one, head, patterns, attribute in zip(
+                    calibration.attributes, output.fused, by_attribute, self.taxonomy, strict=True
                 )
             ],
         )
-        familiar = self.checkpoint.calibration.familiar(
-            [on_cpu(head) for head in output.text_only],
-            [on_cpu(head) for head in output.photo_only],
-            of,
-            self.taxonomy,
-        )
-        text = self.alone(output.text_only, [calibration.text_only for calibration in calibrations])
-        photos = self.alone(output.photo_only, [calibration.photo_only for calibration in calibrations])
+        familiar = calibration.familiar(text_only, photo_only, of, self.taxonomy)
+        text = self.alone(text_only, [one.text_only for one in calibration.attributes])
+        photos = self.alone(photo_only, [one.photo_only for one in calibration.attributes])
         has_text, has_photos = output.has_text.tolist(), output.has_photos.tolist()
         columns = [
             self.tags_of(
                 index,
                 fused[index],
                 evidence_of(text[index], photos[index], has_text, has_photos),
-                of,
+                by_attribute[index],
                 familiar,
             )
             for index in range(len(self.taxonomy))
@@ -160,9 +159,9 @@ class Tagger:
         ]
 
     def alone(self, logits: Sequence[Tensor], temperatures: Sequence[float]) -> tuple[InScope, ...]:
-        """What the heads of one modality say of every attribute, on the CPU."""
+        """What the heads of one modality say of every attribute."""
         said = [
-            probabilities(on_cpu(head), temperature, attribute.multiple)
+            probabilities(head, temperature, attribute.multiple)
             for head, temperature, attribute in zip(logits, temperatures, self.taxonomy, strict=True)
         ]
         return in_scope(self.taxonomy, said)

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.calibration import Calibration, Pattern
-from models.scope import InScope, in_scope
+from models.scope import InScope
 from models.taxonomy import Taxonomy, parents_first
 from training.data import MISSING
 
@@ -41,16 +40,6 @@ def known(targets: Sequence[Tensor], taxonomy: Taxonomy) -> tuple[Known, ...]:
             labelled, hit = target != MISSING, torch.isin(target, places)
         found[name] = Known(labelled & hit, found[scope.attribute].outside | (labelled & ~hit))
     return tuple(found[attribute.name] for attribute in taxonomy)
-
-
-def said(
-    fused: Sequence[Tensor], of: list[Pattern], taxonomy: Taxonomy, calibration: Calibration
-) -> tuple[InScope, ...]:
-    """What a tagger says of rows with these logits of the fused heads, (N, V) each, and these patterns."""
-    heads = zip(fused, calibration.attributes, taxonomy, strict=True)
-    return in_scope(
-        taxonomy, [one.confidences(head, of, attribute.multiple) for head, one, attribute in heads]
-    )
 
 
 def told(of: InScope, truth: Known) -> dict[str, float | None]:

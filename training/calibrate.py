@@ -21,8 +21,8 @@ from models.calibration import (
     log_odds,
 )
 from models.taxonomy import Attribute, Taxonomy
-from training.applicable import known, said
-from training.evaluation import Logits, judged, labelled, mean_loss, offers
+from training.applicable import known
+from training.evaluation import Logits, judged, labelled, mean_loss, offers, said
 from training.promise import fewest, safe_threshold
 from training.recipe import CalibrationSection
 from training.seen import Seen, shows
@@ -55,7 +55,8 @@ def calibrate_attribute(
     attribute: Attribute, index: int, seen: Seen, section: CalibrationSection
 ) -> AttributeCalibration:
     target = seen.targets[index]
-    rows = {pattern: labelled(target, attribute) & shows(seen.runs[pattern], pattern) for pattern in PATTERNS}
+    asked = labelled(target, attribute)
+    rows = {pattern: asked & shows(seen.runs[pattern].patterns, pattern) for pattern in PATTERNS}
     text, photos = seen.runs["text"].text_only[index], seen.runs["photos"].photo_only[index]
     found = AttributeCalibration(
         section.targets.get(attribute.name, section.target_precision),
@@ -63,6 +64,10 @@ def calibrate_attribute(
         dict.fromkeys(PATTERNS),
         best_temperature(attribute, text[rows["text"]], target[rows["text"]]),
         best_temperature(attribute, photos[rows["photos"]], target[rows["photos"]]),
+    )
+    both = seen.runs["both"]
+    rows["both"] &= shows(
+        found.patterns_for(both.patterns, both.text_only[index], attribute.multiple), "both"
     )
     for pattern in PATTERNS:
         logits, wanted = seen.runs[pattern].fused[index][rows[pattern]], target[rows[pattern]]
@@ -80,7 +85,7 @@ def least_familiar(
     run: Logits, heads: Sequence[Tensor], modality: Modality, taxonomy: Taxonomy
 ) -> float | None:
     """The familiarity that all but STRANGE of these rows have; None where none has the modality."""
-    found = familiarity(heads, taxonomy)[shows(run, modality)]
+    found = familiarity(heads, taxonomy)[shows(run.patterns, modality)]
     return float(np.quantile(found.numpy(), STRANGE)) if len(found) else None
 
 
@@ -92,12 +97,13 @@ def set_scoped_thresholds(
     It waits for the other numbers, as their confidences are made of those of their parents.
     """
     run = seen.runs[pattern]
-    scoped, truth = said(run.fused, run.patterns, taxonomy, found), known(seen.targets, taxonomy)
-    for attribute, one, target, of, applies in zip(
-        taxonomy, found.attributes, seen.targets, scoped, truth, strict=True
+    scoped, truth = said(run, taxonomy, found), known(seen.targets, taxonomy)
+    by_attribute = found.patterns_for(run.patterns, run.text_only, taxonomy)
+    for attribute, one, target, of, applies, patterns in zip(
+        taxonomy, found.attributes, seen.targets, scoped, truth, by_attribute, strict=True
     ):
         if attribute.applies_when is not None:
-            rows = judged(attribute, target, of, applies) & shows(run, pattern)
+            rows = judged(attribute, target, of, applies) & shows(patterns, pattern)
             one.auto_from[pattern] = threshold(
                 attribute,
                 of.confidence[rows],
@@ -128,7 +134,7 @@ def unpromised(calibration: Calibration, taxonomy: Taxonomy, seen: Seen, certain
     """A sentence for each pattern of an attribute in which nothing is `auto`, though there were rows to see it by."""
     for attribute, one, target in zip(taxonomy, calibration.attributes, seen.targets, strict=True):
         for pattern, auto_from in one.auto_from.items():
-            rows = int((labelled(target, attribute) & shows(seen.runs[pattern], pattern)).sum())
+            rows = int((labelled(target, attribute) & shows(seen.runs[pattern].patterns, pattern)).sum())
             if rows and auto_from is None:
                 least = fewest(one.target_precision, certainty)
                 why = (

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -19,11 +20,11 @@ from models.calibration import ABSTAIN_BELOW, PATTERNS, Calibration, Pattern
 from models.checkpoint import load, version
 from models.cores import one_core
 from models.taxonomy import Taxonomy
-from training.applicable import known, said
+from training.applicable import known
 from training.calibrate import IN_WORDS, calibrate
 from training.catalogue import rows_for
 from training.errors import DataError
-from training.evaluation import familiar_in, judged, labelled, offers
+from training.evaluation import familiar_in, judged, labelled, offers, said, those
 from training.recipe import CalibrationSection
 from training.seen import Seen, see, shows
 from training.split import rows_of, split_of
@@ -89,7 +90,7 @@ def contract(
         attributes[attribute.name] = {
             pattern: {"target_precision": goal, **figures(kept[attribute.name, pattern], goal)}
             for pattern in PATTERNS
-            if (asked & shows(seen.runs[pattern], pattern)).any()
+            if (asked & shows(seen.runs[pattern].patterns, pattern)).any()
         }
     all_figures = [entry for entries in attributes.values() for entry in entries.values()]
     return {
@@ -122,16 +123,19 @@ def tried(calibration: Calibration, taxonomy: Taxonomy, seen: Seen) -> Iterator[
     """What came of each promise on these rows; as `training.evaluation.report` has it, for each pattern."""
     truth = known(seen.targets, taxonomy)
     for pattern, run in seen.runs.items():
-        scoped, of = said(run.fused, run.patterns, taxonomy, calibration), shows(run, pattern)
+        scoped, of = said(run, taxonomy, calibration), shows(run.patterns, pattern)
+        by_attribute = calibration.patterns_for(run.patterns, run.text_only, taxonomy)
         familiar = familiar_in(run, taxonomy, calibration)
         for index, attribute in enumerate(taxonomy):
-            auto_from, target = calibration.attributes[index].auto_from[pattern], seen.targets[index]
-            if auto_from is None:
+            auto_from, target = calibration.attributes[index].auto_from, seen.targets[index]
+            if all(auto_from[each] is None for each in those(by_attribute[index], of)):
                 continue
             met = judged(attribute, target, scoped[index], truth[index]) & of
             confidence, right = offers(scoped[index].confidence[met], target[met], attribute)
             offered = confidence >= ABSTAIN_BELOW
-            auto = offered & (confidence >= auto_from) & familiar[met].unsqueeze(1)
+            limits = [auto_from[each] for each in those(by_attribute[index], met)]
+            least = torch.tensor([np.inf if limit is None else limit for limit in limits]).unsqueeze(1)
+            auto = offered & (confidence >= least) & familiar[met].unsqueeze(1)
             asked = offered.sum() if attribute.multiple else (labelled(target, attribute) & of | met).sum()
             precision = float(right[auto].float().mean()) if auto.any() else None
             yield attribute.name, pattern, Kept(precision, int(auto.sum()) / max(1, int(asked)))

@@ -22,9 +22,9 @@ from models.calibration import AttributeCalibration, Calibration, Pattern, patte
 from models.checkpoint import Checkpoint, version
 from models.fusion import FusionTagger
 from models.preprocessing import Preprocessor
-from models.scope import InScope
+from models.scope import InScope, in_scope
 from models.taxonomy import Attribute, Taxonomy
-from training.applicable import Known, known, said, told
+from training.applicable import Known, known, told
 from training.conditions import Condition, shown
 from training.data import MISSING, Collator, Products, targets_of
 from training.table import Row
@@ -95,7 +95,8 @@ def report(
 ) -> dict[str, dict[str, Any]]:
     """The `attributes` of `evaluate --json`: an entry for each attribute that has a label in these rows."""
     entries = {}
-    scoped, truth = said(logits.fused, logits.patterns, taxonomy, calibration), known(targets, taxonomy)
+    scoped, truth = said(logits, taxonomy, calibration), known(targets, taxonomy)
+    of = calibration.patterns_for(logits.patterns, logits.text_only, taxonomy)
     familiar = familiar_in(logits, taxonomy, calibration)
     for index, attribute in enumerate(taxonomy):
         if labelled(targets[index], attribute).any():
@@ -107,9 +108,19 @@ def report(
                 targets[index],
                 scoped[index],
                 truth[index],
+                of[index],
                 familiar,
             )
     return entries
+
+
+def said(logits: Logits, taxonomy: Taxonomy, calibration: Calibration) -> tuple[InScope, ...]:
+    """What a tagger says of rows with these logits."""
+    of = calibration.patterns_for(logits.patterns, logits.text_only, taxonomy)
+    heads = zip(calibration.attributes, logits.fused, of, taxonomy, strict=True)
+    return in_scope(
+        taxonomy, [one.confidences(head, each, attribute.multiple) for one, head, each, attribute in heads]
+    )
 
 
 def familiar_in(logits: Logits, taxonomy: Taxonomy, calibration: Calibration) -> Tensor:
@@ -126,14 +137,17 @@ def entry(
     target: Tensor,
     scoped: InScope,
     truth: Known,
+    of: list[Pattern],
     familiar: Tensor,
 ) -> dict[str, Any]:
-    """The heads are judged by the rows with a label, offers as a buyer meets them (see `judged`)."""
+    """The heads are judged by the rows with a label, offers as a buyer meets them (see `judged`); `of` are the patterns
+    as far as this attribute goes.
+    """
     rows, met = labelled(target, attribute), judged(attribute, target, scoped, truth)
-    of, labels = patterns_of(logits, rows), target[rows]
+    present, labels = those(logits.patterns, rows), target[rows]
     confidence, right = offers(scoped.confidence[met], target[met], attribute)
     each = confidence.shape[1]
-    by = [pattern for pattern in patterns_of(logits, met) for _ in range(each)]
+    by = [pattern for pattern in those(of, met) for _ in range(each)]
     like = familiar[met].repeat_interleave(each).tolist()
     confidence, right = confidence.flatten(), right.flatten()
     decisions = [calibration.decide(*one) for one in zip(confidence.tolist(), by, like, strict=True)]
@@ -144,8 +158,8 @@ def entry(
     return {
         "rows": int(rows.sum()),
         "fused": {**score(attribute, logits.fused[index][rows], labels), "ece": ece(confidence, right)},
-        "text_only": score(attribute, *having(of, "photos", logits.text_only[index][rows], labels)),
-        "photo_only": score(attribute, *having(of, "text", logits.photo_only[index][rows], labels)),
+        "text_only": score(attribute, *having(present, "photos", logits.text_only[index][rows], labels)),
+        "photo_only": score(attribute, *having(present, "text", logits.photo_only[index][rows], labels)),
         "auto": {
             "target_precision": calibration.target_precision,
             "precision": float(right[auto].float().mean()) if auto.any() else None,
@@ -155,8 +169,8 @@ def entry(
     }
 
 
-def patterns_of(logits: Logits, rows: Tensor) -> list[Pattern]:
-    return [pattern for pattern, wanted in zip(logits.patterns, rows.tolist(), strict=True) if wanted]
+def those(of: list[Pattern], rows: Tensor) -> list[Pattern]:
+    return [pattern for pattern, wanted in zip(of, rows.tolist(), strict=True) if wanted]
 
 
 def judged(attribute: Attribute, target: Tensor, scoped: InScope, truth: Known) -> Tensor:

@@ -75,9 +75,9 @@ def seen_in(logits: Mapping[Condition, Logits], rows: Sequence[Row], taxonomy: T
     return Seen(runs, targets_of(rows, taxonomy), owners(rows)[0])
 
 
-def shows(run: Logits, pattern: Pattern) -> Tensor:
-    """bool (N,): the rows that have the pattern in this run; one without photos cannot show "both"."""
-    return torch.tensor([found == pattern for found in run.patterns], dtype=torch.bool)
+def shows(of: Sequence[Pattern], pattern: Pattern) -> Tensor:
+    """bool (N,): the rows that have the pattern, of these; one without photos cannot show "both"."""
+    return torch.tensor([found == pattern for found in of], dtype=torch.bool)
 
 
 def part(run: Logits, index: Tensor) -> Logits:

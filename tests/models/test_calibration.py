@@ -1,6 +1,7 @@
 """Confidences that are still a distribution after the beta map, and that never change what is offered."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -61,6 +62,29 @@ def test_each_product_is_mapped_by_its_own_pattern():
     found.beta["photos"] = [1.0, 1.0, -1.0]
     both, photos = found.confidences(torch.tensor([[2.0, 0.0], [2.0, 0.0]]), ["both", "photos"], False)
     assert photos[0] < both[0]
+
+
+def test_a_text_that_offers_no_value_leaves_the_photos_numbers_to_count():
+    found = calibration(1.0, 1.0, 0.0)
+    sure, torn = [4.0, 0.0, 0.0], [0.2, 0.1, 0.0]
+    text_only = torch.tensor([sure, torn, torn, torn])
+    assert found.patterns_for(["both", "both", "text", "photos"], text_only, False) == [
+        "both",
+        "photos",
+        "text",
+        "photos",
+    ]
+    assert found.patterns_for(["both"] * 4, text_only - 9, True) == ["both"] * 4, (
+        "of several values none may be right"
+    )
+
+
+def test_whether_a_text_tells_is_asked_of_each_attribute_with_its_own_temperature():
+    taxonomy = Taxonomy((Attribute("colour", ("red", "green")), Attribute("kind", ("shirt", "shoe", "bag"))))
+    cool, hot = calibration(1.0, 1.0, 0.0), replace(calibration(1.0, 1.0, 0.0), text_only=50.0)
+    logits = (torch.tensor([[3.0, 0.0]]), torch.tensor([[3.0, 0.0, 0.0]]))
+    assert Calibration((cool, cool)).patterns_for(["both"], logits, taxonomy) == [["both"], ["both"]]
+    assert Calibration((cool, hot)).patterns_for(["both"], logits, taxonomy) == [["both"], ["photos"]]
 
 
 def test_certainty_and_no_products_are_no_special_case():

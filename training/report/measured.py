@@ -11,10 +11,10 @@ from torch import Tensor
 
 from models.checkpoint import Checkpoint
 from models.scope import InScope
-from training.applicable import Known, known, said
+from training.applicable import Known, known
 from training.conditions import CONDITIONS, Condition, shown
 from training.data import targets_of
-from training.evaluation import Logits, evaluate_rows, report
+from training.evaluation import Logits, evaluate_rows, report, said
 from training.table import Row
 
 
@@ -44,7 +44,8 @@ class Measured:
         """Of one attribute as its products are: calibrated confidences (N, V), its scope left aside."""
         calibration = self.checkpoint.calibration.attributes[index]
         logits, attribute = self.logits["as_is"], self.checkpoint.taxonomy.attributes[index]
-        return calibration.confidences(logits.fused[index], logits.patterns, attribute.multiple)
+        of = calibration.patterns_for(logits.patterns, logits.text_only[index], attribute.multiple)
+        return calibration.confidences(logits.fused[index], of, attribute.multiple)
 
 
 def measure_all(
@@ -73,6 +74,6 @@ def measured_from(checkpoint: Checkpoint, rows: Sequence[Row], logits: dict[Cond
         targets,
         known(targets, taxonomy),
         logits,
-        {name: said(run.fused, run.patterns, taxonomy, calibration) for name, run in logits.items()},
+        {name: said(run, taxonomy, calibration) for name, run in logits.items()},
         {name: report(run, targets, taxonomy, calibration) for name, run in logits.items()},
     )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.calibration import AttributeCalibration, Pattern
 from models.taxonomy import Attribute
-from training.evaluation import ECE_BINS, ece, judged, labelled, offers
+from training.evaluation import ECE_BINS, ece, judged, labelled, offers, those
 from training.report.measured import Measured
 from training.seen import SHOWN
 from training.table import Row
@@ -66,9 +66,16 @@ def trust_of(measured: Measured, index: int) -> tuple[Trust, ...]:
         met = judged(attribute, target, scoped, measured.truth[index]) & of
         if met.any():
             confidence, right = offers(scoped.confidence[met], target[met], attribute)
+            run = measured.logits[condition]
+            of_offers = those(
+                calibration.patterns_for(run.patterns, run.text_only[index], attribute.multiple), met
+            )
+            by = [each for each in of_offers for _ in range(confidence.shape[1])]
             # Where the attribute applies and nothing is offered, nothing is covered.
             asked = int((labelled(target, attribute) & of | met).sum())
-            found.append(trust(confidence.flatten(), right.flatten(), asked, attribute, calibration, pattern))
+            found.append(
+                trust(confidence.flatten(), right.flatten(), by, asked, attribute, calibration, pattern)
+            )
     return tuple(found)
 
 
@@ -81,24 +88,27 @@ def shows(row: Row, pattern: Pattern) -> bool:
 def trust(
     confidence: Tensor,
     right: Tensor,
+    by: Sequence[Pattern],
     asked: int,
     attribute: Attribute,
     calibration: AttributeCalibration,
     pattern: Pattern,
 ) -> Trust:
-    """From confidences and whether they were right, (N,) each; `asked` are the rows that coverage is a share of.
+    """From confidences, whether they were right and the patterns whose numbers decide on them, (N,) each; `asked` are
+    the rows that coverage is a share of.
 
     Of several values only those that are offered count as covered or not, as in `evaluate`.
     """
     auto_from = calibration.auto_from[pattern]
+    decisions = [calibration.decide(*one) for one in zip(confidence.tolist(), by, strict=True)]
     points = curve(confidence, right, asked)
     if attribute.multiple:
-        decisions = [calibration.decide(one, pattern) for one in confidence.tolist()]
         offered = torch.tensor([decision != "abstain" for decision in decisions])
-        points = curve(confidence[offered], right[offered], int(offered.sum()))
-    auto = None
-    if auto_from is not None:
-        auto = next((point for point in reversed(points) if point.confidence >= auto_from), None)
+        asked = int(offered.sum())
+        points = curve(confidence[offered], right[offered], asked)
+    auto, sure = None, torch.tensor([decision == "auto" for decision in decisions])
+    if auto_from is not None and sure.any():
+        auto = Point(int(sure.sum()) / asked, float(right[sure].float().mean()), auto_from)
     return Trust(
         pattern=pattern,
         offers=len(confidence),

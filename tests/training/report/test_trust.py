@@ -36,6 +36,7 @@ def test_the_line_is_drawn_where_the_threshold_leaves_it():
     found = trust(
         torch.tensor([0.9, 0.8, 0.7, 0.6]),
         torch.tensor([True, True, False, False]),
+        ["both"] * 4,
         4,
         COLOUR,
         calibration(0.75),
@@ -46,7 +47,9 @@ def test_the_line_is_drawn_where_the_threshold_leaves_it():
 
 @pytest.mark.parametrize("auto_from", [None, 0.99])
 def test_no_line_is_drawn_where_nothing_is_that_sure(auto_from):
-    found = trust(torch.tensor([0.9]), torch.tensor([True]), 1, COLOUR, calibration(auto_from), "both")
+    found = trust(
+        torch.tensor([0.9]), torch.tensor([True]), ["both"], 1, COLOUR, calibration(auto_from), "both"
+    )
     assert found.auto is None
     assert len(found.curve) == 1
 
@@ -55,6 +58,7 @@ def test_several_values_are_covered_only_among_those_that_are_offered():
     found = trust(
         torch.tensor([0.9, 0.6, 0.2, 0.1]),
         torch.tensor([True, False, False, False]),
+        ["both"] * 4,
         1,
         MATERIAL,
         calibration(0.8),
@@ -72,5 +76,13 @@ def test_a_long_curve_is_thinned_and_keeps_its_end():
 
 
 def test_rows_that_are_offered_nothing_are_not_covered():
-    found = trust(torch.tensor([0.9, 0.8]), torch.tensor([True, True]), 4, COLOUR, calibration(0.5), "both")
+    found = trust(
+        torch.tensor([0.9, 0.8]),
+        torch.tensor([True, True]),
+        ["both"] * 2,
+        4,
+        COLOUR,
+        calibration(0.5),
+        "both",
+    )
     assert (found.auto.coverage, found.auto.precision) == (0.5, 1.0)
