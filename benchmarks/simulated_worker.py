@@ -78,7 +78,7 @@ class SimulatedRuntime:
         tags = tuple(Tag(f"attribute {n}", "value", 0.9, "auto", Evidence(0.8, None)) for n in range(TAGS))
         self._tagging = Tagging(tags, (0.0625,) * WIDTH)
 
-    def prepare(self, title: str, description: str, photos: Sequence[Any]) -> str:
+    def prepare(self, title: str, description: str, photos: Sequence[Any], text: Any = None) -> str:
         return title
 
     @staticmethod

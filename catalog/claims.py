@@ -20,6 +20,7 @@ from sqlalchemy import Row, TextClause, text
 from sqlalchemy.orm import Session
 
 from catalog.settings import Settings
+from catalog.text_embeddings import text_id
 from catalog.views import LEASE_RAN_OUT, SUPERSEDED, Lane
 
 BULK: Lane = "bulk"
@@ -40,6 +41,11 @@ class ClaimedJob:
     description: str
     photo_ids: tuple[str, ...]
     last_attempt: bool = False
+
+    @property
+    def text_id(self) -> str | None:
+        """Of `text_embeddings`; None for a product without a text."""
+        return text_id(self.title, self.description)
 
 
 def claim(session: Session, job_ids: Sequence[str], *, worker: str, settings: Settings) -> list[ClaimedJob]:

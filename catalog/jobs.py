@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
-from catalog import photo_embeddings
+from catalog import photo_embeddings, text_embeddings
 from catalog.claims import ClaimedJob, claim, claim_by_turns
 from catalog.errors import NotCancellable, NotFound
 from catalog.lanes import LaneCount, counts
@@ -49,7 +49,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Finished:
-    """A claimed job with its result; `photo_embeddings` by photo id, of those the model had not seen before."""
+    """A claimed job with its result; `photo_embeddings` by photo id and `text_embedding` are of what was new."""
 
     job: ClaimedJob
     tags: Sequence[TagView]
@@ -57,6 +57,7 @@ class Finished:
     model_name: str
     model_version: str
     photo_embeddings: Mapping[str, bytes] = field(default_factory=dict)
+    text_embedding: bytes | None = None
 
 
 _LOCK_PRODUCTS = text(
@@ -131,6 +132,14 @@ def finish_many(session: Session, finished: Sequence[Finished]) -> set[str]:
             (done.job.tenant_id, photo_id, done.model_version): embedding
             for done in kept
             for photo_id, embedding in done.photo_embeddings.items()
+        },
+    )
+    text_embeddings.remember(
+        session,
+        {
+            (done.job.tenant_id, done.job.text_id, done.model_version): done.text_embedding
+            for done in kept
+            if done.job.text_id is not None and done.text_embedding is not None
         },
     )
     # A batch can hold two revisions of one product: the later one counts.

@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     forward_timeout_s: float = Field(default=50, gt=0)
     bulk_forward_s: float = Field(default=0.05, gt=0)  # of bulk while people send products as well
 
-    photo_cache_days: float = Field(default=30, ge=0, le=36_500)  # of photo embeddings; 0 keeps none
+    embedding_cache_days: float = Field(default=30, ge=0, le=36_500)  # of photos and texts; 0 keeps none
 
     # The life of a job.
     lease_s: float = Field(default=20, gt=0)  # renewed while the worker lives; what a lost machine costs

@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy import Engine, Row, text
 from sqlalchemy.orm import Session
 
-from catalog import idempotency, photo_embeddings, photos
+from catalog import idempotency, photo_embeddings, photos, text_embeddings
 from catalog.database import transaction
 from catalog.errors import BrokerUnavailable, StoreUnavailable
 from catalog.photo_store import PhotoStore
@@ -194,8 +194,11 @@ def _prune_records(engine: Engine) -> int:
 
 
 def _prune_embeddings(engine: Engine, settings: Settings) -> int:
-    with transaction(engine) as session:
-        return photo_embeddings.prune(session, settings.photo_cache_days, EMBEDDINGS_PRUNE_LIMIT)
+    days, pruned = settings.embedding_cache_days, 0
+    for cache in (photo_embeddings, text_embeddings):
+        with transaction(engine) as session:
+            pruned += cache.prune(session, days, EMBEDDINGS_PRUNE_LIMIT)
+    return pruned
 
 
 def _remove_photos(engine: Engine, settings: Settings) -> int:

@@ -147,6 +147,19 @@ class PhotoEmbedding(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class TextEmbedding(Base):
+    """What the text tower of one checkpoint made of a text, by the text's hash: a cache like that of photos."""
+
+    __tablename__ = "text_embeddings"
+    __table_args__ = (Index("ix_text_embeddings_created_at", "created_at"),)
+
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True)
+    text_id: Mapped[str] = mapped_column(primary_key=True)
+    model_version: Mapped[str] = mapped_column(primary_key=True)
+    embedding: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class Job(Base):
     """One request to tag one product. The row is the truth; the queue's message is a hint.
 

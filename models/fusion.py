@@ -49,7 +49,8 @@ class Batch:
 
     `token_ids`, `type_ids` int64 (B, T); `token_mask` bool (B, T); `photos` uint8 (P, 3, S, S), to run the tower on;
     `seen` float16 (K, D), features of photos that it has run on before; `photo_owner` int64 (P + K,), the row in B that
-    each of them belongs to, those of `photos` first.
+    each of them belongs to, those of `photos` first. `seen_texts` float16 (S, D), features of texts that the text tower
+    need not run on, and `seen_text_rows` int64 (S,), the rows in B that they belong to.
     """
 
     token_ids: Tensor
@@ -58,6 +59,8 @@ class Batch:
     photos: Tensor
     seen: Tensor
     photo_owner: Tensor
+    seen_texts: Tensor
+    seen_text_rows: Tensor
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -118,6 +121,8 @@ def collate(examples: list[Example]) -> Batch:
     )
     photos = np.concatenate([example.photos for example in examples])
     seen = [example.seen for example in examples if len(example.seen)] or [NO_FEATURES]
+    seen_text_rows = [row for row, example in enumerate(examples) if len(example.seen_text)]
+    seen_texts = [examples[row].seen_text for row in seen_text_rows]
     return Batch(
         token_ids=torch.from_numpy(token_ids),
         type_ids=torch.from_numpy(type_ids),
@@ -125,6 +130,8 @@ def collate(examples: list[Example]) -> Batch:
         photos=torch.from_numpy(photos),
         seen=torch.from_numpy(np.concatenate(seen)),
         photo_owner=torch.from_numpy(owner),
+        seen_texts=torch.from_numpy(np.stack(seen_texts) if seen_texts else NO_FEATURES),
+        seen_text_rows=torch.tensor(seen_text_rows, dtype=torch.int64),
     )
 
 
@@ -156,7 +163,21 @@ class FusionTagger(nn.Module):
 
     def embed(self, batch: Batch) -> Embedded:
         """Runs each tower on what is there; a missing modality becomes its learned "absent" embedding."""
-        return self.embed_with(batch, self.photo_features(batch))
+        return self.embed_with(batch, self.text_features(batch), self.photo_features(batch))
+
+    def text_features(self, batch: Batch) -> Tensor:
+        """(B, D): what the text tower makes of the texts, or has made of those that it has seen before."""
+        new = batch.token_mask.any(dim=1)
+        features = self.absent_text.new_zeros(len(batch), self.text_tower.width)
+        if len(batch.seen_text_rows):
+            new[batch.seen_text_rows] = False
+            features[batch.seen_text_rows] = batch.seen_texts.to(features.dtype)
+        elif bool(new.any()):
+            return self.text_tower(batch.token_ids, batch.type_ids, batch.token_mask)
+        if bool(new.any()):
+            texts = self.text_tower(batch.token_ids[new], batch.type_ids[new], batch.token_mask[new])
+            features[new] = texts.to(features.dtype)
+        return features
 
     def photo_features(self, batch: Batch) -> Tensor:
         """(P, D): what the photo tower makes of the photos that it has not seen before."""
@@ -164,8 +185,8 @@ class FusionTagger(nn.Module):
             return self.absent_photos.new_zeros(0, self.photo_tower.width)
         return self.photo_tower(batch.photos)
 
-    def embed_with(self, batch: Batch, features: Tensor) -> Embedded:
-        """The same, with `features` (P, D) of the photos at hand."""
+    def embed_with(self, batch: Batch, texts: Tensor, features: Tensor) -> Embedded:
+        """The same, with what `text_features` (B, D) and `photo_features` (P, D) gave."""
         has_text = batch.token_mask.any(dim=1)  # (B,)
         has_photos = torch.zeros(len(batch), dtype=torch.bool, device=batch.photo_owner.device)
         has_photos[batch.photo_owner] = True  # (B,)
@@ -173,8 +194,7 @@ class FusionTagger(nn.Module):
         words = text.new_zeros(len(batch), sum(self.config.sizes))  # (B, W)
         named = words
         if bool(has_text.any()):
-            encoded = self.text_tower(batch.token_ids, batch.type_ids, batch.token_mask)
-            text = torch.where(has_text.unsqueeze(1), self.text_projection(encoded), text)
+            text = torch.where(has_text.unsqueeze(1), self.text_projection(texts), text)
             if self.lexicon is not None:
                 said = self.lexicon(batch.token_ids, batch.token_mask).to(words.dtype)
                 words = torch.where(has_text.unsqueeze(1), said, words)

@@ -16,7 +16,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from models.errors import CheckpointError, UnreadablePhoto
-from models.product import NO_FEATURES, Example, Product, SeenPhoto
+from models.product import NO_FEATURES, NO_TEXT_FEATURES, Example, Product, SeenPhoto
 
 # The decoders a photo may reach; every other format Pillow knows stays shut (Pillow handbook, "Security").
 PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF")
@@ -78,7 +78,14 @@ class Preprocessor:
         photos = product.photos[: self.config.max_photos]
         pixels = [self.photo(photo) for photo in photos if not isinstance(photo, SeenPhoto)]
         seen = [np.frombuffer(photo.features, np.float16) for photo in photos if isinstance(photo, SeenPhoto)]
-        return Example(token_ids, type_ids, self.stack(pixels), np.stack(seen) if seen else NO_FEATURES)
+        text = product.text_features
+        return Example(
+            token_ids,
+            type_ids,
+            self.stack(pixels),
+            np.stack(seen) if seen else NO_FEATURES,
+            np.frombuffer(text, np.float16) if text and len(token_ids) else NO_TEXT_FEATURES,
+        )
 
     def tokens(self, title: str, description: str) -> tuple[np.ndarray, np.ndarray]:
         """Token ids and segment ids, int64 (T,) each: title and description as a pair of segments."""

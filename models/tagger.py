@@ -118,8 +118,8 @@ class Tagger:
     @torch.inference_mode()
     def run(self, batch: Batch) -> list[Tagging]:
         batch = batch.to(self.device)
-        features = self.model.photo_features(batch)
-        output = self.model.fuse(self.model.embed_with(batch, features))
+        texts, features = self.model.text_features(batch), self.model.photo_features(batch)
+        output = self.model.fuse(self.model.embed_with(batch, texts, features))
         of = patterns(output.has_text, output.has_photos)
         calibration = self.checkpoint.calibration
         text_only, photo_only = (
@@ -150,10 +150,13 @@ class Tagger:
             for index in range(len(self.taxonomy))
         ]  # A lists of B lists
         embeddings = output.embedding.float().cpu().tolist()
-        seen = features_by_owner(features, batch)
+        photos_seen, texts_seen = features_by_owner(features, batch), new_texts(texts, has_text, batch)
         return [
             Tagging(
-                tuple(tag for column in columns for tag in column[row]), tuple(embeddings[row]), seen[row]
+                tuple(tag for column in columns for tag in column[row]),
+                tuple(embeddings[row]),
+                photos_seen[row],
+                texts_seen[row],
             )
             for row in range(len(batch))
         ]
@@ -233,13 +236,26 @@ def choose(
 def features_by_owner(features: Tensor, batch: Batch) -> list[tuple[bytes | None, ...]]:
     """For every product (B), the features of its photos that the tower ran on, as they can be remembered."""
     of: list[list[bytes | None]] = [[] for _ in range(len(batch))]
-    # A tower that overflows float16 is served all the same; it only never remembers.
-    halved = features.half().cpu()  # (P, D)
-    finite = halved.isfinite().all(dim=1).tolist()
     owners = batch.photo_owner[: len(features)].tolist()
-    for row, whole, photo in zip(owners, finite, halved.numpy(), strict=True):
-        of[row].append(photo.tobytes() if whole else None)
+    for row, photo in zip(owners, remembered(features), strict=True):
+        of[row].append(photo)
     return [tuple(photos) for photos in of]
+
+
+def new_texts(features: Tensor, has_text: list[bool], batch: Batch) -> list[bytes | None]:
+    """For every product (B), the features of its text as they can be remembered, where the tower ran on it."""
+    seen = set(batch.seen_text_rows.tolist())
+    return [
+        text if there and row not in seen else None
+        for row, (text, there) in enumerate(zip(remembered(features), has_text, strict=True))
+    ]
+
+
+def remembered(features: Tensor) -> list[bytes | None]:
+    """Rows (N, D) in float16. A tower that overflows it is served all the same; it only never remembers."""
+    halved = features.half().cpu()
+    finite = halved.isfinite().all(dim=1).tolist()
+    return [row.tobytes() if whole else None for row, whole in zip(halved.numpy(), finite, strict=True)]
 
 
 def on_cpu(logits: Tensor) -> Tensor:

@@ -58,6 +58,12 @@ class WorkerMetrics:
             ["embedding"],
             registry=self.registry,
         )
+        self.texts = Counter(
+            "tagsmith_worker_texts",
+            "Texts of products, by whether their embedding was remembered or the text tower had to run",
+            ["embedding"],
+            registry=self.registry,
+        )
         self.photo_read_seconds = Histogram(
             "tagsmith_worker_photo_read_seconds",
             "Time to read the new photos of one product from the photo store",
@@ -127,6 +133,9 @@ class WorkerMetrics:
     def photos_seen(self, *, remembered: int, new: int) -> None:
         self.photos.labels("remembered").inc(remembered)
         self.photos.labels("new").inc(new)
+
+    def text_seen(self, *, remembered: bool) -> None:
+        self.texts.labels("remembered" if remembered else "new").inc()
 
     def watch(self, *, ready: Callable[[], int], held: Callable[[], int]) -> None:
         """Read these two gauges when they are scraped."""

@@ -72,12 +72,20 @@ class ModelRuntime:
             "threads": torch.get_num_threads(),
         }
 
-    def prepare(self, title: str, description: str, photos: Sequence[bytes | Remembered]) -> Example:
+    def prepare(
+        self,
+        title: str,
+        description: str,
+        photos: Sequence[bytes | Remembered],
+        text: Remembered | None = None,
+    ) -> Example:
         of_product = tuple(
             SeenPhoto(photo.features) if isinstance(photo, Remembered) else photo for photo in photos
         )
         try:
-            return self._tagger.prepare(Product(title=title, description=description, photos=of_product))
+            return self._tagger.prepare(
+                Product(title, description, of_product, None if text is None else text.features)
+            )
         except UnreadablePhoto as error:
             raise JobFault(str(error)) from error
 

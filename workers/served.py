@@ -34,7 +34,9 @@ class JobFault(Exception):
 
 @dataclass(frozen=True)
 class Remembered:
-    """What a runtime's model made of a photo at an earlier job: `photo_features` of that job's tagging."""
+    """What a runtime's model made of a photo or a text at an earlier job: `photo_features` or `text_features` of that
+    job's tagging.
+    """
 
     features: bytes
 
@@ -48,8 +50,16 @@ class Runtime(Protocol):
     @property
     def version(self) -> str: ...
 
-    def prepare(self, title: str, description: str, photos: Sequence[bytes | Remembered]) -> Any:
-        """CPU work on the calling thread; a photo is its encoded bytes, or remembered. Raises JobFault."""
+    def prepare(
+        self,
+        title: str,
+        description: str,
+        photos: Sequence[bytes | Remembered],
+        text: Remembered | None = None,
+    ) -> Any:
+        """CPU work on the calling thread; a photo is its encoded bytes or remembered, and `text`, that of the title and
+        the description, may be remembered too. Raises JobFault.
+        """
 
     def length(self, example: Any) -> int: ...
 

@@ -20,7 +20,7 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from catalog import photo_embeddings
+from catalog import photo_embeddings, text_embeddings
 from catalog.database import transaction
 from catalog.errors import InvalidMessage, PhotoMissing, StoreUnavailable, Unavailable
 from catalog.jobs import ClaimedJob, Finished, claim, claim_by_turns, fail, finish_many, put_back
@@ -28,6 +28,7 @@ from catalog.photo_embeddings import TenantPhoto
 from catalog.photo_store import PhotoStore
 from catalog.queue import parse_message
 from catalog.settings import Settings
+from catalog.text_embeddings import TenantText
 from catalog.views import Problem, TagView, problem
 from workers.batch_runner import BatcherClosed, BatcherError, ItemFailed
 from workers.batcher import Batcher
@@ -44,11 +45,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Claimed:
-    """The jobs of a message, the model that will tag them, and what it made of their photos at earlier jobs."""
+    """The jobs of a message, the model that will tag them, and what it made of their photos and texts before."""
 
     jobs: list[ClaimedJob]
     runtime: Runtime
-    remembered: Mapping[TenantPhoto, bytes]
+    photos: Mapping[TenantPhoto, bytes]
+    texts: Mapping[TenantText, bytes]
 
 
 @dataclass(frozen=True)
@@ -146,9 +148,13 @@ class TagProducts:
         def claim_them(session: Session) -> Claimed:
             jobs = take(session, job_ids, worker=self._worker, settings=self._settings)
             photos = {(job.tenant_id, photo_id) for job in jobs for photo_id in job.photo_ids}
-            max_age_days = self._settings.photo_cache_days
+            texts = {(job.tenant_id, job.text_id) for job in jobs if job.text_id is not None}
+            version, max_age_days = runtime.version, self._settings.embedding_cache_days
             return Claimed(
-                jobs, runtime, photo_embeddings.recall(session, photos, runtime.version, max_age_days)
+                jobs,
+                runtime,
+                photo_embeddings.recall(session, photos, version, max_age_days),
+                text_embeddings.recall(session, texts, version, max_age_days),
             )
 
         return self._persistently("claim", claim_them)
@@ -176,9 +182,9 @@ class TagProducts:
     def _submit(self, job: ClaimedJob, claimed: Claimed) -> InFlight | None:
         """Prepare one job and queue it for the device; None when its outcome is settled already."""
         known = {
-            photo_id: Remembered(claimed.remembered[job.tenant_id, photo_id])
+            photo_id: Remembered(claimed.photos[job.tenant_id, photo_id])
             for photo_id in job.photo_ids
-            if (job.tenant_id, photo_id) in claimed.remembered
+            if (job.tenant_id, photo_id) in claimed.photos
         }
         new = tuple(photo_id for photo_id in job.photo_ids if photo_id not in known)
         try:
@@ -187,13 +193,16 @@ class TagProducts:
                     known.get(photo_id) or self._photo_store.model_view(photo_id)
                     for photo_id in job.photo_ids
                 ]
-            example = self._prepare(job, claimed.runtime, photos)
+            text = remembered_text(job, claimed.texts)
+            example = self._prepare(job, claimed.runtime, photos, text)
             future = self._batcher.submit(
                 Prepared(claimed.runtime, example),
                 urgent=job.lane == "interactive",
                 timeout=self._settings.forward_timeout_s,
             )
             self._metrics.photos_seen(remembered=len(job.photo_ids) - len(new), new=len(new))
+            if job.text_id is not None:
+                self._metrics.text_seen(remembered=text is not None)
             return InFlight(job, claimed.runtime, future, new)
         except JobFault as fault:
             self._fail(job, problem("unreadable-photo", "A photo cannot be read", str(fault)))
@@ -212,11 +221,17 @@ class TagProducts:
             self._put_back(job, problem("unprepared", "The product could not be prepared", repr(error)))
         return None
 
-    def _prepare(self, job: ClaimedJob, runtime: Runtime, photos: Sequence[bytes | Remembered]) -> Any:
+    def _prepare(
+        self,
+        job: ClaimedJob,
+        runtime: Runtime,
+        photos: Sequence[bytes | Remembered],
+        text: Remembered | None,
+    ) -> Any:
         # An import has always something to prepare; somebody who waits must not have to share all cores with it.
         turn = self._bulk_may_prepare if job.lane == "bulk" else contextlib.nullcontext()
         with turn, self._metrics.decode_seconds.time():
-            return runtime.prepare(job.title, job.description, photos)
+            return runtime.prepare(job.title, job.description, photos, text)
 
     def _result(self, job: ClaimedJob, future: Future[Any], deadline: float) -> Any | None:
         """What the device made of one job; None when its outcome is settled already."""
@@ -237,15 +252,15 @@ class TagProducts:
     def _finished(self, one: InFlight, tagging: Any) -> Finished:
         # The model looks at its first few photos only, so there may be fewer features than new photos.
         features = zip(one.new_photos, tagging.photo_features, strict=False)
+        kept = bool(self._settings.embedding_cache_days)
         return Finished(
             job=one.job,
             tags=tuple(tag_views(tagging.tags)),
             embedding=tagging.embedding,
             model_name=one.runtime.name,
             model_version=one.runtime.version,
-            photo_embeddings={photo_id: seen for photo_id, seen in features if seen is not None}
-            if self._settings.photo_cache_days
-            else {},
+            photo_embeddings={photo_id: seen for photo_id, seen in features if kept and seen is not None},
+            text_embedding=tagging.text_features if kept else None,
         )
 
     def _finish(self, finished: Sequence[Finished]) -> None:
@@ -313,6 +328,12 @@ class TagProducts:
                 log.warning("the database does not answer; trying again", stage=what, reason=str(error))
                 self._sleep(pause)
                 pause = min(2.0, pause * 2)
+
+
+def remembered_text(job: ClaimedJob, texts: Mapping[TenantText, bytes]) -> Remembered | None:
+    """What is remembered of the job's text."""
+    features = None if job.text_id is None else texts.get((job.tenant_id, job.text_id))
+    return None if features is None else Remembered(features)
 
 
 def tag_views(tags: Iterable[Any]) -> Iterable[TagView]:

@@ -39,7 +39,7 @@ class StandIn:
         self._hung = Path(settings.var) / "hung"
         self._batch_seconds = float(os.environ.get("STAND_IN_BATCH_SECONDS", "0"))
 
-    def prepare(self, title: str, description: str, photos: Sequence[bytes]) -> str:
+    def prepare(self, title: str, description: str, photos: Sequence[bytes], text: object = None) -> str:
         if any(photo.startswith(b"broken") for photo in photos):
             raise JobFault("a photo cannot be decoded: it is broken")
         return title

@@ -182,6 +182,39 @@ def test_seen_photos_answer_like_the_photos_themselves_also_mixed_with_new_ones(
     assert [len(tagging.photo_features) for tagging in remembered] == [1, 0, 0, 2, 0]
 
 
+def test_seen_texts_answer_like_the_texts_themselves_also_mixed_with_new_ones(tagger, monkeypatch):
+    products = [
+        Product("red shirt", photos=(picture("red"),)),
+        Product("blue shoe", "soft wool"),
+        Product(photos=(picture("white"),)),
+        Product("green bag and watch with linen"),
+    ]
+    taggings = tagger.predict([tagger.prepare(product) for product in products])
+    assert [tagging.text_features is None for tagging in taggings] == [False, False, True, False]
+    again = [
+        replace(product, text_features=tagging.text_features)
+        for product, tagging in zip(products, taggings, strict=True)
+    ]
+    again[3] = products[3]
+    run = []
+    tower = tagger.model.text_tower.forward
+    monkeypatch.setattr(
+        tagger.model.text_tower, "forward", lambda ids, *rest: run.append(len(ids)) or tower(ids, *rest)
+    )
+    remembered = tagger.predict([tagger.prepare(product) for product in again])
+    assert run == [1], "the tower runs on the new text only"
+    (offered, numbers), (offered_again, numbers_again) = confidences(taggings), confidences(remembered)
+    assert offered_again == offered
+    for one, other in zip(numbers_again, numbers, strict=True):
+        assert [x for pair in one for x in pair] == pytest.approx(
+            [x for pair in other for x in pair], abs=1e-3
+        )
+    assert [tagging.text_features is None for tagging in remembered] == [True, True, True, False]
+    run.clear()
+    tagger.predict([tagger.prepare(product) for product in again[:3]])
+    assert run == [], "no text is new"
+
+
 def test_features_that_float16_cannot_hold_are_not_to_be_remembered(tagger, monkeypatch):
     tower = tagger.model.photo_tower.forward
     monkeypatch.setattr(tagger.model.photo_tower, "forward", lambda photos: tower(photos) * 1e6)

@@ -28,21 +28,26 @@ from workers.served import JobFault, Prepared, Remembered, Served, collate, forw
 from workers.tasks import TagProducts
 
 
-def tagging(title: str, photo_features: tuple[bytes | None, ...] = ()) -> Any:
+def tagging(
+    title: str, photo_features: tuple[bytes | None, ...] = (), text_features: bytes | None = None
+) -> Any:
     evidence = SimpleNamespace(text=0.8, photos=None)
     alternative = SimpleNamespace(value="other", confidence=0.1)
     tag = SimpleNamespace(
         attribute="title", value=title, confidence=0.9, decision="auto", evidence=evidence,
         alternatives=(alternative,),
     )  # fmt: skip
-    return SimpleNamespace(tags=(tag,), embedding=(0.6, 0.8), photo_features=photo_features)
+    return SimpleNamespace(
+        tags=(tag,), embedding=(0.6, 0.8), photo_features=photo_features, text_features=text_features
+    )
 
 
 @dataclass(eq=False)
 class StandIn:
     """Tags a product with its title. `on_forward` and `on_prepare` run before, and may raise.
 
-    `photos` are those of each product it prepared; the features of a photo are the photo's own bytes.
+    `photos` and `texts` are those of each product it prepared, the latter None where it was not remembered; the
+    features of a photo are the photo's own bytes, and those of a text its title.
     """
 
     name: str = "stand-in"
@@ -50,14 +55,22 @@ class StandIn:
     on_forward: Callable[[list[str]], None] = lambda titles: None
     on_prepare: Callable[[str], None] = lambda title: None
     photos: list[tuple[bytes | Remembered, ...]] = field(default_factory=list)
+    texts: list[Remembered | None] = field(default_factory=list)
     new: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
 
-    def prepare(self, title: str, description: str, photos: Sequence[bytes | Remembered]) -> str:
+    def prepare(
+        self,
+        title: str,
+        description: str,
+        photos: Sequence[bytes | Remembered],
+        text: Remembered | None = None,
+    ) -> str:
         self.on_prepare(title)
         new = tuple(photo for photo in photos if isinstance(photo, bytes))
         if any(photo.startswith(b"broken") for photo in new):
             raise JobFault("a photo cannot be decoded: it is broken")
         self.photos.append(tuple(photos))
+        self.texts.append(text)
         self.new[title] = new
         return title
 
@@ -71,7 +84,7 @@ class StandIn:
 
     def forward(self, titles: list[str]) -> list[Any]:
         self.on_forward(titles)
-        return [tagging(title, self.new[title]) for title in titles]
+        return [tagging(title, self.new[title], title.encode()) for title in titles]
 
 
 class Desk:
@@ -139,6 +152,14 @@ class Desk:
             return revise(
                 session, self.tenant, self.job(job_id).product_id,
                 title=title, lane="interactive", settings=self.settings,
+            )[1].id  # fmt: skip
+
+    def show(self, job_id: str, photos: Sequence[PhotoRef]) -> str:
+        """Other photos for the product of a job; returns the id of the job this makes."""
+        with transaction(self.engine) as session:
+            return revise(
+                session, self.tenant, self.job(job_id).product_id,
+                photos=photos, lane="interactive", settings=self.settings,
             )[1].id  # fmt: skip
 
     def store_photo(self, digit: str, content: bytes) -> PhotoRef:

@@ -147,7 +147,7 @@ def test_the_sweep_forgets_what_is_too_old(desk: Desk) -> None:
 
 
 def test_a_cache_of_no_days_remembers_nothing(desk: Desk) -> None:
-    desk.use_settings(photo_cache_days=0)
+    desk.use_settings(embedding_cache_days=0)
     job_id = desk.accept("red", photos=[desk.store_photo("a", b"first")])
     desk.run(job_id)
     desk.run(desk.edit(job_id, "blue"))
