@@ -45,6 +45,7 @@ class Tagging:
     tags: tuple[Tag, ...]
     embedding: tuple[float, ...]
     photo_features: tuple[bytes, ...] = ()
+    text_features: bytes | None = None
 
 
 @dataclass(frozen=True)

@@ -129,8 +129,8 @@ class Tagger:
         fused = in_scope(
             self.taxonomy,
             [
-                one.confidences(on_cpu(head), patterns, attribute.multiple)
-                for one, head, patterns, attribute in zip(
+                one.confidences(on_cpu(head), each, attribute.multiple)
+                for one, head, each, attribute in zip(
                     calibration.attributes, output.fused, by_attribute, self.taxonomy, strict=True
                 )
             ],
