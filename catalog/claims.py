@@ -19,8 +19,8 @@ from typing import Any
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.orm import Session
 
+from catalog.embedding_cache import text_id
 from catalog.settings import Settings
-from catalog.text_embeddings import text_id
 from catalog.views import LEASE_RAN_OUT, SUPERSEDED, Lane
 
 BULK: Lane = "bulk"
@@ -44,7 +44,7 @@ class ClaimedJob:
 
     @property
     def text_id(self) -> str | None:
-        """Of `text_embeddings`; None for a product without a text."""
+        """Of `catalog.embedding_cache`; None for a product without a text."""
         return text_id(self.title, self.description)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
-from catalog import photo_embeddings, text_embeddings
+from catalog import embedding_cache
 from catalog.claims import ClaimedJob, claim, claim_by_turns
 from catalog.errors import NotCancellable, NotFound
 from catalog.lanes import LaneCount, counts
@@ -126,7 +126,7 @@ def finish_many(session: Session, finished: Sequence[Finished]) -> set[str]:
             if done.embedding is not None
         ],
     )
-    photo_embeddings.remember(
+    embedding_cache.PHOTOS.remember(
         session,
         {
             (done.job.tenant_id, photo_id, done.model_version): embedding
@@ -134,7 +134,7 @@ def finish_many(session: Session, finished: Sequence[Finished]) -> set[str]:
             for photo_id, embedding in done.photo_embeddings.items()
         },
     )
-    text_embeddings.remember(
+    embedding_cache.TEXTS.remember(
         session,
         {
             (done.job.tenant_id, done.job.text_id, done.model_version): done.text_embedding

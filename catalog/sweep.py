@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy import Engine, Row, text
 from sqlalchemy.orm import Session
 
-from catalog import idempotency, photo_embeddings, photos, text_embeddings
+from catalog import embedding_cache, idempotency, photos
 from catalog.database import transaction
 from catalog.errors import BrokerUnavailable, StoreUnavailable
 from catalog.photo_store import PhotoStore
@@ -195,7 +195,7 @@ def _prune_records(engine: Engine) -> int:
 
 def _prune_embeddings(engine: Engine, settings: Settings) -> int:
     days, pruned = settings.embedding_cache_days, 0
-    for cache in (photo_embeddings, text_embeddings):
+    for cache in (embedding_cache.PHOTOS, embedding_cache.TEXTS):
         with transaction(engine) as session:
             pruned += cache.prune(session, days, EMBEDDINGS_PRUNE_LIMIT)
     return pruned

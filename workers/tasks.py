@@ -20,15 +20,14 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from catalog import photo_embeddings, text_embeddings
+from catalog import embedding_cache
 from catalog.database import transaction
+from catalog.embedding_cache import TenantItem
 from catalog.errors import InvalidMessage, PhotoMissing, StoreUnavailable, Unavailable
 from catalog.jobs import ClaimedJob, Finished, claim, claim_by_turns, fail, finish_many, put_back
-from catalog.photo_embeddings import TenantPhoto
 from catalog.photo_store import PhotoStore
 from catalog.queue import parse_message
 from catalog.settings import Settings
-from catalog.text_embeddings import TenantText
 from catalog.views import Problem, TagView, problem
 from workers.batch_runner import BatcherClosed, BatcherError, ItemFailed
 from workers.batcher import Batcher
@@ -49,8 +48,8 @@ class Claimed:
 
     jobs: list[ClaimedJob]
     runtime: Runtime
-    photos: Mapping[TenantPhoto, bytes]
-    texts: Mapping[TenantText, bytes]
+    photos: Mapping[TenantItem, bytes]
+    texts: Mapping[TenantItem, bytes]
 
 
 @dataclass(frozen=True)
@@ -153,8 +152,8 @@ class TagProducts:
             return Claimed(
                 jobs,
                 runtime,
-                photo_embeddings.recall(session, photos, version, max_age_days),
-                text_embeddings.recall(session, texts, version, max_age_days),
+                embedding_cache.PHOTOS.recall(session, photos, version, max_age_days),
+                embedding_cache.TEXTS.recall(session, texts, version, max_age_days),
             )
 
         return self._persistently("claim", claim_them)
@@ -330,7 +329,7 @@ class TagProducts:
                 pause = min(2.0, pause * 2)
 
 
-def remembered_text(job: ClaimedJob, texts: Mapping[TenantText, bytes]) -> Remembered | None:
+def remembered_text(job: ClaimedJob, texts: Mapping[TenantItem, bytes]) -> Remembered | None:
     """What is remembered of the job's text."""
     features = None if job.text_id is None else texts.get((job.tenant_id, job.text_id))
     return None if features is None else Remembered(features)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from catalog.database import transaction
+from catalog.embedding_cache import text_id
 from catalog.sweep import sweep
-from catalog.text_embeddings import text_id
 from workers.served import Remembered
 
 if TYPE_CHECKING:
