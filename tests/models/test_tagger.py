@@ -146,6 +146,15 @@ def confidences(taggings):
     ]
 
 
+def assert_same_answers(taggings, expected):
+    (offered, numbers), (offered_before, numbers_before) = confidences(taggings), confidences(expected)
+    assert offered == offered_before
+    for one, other in zip(numbers, numbers_before, strict=True):
+        assert [x for pair in one for x in pair] == pytest.approx(
+            [x for pair in other for x in pair], abs=1e-3
+        )
+
+
 def test_seen_photos_answer_like_the_photos_themselves_also_mixed_with_new_ones(tagger, monkeypatch):
     red, blue, green, white = (picture(colour) for colour in ("red", "blue", "green", "white"))
     products = [
@@ -173,12 +182,7 @@ def test_seen_photos_answer_like_the_photos_themselves_also_mixed_with_new_ones(
     )
     remembered = tagger.predict([tagger.prepare(product) for product in again])
     assert run == [3], "the tower runs on the new photos only"
-    (offered, numbers), (offered_again, numbers_again) = confidences(taggings), confidences(remembered)
-    assert offered_again == offered
-    for one, other in zip(numbers_again, numbers, strict=True):
-        assert [x for pair in one for x in pair] == pytest.approx(
-            [x for pair in other for x in pair], abs=1e-3
-        )
+    assert_same_answers(remembered, taggings)
     assert [len(tagging.photo_features) for tagging in remembered] == [1, 0, 0, 2, 0]
 
 
@@ -203,12 +207,7 @@ def test_seen_texts_answer_like_the_texts_themselves_also_mixed_with_new_ones(ta
     )
     remembered = tagger.predict([tagger.prepare(product) for product in again])
     assert run == [1], "the tower runs on the new text only"
-    (offered, numbers), (offered_again, numbers_again) = confidences(taggings), confidences(remembered)
-    assert offered_again == offered
-    for one, other in zip(numbers_again, numbers, strict=True):
-        assert [x for pair in one for x in pair] == pytest.approx(
-            [x for pair in other for x in pair], abs=1e-3
-        )
+    assert_same_answers(remembered, taggings)
     assert [tagging.text_features is None for tagging in remembered] == [True, True, True, False]
     run.clear()
     tagger.predict([tagger.prepare(product) for product in again[:3]])
