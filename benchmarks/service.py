@@ -30,6 +30,7 @@ from catalog.queue import make_celery
 from catalog.settings import Settings
 from catalog.views import Lane
 from samples.client import Client
+from workers.app import IN_FLIGHT
 from workers.ready_queue import Entry, ReadyQueue
 
 if TYPE_CHECKING:
@@ -90,9 +91,10 @@ class Bare:
         return [self._runtime.collate(batch) for batch in batches]
 
     def forward(self, batches: Sequence[Any]) -> None:
-        """Up to the tags: what the worker's device thread does."""
-        for batch in batches:
-            self._runtime.forward(batch)
+        """Up to the tags: what the worker's device threads do."""
+        with ThreadPoolExecutor(IN_FLIGHT) as pool:
+            for _ in pool.map(self._runtime.forward, batches):
+                pass
 
     def views(self, photo_ids: Sequence[Sequence[str]]) -> list[bytes]:
         return [self._store.model_view(photo_id) for ids in photo_ids for photo_id in ids]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,6 +77,7 @@ class SimulatedRuntime:
 
     def __init__(self, device: Device) -> None:
         self._device = device
+        self._one_device = threading.Lock()
         tags = tuple(Tag(f"attribute {n}", "value", 0.9, "auto", Evidence(0.8, None)) for n in range(TAGS))
         self._tagging = Tagging(tags, (0.0625,) * WIDTH)
 
@@ -91,7 +93,8 @@ class SimulatedRuntime:
         return len(title)
 
     def forward(self, titles: list[str]) -> list[Tagging]:
-        time.sleep(self._device.seconds(len(titles)))
+        with self._one_device:
+            time.sleep(self._device.seconds(len(titles)))
         return [self._tagging] * len(titles)
 
 

@@ -7,7 +7,7 @@ them; several small batches, each on a core of its own, wait for nobody.
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import Barrier
+from threading import Barrier, Lock
 
 import torch
 
@@ -40,3 +40,20 @@ def one_core_each(cores: int) -> ThreadPoolExecutor:
     # Torch hands the number that was set last to every thread that begins after it.
     torch.set_num_threads(before)
     return pool
+
+
+class Callers:
+    """How many are inside the block at once: who enters is told how many others were there already."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._inside = 0
+
+    def __enter__(self) -> int:
+        with self._lock:
+            self._inside += 1
+            return self._inside - 1
+
+    def __exit__(self, *raised: object) -> None:
+        with self._lock:
+            self._inside -= 1

@@ -28,9 +28,9 @@ def attend_to(prefix: Tensor, inputs: dict[str, Tensor], config: Any) -> dict[st
     from transformers import DynamicCache  # heavy: paid when there is a prefix
 
     mask = inputs["attention_mask"]  # (B, T)
-    layers = prefix.view(len(prefix), config.num_hidden_layers, 2, config.num_attention_heads, -1)
+    layers = prefix.view(prefix.shape[0], config.num_hidden_layers, 2, config.num_attention_heads, -1)
     layers = (
-        layers.permute(1, 2, 3, 0, 4).unsqueeze(2).expand(-1, -1, len(mask), -1, -1, -1)
+        layers.permute(1, 2, 3, 0, 4).unsqueeze(2).expand(-1, -1, mask.shape[0], -1, -1, -1)
     )  # (L, 2, B, H, N, D/H)
     cache = DynamicCache(config=config)
     slots: list[Any] = cache.layers
@@ -40,7 +40,7 @@ def attend_to(prefix: Tensor, inputs: dict[str, Tensor], config: Any) -> dict[st
         slot.keys, slot.values = keys, values
     return {
         **inputs,
-        "attention_mask": torch.cat([mask.new_ones(len(mask), len(prefix)), mask], dim=1),
-        "position_ids": torch.arange(mask.shape[1], device=mask.device).expand(len(mask), -1),
+        "attention_mask": torch.cat([mask.new_ones(mask.shape[0], prefix.shape[0]), mask], dim=1),
+        "position_ids": torch.arange(mask.shape[1], device=mask.device).expand(mask.shape[0], -1),
         "past_key_values": cache,
     }

@@ -6,6 +6,7 @@ prepare at once. Legend: T tokens, P photos, S side in pixels.
 
 import io
 import math
+import os
 import warnings
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -17,6 +18,9 @@ from tokenizers import Tokenizer
 
 from models.errors import CheckpointError, UnreadablePhoto
 from models.product import NO_FEATURES, NO_TEXT_FEATURES, Example, Product, SeenPhoto
+
+# Texts come one by one: the tokenizer's own threads would only be handed each of them, and forbid a later fork.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 # The decoders a photo may reach; every other format Pillow knows stays shut (Pillow handbook, "Security").
 PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF")
@@ -92,10 +96,9 @@ class Preprocessor:
         title, description = title.strip(), description.strip()
         if not title and not description:
             return NO_TOKENS, NO_TOKENS
-        if title and description:
-            encoding = self.tokenizer.encode(title, description)
-        else:
-            encoding = self.tokenizer.encode(title or description)
+        text = (title, description) if title and description else title or description
+        # Of the tokenizer's calls only those for batches let other threads run meanwhile.
+        (encoding,) = self.tokenizer.encode_batch_fast([text])
         return np.asarray(encoding.ids, dtype=np.int64), np.asarray(encoding.type_ids, dtype=np.int64)
 
     def photo(self, photo: bytes) -> np.ndarray:

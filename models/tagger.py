@@ -3,6 +3,8 @@
 It knows no queue, no database and no training. B products, V values.
 """
 
+import contextlib
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +14,19 @@ from torch import Tensor
 
 from models.calibration import AttributeCalibration, Pattern, patterns, probabilities
 from models.checkpoint import Checkpoint, load, version
-from models.cores import one_core_each
+from models.cores import Callers, one_core_each
 from models.errors import CheckpointError
 from models.folding import folded
 from models.fusion import Batch, collate
 from models.product import Alternative, Evidence, Example, Product, Tag, Tagging
 from models.scope import InScope, in_scope
 from models.taxonomy import Attribute, Taxonomy
+from models.traced import traced_photo, traced_text
 
 ALTERNATIVES = 3  # what a reviewer can take in beside the offered value
 # On a CPU larger batches are not faster (sixteen fill a core), they only pad and hold more.
 CPU_BATCH = 16
-# So few products are run by all cores together; more are shared out, see `models.cores`.
+# So few products are run by all cores together, while nothing else is run; more are shared out, see `models.cores`.
 TOGETHER = 8
 
 
@@ -50,7 +53,12 @@ class Tagger:
         version: str,
         device: torch.device | str,
         dtype: torch.dtype = torch.float32,
+        *,
+        quick: bool = False,
     ) -> None:
+        """`quick` makes the towers over for a process that tags for hours: the same answers in less time, for half a
+        second at the start. It takes over the checkpoint's model.
+        """
         self.checkpoint = checkpoint
         self.version = version
         self.device = torch.device(device)
@@ -62,20 +70,30 @@ class Tagger:
                     "or serve the one it was exported from"
                 )
             self.dtype = torch.float32  # of the heads: the towers have their own precision
-        else:
+        elif quick:
             checkpoint.model.photo_tower = folded(checkpoint.model.photo_tower)
         self.model = checkpoint.model.to(self.device, self.dtype).eval()
         # A compiled tower has its own threads, and answers one caller at a time.
         apart = self.device.type == "cpu" and not checkpoint.precisions
+        if apart and quick:
+            self.model.text_tower = traced_text(self.model.text_tower)
+            self.model.photo_tower = traced_photo(self.model.photo_tower)
+        self.turn = threading.Lock() if checkpoint.precisions else contextlib.nullcontext()
         self.cores = torch.get_num_threads() if apart else 1
         self.pool = one_core_each(self.cores) if self.cores > 1 else None
+        self.callers = Callers()
 
     @classmethod
     def load(
-        cls, path: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+        cls,
+        path: Path | str,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        *,
+        quick: bool = False,
     ) -> "Tagger":
         """Raises CheckpointError or NewerFormat."""
-        return cls(load(path), version(path), device, dtype)
+        return cls(load(path), version(path), device, dtype, quick=quick)
 
     @property
     def name(self) -> str:
@@ -110,10 +128,11 @@ class Tagger:
         return [collate(examples).pin_memory()] if examples else []
 
     def forward(self, batches: list[Batch]) -> list[Tagging]:
-        """One tagging for each product of the batches, in order."""
-        each = map if self.pool is None or len(batches) == 1 else self.pool.map
-        taggings = each(self.run, batches)
-        return [tagging for some in taggings for tagging in some]
+        """One tagging for each product of the batches, in order. Safe from several threads."""
+        with self.callers as others, self.turn:
+            pool = None if len(batches) == 1 and not others else self.pool
+            each = map if pool is None else pool.map
+            return [tagging for some in each(self.run, batches) for tagging in some]
 
     @torch.inference_mode()
     def run(self, batch: Batch) -> list[Tagging]:

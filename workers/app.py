@@ -116,6 +116,11 @@ def create_app(settings: Settings, load_runtime: Callable[[Settings], Any]) -> C
     return celery
 
 
+# A batch shared out among cores ends when its slowest part does, and one on a GPU has its tags made by the processor:
+# with a second one behind it neither stands idle meanwhile.
+IN_FLIGHT = 2
+
+
 class Serving:
     """What one worker process owns besides Celery: the runtime, the batcher and everything around them."""
 
@@ -151,6 +156,7 @@ class Serving:
                 max_tokens=settings.max_batch_tokens,
                 max_ready=settings.max_ready,
                 forward_timeout_s=settings.forward_timeout_s,
+                in_flight=IN_FLIGHT,
                 patient_forward_s=settings.bulk_forward_s,
             ),
             collate=collate,

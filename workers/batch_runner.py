@@ -1,6 +1,6 @@
 """Runs one batch on the device until each of its items has a result or a verdict.
 
-Has no thread and no queue: the batcher calls it on its device thread. This is where an error is pinned on the
+Has no thread and no queue: the batcher calls it on a device thread. This is where an error is pinned on the
 item that caused it, where running out of memory makes batches smaller, and where it is noticed that the device
 itself is broken.
 
@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
 
+from workers.busy_time import BusyTime
 from workers.ready_queue import Entry, Item, Result
 
 
@@ -59,6 +60,7 @@ class Limits:
     max_tokens: int
     max_ready: int  # in each lane
     forward_timeout_s: float
+    in_flight: int = 1  # batches that may be in `forward` at the same time
     patient_forward_s: float = float("inf")  # how long a forward may take that nobody urgent fills
     recover_after: int = 20  # clean batches at a lowered limit before it is raised by one again
     give_up_after: int = 3  # device failures in a row before the process is ended
@@ -73,6 +75,7 @@ class BatchReport:
     padded_tokens: int
     waited_s: tuple[float, ...]
     forward_s: float
+    busy_s: float  # of the device since the report before, in this forward or in one beside it
     max_batch: int
     error: str | None
 
@@ -95,7 +98,9 @@ class BatchRunner(Generic[Item, Result]):
         give_up: Callable[[str], None],
         observe: Callable[[BatchReport], None],
         clock: Callable[[], float],
+        busy: BusyTime,
     ) -> None:
+        """`busy` is that of the device, shared with the other runners that have batches on it."""
         self.max_batch = limits.max_batch  # the limit in force; lower for a while after running out of memory
         self._forward = forward
         self._collate = collate
@@ -103,6 +108,7 @@ class BatchRunner(Generic[Item, Result]):
         self._give_up = give_up
         self._observe = observe
         self._clock = clock
+        self._busy = busy
         self._resolving = threading.Lock()  # a shutdown that loses patience resolves from another thread
         self._began: float | None = None  # when the running forward began; read by the watchdog
         self._witness: Entry[Item, Result] | None = None
@@ -175,6 +181,7 @@ class BatchRunner(Generic[Item, Result]):
         """One forward, timed, watched and reported."""
         if staged.error is not None:
             raise staged.error
+        self._busy.begin()
         began = self._clock()
         self._began = began
         failure: Exception | None = None
@@ -204,6 +211,7 @@ class BatchRunner(Generic[Item, Result]):
                 padded_tokens=max(lengths) * len(lengths),
                 waited_s=tuple(began - entry.submitted_at for entry in entries),
                 forward_s=self._clock() - began,
+                busy_s=self._busy.end(),
                 max_batch=self.max_batch,
                 error=type(failure).__name__ if failure else None,
             )

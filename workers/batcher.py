@@ -1,11 +1,13 @@
 """Gathers prepared items into batches and keeps one device busy with them.
 
-Knows neither Celery nor torch nor what an item is: it is given `forward` (a batch in, one result per item out),
-optionally `collate` (makes a batch ready ahead of its turn, while the device is still busy), the limits and a
-clock. The device thread runs `forward`; the stager readies the batch after it; the watchdog ends the process
-when a forward hangs, because no thread can be stopped from outside and a supervisor restarts only what has died.
+Knows neither Celery nor torch nor what an item is: it is given `forward` (a batch in, one result per item out; from
+several threads where `limits.in_flight` allows as many), optionally `collate` (makes a batch ready ahead of its turn,
+while the device is still busy), the limits and a clock. A device thread runs `forward`; the stager readies the batch
+after it; the watchdog ends the process when a forward hangs, because no thread can be stopped from outside and a
+supervisor restarts only what has died.
 
-What it promises: the device takes all that is ready the moment it is free and waits for nothing when idle; no
+What it promises: the device takes all that is ready the moment it is free and waits for nothing when idle; beside a
+batch that runs it takes another one only where that is full, so that what comes one by one still grows together; no
 batch is over `max_batch` or the token budget; urgent items go first, and while there are some now and then, others
 keep their forwards as short as `patient_forward_s`; a faulty item fails alone; every future is
 resolved, also at shutdown; a full lane makes the submitter wait, and then says so.
@@ -13,6 +15,7 @@ resolved, also at shutdown; a full lane makes the submitter wait, and then says 
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +23,7 @@ from concurrent.futures import Future
 from typing import Any, Generic
 
 from workers.batch_runner import BatcherClosed, BatcherFull, BatchReport, BatchRunner, Limits, Staged
+from workers.busy_time import BusyTime
 from workers.pace import Pace
 from workers.ready_queue import Entry, Item, ReadyQueue, Result
 
@@ -48,14 +52,21 @@ class Batcher(Generic[Item, Result]):
         self._observe = observe
         self._urgent_at = float("-inf")  # when the last urgent item came
         self._pace = Pace(limits.patient_forward_s, limits.max_batch)
-        self._runner: BatchRunner[Item, Result] = BatchRunner(
-            forward, collate, limits, give_up, self._learn, clock
-        )
+        # One for each batch in flight: what it learned of the device it learned from its own forwards.
+        busy = BusyTime(clock)
+        self._runners: list[BatchRunner[Item, Result]] = [
+            BatchRunner(forward, collate, limits, give_up, self._learn, clock, busy)
+            for _ in range(limits.in_flight)
+        ]
 
-        self._changed = threading.Condition()  # guards all below
+        self._lock = threading.RLock()  # guards all below
+        # Each kind of thread waits for its own: to wake all of them for every item costs more than to prepare it.
+        self._submitters = threading.Condition(self._lock)
+        self._devices = threading.Condition(self._lock)
+        self._stager = threading.Condition(self._lock)
         self._ready: ReadyQueue[Item, Result] = ReadyQueue()
         self._staged: Staged[Item, Result] | None = None  # the batch after the running one
-        self._running: list[Entry[Item, Result]] = []
+        self._running: list[list[Entry[Item, Result]]] = [[] for _ in self._runners]
         self._staging = False
         self._closed = False
         self._broken = False  # a thread died; nothing more can be run
@@ -67,8 +78,8 @@ class Batcher(Generic[Item, Result]):
 
     def submit(self, item: Item, *, urgent: bool, timeout: float) -> Future[Result]:
         """Queue `item` and return its future; wait up to `timeout` seconds for room in its lane."""
-        with self._changed:
-            room = self._changed.wait_for(
+        with self._lock:
+            room = self._submitters.wait_for(
                 lambda: self._closed or self._ready.waiting(urgent=urgent) < self._limits.max_ready, timeout
             )
             if self._closed:
@@ -83,25 +94,28 @@ class Batcher(Generic[Item, Result]):
             if urgent:
                 self._urgent_at = entry.submitted_at
             self._ready.put(entry)
-            self._changed.notify_all()
+            self._wake()
             return entry.future
 
     @property
     def max_batch(self) -> int:
         """The limit in force: lower than the configured one for a while after the device ran out of memory."""
-        return self._runner.max_batch
+        return min(runner.max_batch for runner in self._runners)
 
     def ready(self) -> int:
         """How many items wait for the device."""
-        with self._changed:
+        with self._lock:
             return len(self._ready) + (len(self._staged.entries) if self._staged else 0)
 
     # -- life --------------------------------------------------------------------------------------------
 
     def start(self) -> None:
+        steps = {
+            f"device-{slot}": functools.partial(self._run_next, slot) for slot in range(len(self._runners))
+        }
         self._workers = [
             threading.Thread(target=self._until_closed, args=(step,), name=f"batcher-{name}", daemon=True)
-            for name, step in (("device", self._run_next), ("stager", self._stage_next))
+            for name, step in {**steps, "stager": self._stage_next}.items()
         ]
         watchdog = threading.Thread(target=self._watch, name="batcher-watchdog", daemon=True)
         for thread in (*self._workers, watchdog):
@@ -117,31 +131,31 @@ class Batcher(Generic[Item, Result]):
         What has no result after `timeout` seconds is refused. The watchdog goes last, so that a forward that
         hangs during the shutdown still ends the process.
         """
-        with self._changed:
+        with self._lock:
             self._closed = True
             if not drain:
                 self._refuse_waiting()
-            self._changed.notify_all()
+            self._wake()
         give_up_at = time.monotonic() + timeout
         for thread in self._workers:
             thread.join(max(0.0, give_up_at - time.monotonic()))
-        with self._changed:
+        with self._lock:
             self._refuse_waiting()
-            self._runner.refuse(self._running, BatcherClosed("the batcher was closed while this item ran"))
+            self._refuse_running("the batcher was closed while this item ran")
         self._over.set()
 
     def _until_closed(self, step: Callable[[], bool]) -> None:
-        """The body of the device and the stager thread. Neither may end alone and leave futures unresolved."""
+        """The body of the device and stager threads. None may end alone and leave futures unresolved."""
         try:
             while step():
                 pass
         except BaseException as error:
-            with self._changed:
+            with self._lock:
                 self._closed = self._broken = True
                 self._staging = False
                 self._refuse_waiting()
-                self._runner.refuse(self._running, BatcherClosed(f"a thread of the batcher died: {error!r}"))
-                self._changed.notify_all()
+                self._refuse_running(f"a thread of the batcher died: {error!r}")
+                self._wake()
             self._give_up(f"a thread of the batcher died: {error!r}")
             raise
 
@@ -150,49 +164,69 @@ class Batcher(Generic[Item, Result]):
         if self._staged is not None:
             waiting += self._staged.entries
             self._staged = None
-        self._runner.refuse(waiting, BatcherClosed("the batcher was closed before this item ran"))
+        self._runners[0].refuse(waiting, BatcherClosed("the batcher was closed before this item ran"))
+
+    def _refuse_running(self, reason: str) -> None:
+        for runner, entries in zip(self._runners, self._running, strict=True):
+            runner.refuse(entries, BatcherClosed(reason))
+
+    def _wake(self) -> None:
+        """Whoever has something to do since this change. It is called again once that one has begun."""
+        if self._closed:
+            for waiting in (self._submitters, self._devices, self._stager):
+                waiting.notify_all()
+            return
+        if self._has_work():
+            self._devices.notify()
+        if self._should_stage():
+            self._stager.notify()
 
     # -- the device --------------------------------------------------------------------------------------
 
-    def _run_next(self) -> bool:
+    def _run_next(self, slot: int) -> bool:
         """Wait for work and settle one batch; False when closed and nothing is left to run."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._has_work() or (self._closed and not self._staging))
+        runner = self._runners[slot]
+        with self._lock:
+            self._devices.wait_for(lambda: self._has_work() or (self._closed and not self._staging))
             if not self._has_work():
                 return False
-            staged = self._take_staged()
+            staged = self._take_staged(runner.max_batch)
             entries = staged.entries if staged else self._take()
-            self._running = entries
-            self._changed.notify_all()
-        self._runner.settle(staged or self._runner.stage(entries))
-        with self._changed:
-            self._running = []
-            self._changed.notify_all()
+            self._running[slot] = entries
+            self._wake()
+        runner.settle(staged or runner.stage(entries))
+        with self._lock:
+            self._running[slot] = []
+            self._wake()
         return True
 
     def _has_work(self) -> bool:
         # While the stager readies a batch the device waits for that one rather than overtake it.
-        return self._staged is not None or (len(self._ready) > 0 and not self._staging)
+        idle = not any(self._running) and not self._staging
+        return self._staged is not None or (idle and len(self._ready) > 0)
 
     def _take(self) -> list[Entry[Item, Result]]:
-        return self._ready.take(self._size(), self._limits.max_tokens)
+        taken = self._ready.take(self._size(), self._limits.max_tokens)
+        self._submitters.notify_all()
+        return taken
 
     def _size(self) -> int:
         """Of the next batch. Full ones while nobody is in a hurry; else as many as are quick, and where somebody waits
         all that is urgent and one more, or more of those up to half of what is quick.
         """
         if self._clock() - self._urgent_at > QUIET_S:
-            return self._runner.max_batch
+            return self.max_batch
         urgent = self._ready.waiting(urgent=True)
         size = max(urgent + 1, self._pace.size // 2) if urgent else self._pace.size
-        return min(self._runner.max_batch, size)
+        return min(self.max_batch, size)
 
     def _learn(self, report: BatchReport) -> None:
         if report.error is None:
-            self._pace.learn(report.size, report.forward_s)
+            with self._lock:
+                self._pace.learn(report.size, report.forward_s)
         self._observe(report)
 
-    def _take_staged(self) -> Staged[Item, Result] | None:
+    def _take_staged(self, max_batch: int) -> Staged[Item, Result] | None:
         """The batch that was readied ahead, if its turn has really come.
 
         It goes back when somebody urgent arrived since and nothing in it is urgent, or when the device ran out of
@@ -202,7 +236,7 @@ class Batcher(Generic[Item, Result]):
         if staged is None:
             return None
         overtaken = self._ready.waiting(urgent=True) > 0 and not any(entry.urgent for entry in staged.entries)
-        if overtaken or len(staged.entries) > self._runner.max_batch:
+        if overtaken or len(staged.entries) > max_batch:
             self._ready.give_back(staged.entries)
             return None
         return staged
@@ -211,30 +245,30 @@ class Batcher(Generic[Item, Result]):
 
     def _stage_next(self) -> bool:
         """Wait until a batch can be readied while the device is busy, and ready it; False when closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._should_stage())
+        with self._lock:
+            self._stager.wait_for(lambda: self._closed or self._should_stage())
             if self._closed:
                 return False
             entries = self._take()
             self._staging = True
-            self._changed.notify_all()
+            self._wake()
         staged: Staged[Item, Result] | None = None
         try:
-            staged = self._runner.stage(entries)
+            staged = self._runners[0].stage(entries)
         finally:
-            with self._changed:
+            with self._lock:
                 self._staging = False
                 if staged is None or self._broken:
-                    self._runner.refuse(entries, BatcherClosed("a thread of the batcher died"))
+                    self._runners[0].refuse(entries, BatcherClosed("a thread of the batcher died"))
                 else:
                     self._staged = staged
-                self._changed.notify_all()
+                self._wake()
         return True
 
     def _should_stage(self) -> bool:
         """Only a full batch is readied early: a smaller one may still grow until the device is free."""
         return (
-            bool(self._running)
+            any(self._running)
             and self._staged is None
             and self._ready.holds_a_full_batch(self._size(), self._limits.max_tokens)
         )
@@ -243,5 +277,5 @@ class Batcher(Generic[Item, Result]):
 
     def _watch(self) -> None:
         while not self._over.wait(min(1.0, self._limits.forward_timeout_s / 4)):
-            if self._runner.hangs():
+            if any(runner.hangs() for runner in self._runners):
                 return

@@ -96,7 +96,7 @@ class WorkerMetrics:
         )
         self.device_busy_seconds = Counter(
             "tagsmith_worker_device_busy_seconds",
-            "Time the device spent in forwards; its rate is the share of time that the device is busy",
+            "Time the device spent in one or more forwards; its rate is the share of time that the device is busy",
             registry=self.registry,
         )
         self.forward_errors = Counter(
@@ -117,7 +117,7 @@ class WorkerMetrics:
         for waited in report.waited_s:
             self.batch_wait_seconds.observe(waited)
         self.forward_seconds.observe(report.forward_s)
-        self.device_busy_seconds.inc(report.forward_s)
+        self.device_busy_seconds.inc(report.busy_s)
         self.max_batch.set(report.max_batch)
         if report.error:
             self.forward_errors.labels(report.error).inc()

@@ -42,7 +42,7 @@ class ModelRuntime:
         dtype = choose_dtype(device, _cpu_flags())
         if device == "cpu":
             use_all_cores()
-        tagger = Tagger.load(settings.checkpoint, device=device, dtype=dtype)
+        tagger = Tagger.load(settings.checkpoint, device=device, dtype=dtype, quick=True)
         runtime = cls(tagger)
         runtime.warm_up()
         log.info(

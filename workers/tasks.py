@@ -38,6 +38,8 @@ from workers.served import JobFault, Prepared, Remembered, Runtime, Served
 from workers.together import Together
 
 Answer = TypeVar("Answer")
+Input = TypeVar("Input")
+Output = TypeVar("Output")
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +52,18 @@ class Claimed:
     runtime: Runtime
     photos: Mapping[TenantItem, bytes]
     texts: Mapping[TenantItem, bytes]
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a job is prepared from: its photos in order, of which `new_photos` are new to the model, and
+    what is remembered of its text.
+    """
+
+    runtime: Runtime
+    photos: Sequence[bytes | Remembered]
+    new_photos: tuple[str, ...]
+    text: Remembered | None
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,9 @@ class TagProducts:
     PATIENCE_S = 30.0
     # A job's device must be free of what was ahead of it by then; far beyond what the bounded queue can cost.
     DEADLINE_IN_FORWARDS = 2
+    # Jobs of one message that are prepared together: one by one, the threads of an import would wake each other for
+    # every product; all at once, the photos of a whole message would lie in memory.
+    AT_A_TURN = 16
 
     def __init__(
         self,
@@ -161,10 +178,8 @@ class TagProducts:
     def _tag(self, claimed: Claimed) -> None:
         running: list[InFlight] = []
         with self._metrics.stage_seconds.labels("prepare").time():
-            for job in claimed.jobs:
-                submitted = self._submit(job, claimed)
-                if submitted is not None:
-                    running.append(submitted)
+            for start in range(0, len(claimed.jobs), self.AT_A_TURN):
+                running += self._submit_all(claimed.jobs[start : start + self.AT_A_TURN], claimed)
         # The watchdog ends a process whose device hangs, so that no future stays open; a deadline of our own
         # nevertheless, because Celery's thread pool has none and a thread that waits for ever is lost.
         deadline = self._clock() + self.DEADLINE_IN_FORWARDS * self._settings.forward_timeout_s
@@ -178,59 +193,69 @@ class TagProducts:
             with self._metrics.stage_seconds.labels("finish").time():
                 self._finish(finished)
 
-    def _submit(self, job: ClaimedJob, claimed: Claimed) -> InFlight | None:
-        """Prepare one job and queue it for the device; None when its outcome is settled already."""
+    def _submit_all(self, jobs: Sequence[ClaimedJob], claimed: Claimed) -> list[InFlight]:
+        """Prepare the jobs and queue them for the device; without those whose outcome is settled already."""
+        read = self._each([(job, claimed) for job in jobs], self._read)
+        # An import has always something to prepare; somebody who waits must not have to share all cores with it.
+        with self._bulk_may_prepare if jobs[0].lane == "bulk" else contextlib.nullcontext():
+            prepared = self._each(read, self._prepare)
+        return [in_flight for _, in_flight in self._each(prepared, self._submit)]
+
+    def _each(
+        self, items: Iterable[tuple[ClaimedJob, Input]], step: Callable[[ClaimedJob, Input], Output]
+    ) -> list[tuple[ClaimedJob, Output]]:
+        """What `step` makes of each job's item; a job that it raises for is settled and left out."""
+        made = []
+        for job, item in items:
+            try:
+                made.append((job, step(job, item)))
+            except JobFault as fault:
+                self._fail(job, problem("unreadable-photo", "A photo cannot be read", str(fault)))
+            except PhotoMissing as missing:
+                self._fail(job, problem("photo-missing", "A photo is gone", str(missing)))
+            except StoreUnavailable as error:
+                self._put_back(
+                    job, problem("photo-store-unavailable", "The photos cannot be read now", str(error))
+                )
+            except BatcherError as error:
+                self._put_back_unrun(job, error)
+            except Exception as error:
+                # Nothing that one product triggers may take its neighbours in the message along. It is tried again,
+                # since it may be ours (memory, a full disk), and fails with this problem after its last attempt.
+                log.exception("a job could not be prepared", job=job.id)
+                self._put_back(job, problem("unprepared", "The product could not be prepared", repr(error)))
+        return made
+
+    def _read(self, job: ClaimedJob, claimed: Claimed) -> Read:
         known = {
             photo_id: Remembered(claimed.photos[job.tenant_id, photo_id])
             for photo_id in job.photo_ids
             if (job.tenant_id, photo_id) in claimed.photos
         }
+        with self._metrics.photo_read_seconds.time():
+            photos = [
+                known.get(photo_id) or self._photo_store.model_view(photo_id) for photo_id in job.photo_ids
+            ]
         new = tuple(photo_id for photo_id in job.photo_ids if photo_id not in known)
-        try:
-            with self._metrics.photo_read_seconds.time():
-                photos = [
-                    known.get(photo_id) or self._photo_store.model_view(photo_id)
-                    for photo_id in job.photo_ids
-                ]
-            text = remembered_text(job, claimed.texts)
-            example = self._prepare(job, claimed.runtime, photos, text)
-            future = self._batcher.submit(
-                Prepared(claimed.runtime, example),
-                urgent=job.lane == "interactive",
-                timeout=self._settings.forward_timeout_s,
-            )
-            self._metrics.photos_seen(remembered=len(job.photo_ids) - len(new), new=len(new))
-            if job.text_id is not None:
-                self._metrics.text_seen(remembered=text is not None)
-            return InFlight(job, claimed.runtime, future, new)
-        except JobFault as fault:
-            self._fail(job, problem("unreadable-photo", "A photo cannot be read", str(fault)))
-        except PhotoMissing as missing:
-            self._fail(job, problem("photo-missing", "A photo is gone", str(missing)))
-        except StoreUnavailable as error:
-            self._put_back(
-                job, problem("photo-store-unavailable", "The photos cannot be read now", str(error))
-            )
-        except BatcherError as error:
-            self._put_back_unrun(job, error)
-        except Exception as error:
-            # Nothing that one product triggers may take its neighbours in the message along. It is tried again,
-            # since it may be ours (memory, a full disk), and fails with this problem after its last attempt.
-            log.exception("a job could not be prepared", job=job.id)
-            self._put_back(job, problem("unprepared", "The product could not be prepared", repr(error)))
-        return None
+        return Read(claimed.runtime, photos, new, remembered_text(job, claimed.texts))
 
-    def _prepare(
-        self,
-        job: ClaimedJob,
-        runtime: Runtime,
-        photos: Sequence[bytes | Remembered],
-        text: Remembered | None,
-    ) -> Any:
-        # An import has always something to prepare; somebody who waits must not have to share all cores with it.
-        turn = self._bulk_may_prepare if job.lane == "bulk" else contextlib.nullcontext()
-        with turn, self._metrics.decode_seconds.time():
-            return runtime.prepare(job.title, job.description, photos, text)
+    def _prepare(self, job: ClaimedJob, read: Read) -> tuple[Read, Any]:
+        with self._metrics.decode_seconds.time():
+            return read, read.runtime.prepare(job.title, job.description, read.photos, read.text)
+
+    def _submit(self, job: ClaimedJob, prepared: tuple[Read, Any]) -> InFlight:
+        read, example = prepared
+        future = self._batcher.submit(
+            Prepared(read.runtime, example),
+            urgent=job.lane == "interactive",
+            timeout=self._settings.forward_timeout_s,
+        )
+        self._metrics.photos_seen(
+            remembered=len(job.photo_ids) - len(read.new_photos), new=len(read.new_photos)
+        )
+        if job.text_id is not None:
+            self._metrics.text_seen(remembered=read.text is not None)
+        return InFlight(job, read.runtime, future, read.new_photos)
 
     def _result(self, job: ClaimedJob, future: Future[Any], deadline: float) -> Any | None:
         """What the device made of one job; None when its outcome is settled already."""

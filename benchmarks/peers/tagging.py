@@ -1,4 +1,5 @@
-"""What every peer does with a product, on the same checkpoint as ours. Runs in the peers' own processes.
+"""What every peer does with a product, on the same checkpoint as ours and its networks as they are written: what our
+worker makes of them for speed is a part of what is compared. Runs in the peers' own processes.
 
 Where the checkpoint is, on which device, in which numeric type and with how many threads comes from the environment
 that `processes.py` gives them.

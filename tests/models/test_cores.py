@@ -1,10 +1,13 @@
 """Threads of one core each, and a tagger that shares a batch out among them."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import pytest
 import torch
 
 from models import Product, Tagger
-from models.cores import one_core, one_core_each
+from models.cores import Callers, one_core, one_core_each
 from models.tagger import TOGETHER
 from tests.tiny_tagger import WORDS, tiny_checkpoint
 
@@ -46,7 +49,7 @@ def test_a_batch_that_is_shared_out_answers_as_one_that_is_not():
         torch.set_num_threads(1)
         alone = Tagger(tiny_checkpoint(), "v", "cpu")
         torch.set_num_threads(2)
-        shared = Tagger(tiny_checkpoint(), "v", "cpu")
+        shared = Tagger(tiny_checkpoint(), "v", "cpu", quick=True)
     finally:
         torch.set_num_threads(before)
     examples = [alone.prepare(product) for product in products]
@@ -57,3 +60,44 @@ def test_a_batch_that_is_shared_out_answers_as_one_that_is_not():
         torch.testing.assert_close(
             [tag.confidence for tag in one.tags], [tag.confidence for tag in other.tags], atol=1e-5, rtol=0
         )
+
+
+def test_who_enters_is_told_how_many_are_inside():
+    callers = Callers()
+    with callers as first:
+        with callers as second:
+            pass
+        with pytest.raises(ValueError, match="inside"), callers as third:
+            raise ValueError("inside")
+    with callers as last:
+        pass
+    assert (first, second, third, last) == (0, 1, 1, 0)
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_batches_that_run_at_the_same_time_answer_as_alone(cores):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(cores)
+        tagger = Tagger(tiny_checkpoint(), "v", "cpu", quick=True)
+    finally:
+        torch.set_num_threads(before)
+    examples = [tagger.prepare(Product(f"{word} shirt")) for word in WORDS]
+    batches = [examples[:1], examples[1:4], examples]  # of the kinds that are run together and shared out
+    alone = [tagger.predict(batch) for batch in batches]
+    begun = Barrier(len(batches))
+
+    def predict(batch):
+        begun.wait(timeout=10)
+        return tagger.predict(batch)
+
+    for _ in range(5):
+        with ThreadPoolExecutor(len(batches)) as pool:
+            beside = list(pool.map(predict, batches))
+        for one, other in zip(alone, beside, strict=True):
+            torch.testing.assert_close(
+                [tag.confidence for tagging in one for tag in tagging.tags],
+                [tag.confidence for tagging in other for tag in tagging.tags],
+                atol=1e-5,
+                rtol=0,
+            )

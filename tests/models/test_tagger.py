@@ -8,6 +8,7 @@ from models import Evidence, Product, SeenPhoto, Tagger
 from models.calibration import PATTERNS, AttributeCalibration, Calibration
 from models.tagger import CPU_BATCH, Alone, choose
 from models.taxonomy import Attribute
+from models.traced import TracedPhotoTower, TracedTextTower
 from tests.tiny_tagger import TAXONOMY, WORDS, picture, tiny_checkpoint
 
 COLOUR = Attribute("colour", ("red", "green", "blue", "black", "white"))
@@ -56,6 +57,23 @@ def test_a_batch_over_what_the_cpu_takes_at_once_keeps_its_order(tagger):
         (alone,) = tagger.predict([example])
         assert [tag.confidence for tag in tagging.tags] == pytest.approx(
             [tag.confidence for tag in alone.tags], abs=1e-5
+        )
+
+
+def test_towers_made_over_for_serving_tag_alike(tagger):
+    quick = Tagger(tiny_checkpoint(), "v", "cpu", quick=True)
+    assert isinstance(quick.model.text_tower, TracedTextTower)
+    assert isinstance(quick.model.photo_tower, TracedPhotoTower)
+    products = [
+        Product("red shirt"),
+        Product("blue", "wool", (picture("blue"),)),
+        Product(photos=(picture(),)),
+    ]
+    examples = [tagger.prepare(product) for product in products]
+    for one, other in zip(tagger.predict(examples), quick.predict(examples), strict=True):
+        assert [tag.value for tag in one.tags] == [tag.value for tag in other.tags]
+        assert [tag.confidence for tag in one.tags] == pytest.approx(
+            [tag.confidence for tag in other.tags], abs=1e-5
         )
 
 

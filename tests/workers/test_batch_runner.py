@@ -17,6 +17,7 @@ from workers.batch_runner import (
     ResultCountMismatch,
     Staged,
 )
+from workers.busy_time import BusyTime
 from workers.ready_queue import Entry
 
 Forward = Callable[[list[int]], Sequence[int]]
@@ -59,6 +60,7 @@ class Bench:
             self.gave_up.append,
             self.reports.append,
             lambda: self.device.now,
+            BusyTime(lambda: self.device.now),
         )
 
     def run(self, *items: int) -> list[Entry[int, int]]:
@@ -274,7 +276,14 @@ def test_each_forward_is_reported() -> None:
     bench.runner.settle(bench.runner.stage(entries))
     (report,) = bench.reports
     assert report == BatchReport(
-        size=2, tokens=11, padded_tokens=16, waited_s=(4.0, 1.0), forward_s=2.0, max_batch=32, error=None
+        size=2,
+        tokens=11,
+        padded_tokens=16,
+        waited_s=(4.0, 1.0),
+        forward_s=2.0,
+        busy_s=2.0,
+        max_batch=32,
+        error=None,
     )
 
 

@@ -151,6 +151,63 @@ def test_less_than_a_full_batch_is_left_to_grow(gate: Gate, make_batcher: Any) -
     assert gate.batches[1] == ["b", "c", "d"]
 
 
+def test_beside_a_batch_that_runs_a_full_one_is_run_at_once(gate: Gate, make_batcher: Any) -> None:
+    batcher = make_batcher(max_batch=2, in_flight=2)
+    futures = put(batcher, "a")
+    gate.wait_for_a_forward()
+    futures += put(batcher, "b", "c")
+    gate.wait_for_a_forward()
+    assert gate.batches == [["a"], ["b", "c"]]
+    gate.let_through(2)
+    assert results(futures) == ["A", "B", "C"]
+
+
+def test_beside_a_batch_that_runs_less_than_a_full_one_is_left_to_grow(gate: Gate, make_batcher: Any) -> None:
+    batcher = make_batcher(max_batch=3, in_flight=2)
+    futures = put(batcher, "a")
+    gate.wait_for_a_forward()
+    futures += put(batcher, "b", "c")
+    assert gate.batches == [["a"]]
+    gate.let_through(2)
+    assert results(futures) == ["A", "B", "C"]
+    assert gate.batches == [["a"], ["b", "c"]]
+
+
+def test_no_more_batches_run_than_may_be_in_flight(gate: Gate, make_batcher: Any) -> None:
+    batcher = make_batcher(max_batch=1, in_flight=2)
+    futures = put(batcher, *"abcd")
+    for _ in range(2):
+        gate.wait_for_a_forward()
+    for _ in range(3):
+        gate.wait_for_a_collate()
+    assert not gate.arrived.acquire(blocking=False), "the third is made ready and waits"
+    assert batcher.ready() == 2
+    gate.let_through(4)
+    assert results(futures) == list("ABCD")
+
+
+def test_a_faulty_item_leaves_the_batch_beside_it_alone(gate: Gate, make_batcher: Any) -> None:
+    batcher = make_batcher(max_batch=2, in_flight=2)
+    gate.poisoned = {"b"}
+    futures = put(batcher, *"abcd")
+    gate.let_through(20)
+    assert results([futures[0], *futures[2:]]) == ["A", "C", "D"]
+    with pytest.raises(ItemFailed):
+        futures[1].result(timeout=PATIENCE)
+
+
+def test_closing_waits_for_every_batch_in_flight(gate: Gate, make_batcher: Any) -> None:
+    batcher = make_batcher(max_batch=1, in_flight=2)
+    futures = put(batcher, "a", "b")
+    for _ in range(2):
+        gate.wait_for_a_forward()
+    closing = threading.Thread(target=lambda: batcher.close(drain=False, timeout=PATIENCE))
+    closing.start()
+    gate.let_through(2)
+    closing.join(PATIENCE)
+    assert results(futures) == ["A", "B"]
+
+
 def test_an_urgent_item_overtakes_the_batch_that_was_made_ready(gate: Gate, make_batcher: Any) -> None:
     batcher = make_batcher(max_batch=2)
     put(batcher, "a")
@@ -410,10 +467,11 @@ def test_a_device_thread_that_dies_leaves_no_future_open_and_ends_the_process() 
     batcher.close(drain=False, timeout=PATIENCE)
 
 
-def test_many_submitters_at_once_each_get_their_own_result() -> None:
+@pytest.mark.parametrize("in_flight", [1, 3])
+def test_many_submitters_at_once_each_get_their_own_result(in_flight: int) -> None:
     batcher: Batcher[int, int] = Batcher(
         lambda batch: [item * item for item in batch],
-        limits=Limits(max_batch=8, max_tokens=64, max_ready=16, forward_timeout_s=1000),
+        limits=Limits(max_batch=8, max_tokens=64, max_ready=16, forward_timeout_s=1000, in_flight=in_flight),
         length=lambda item: 1 + item % 9,
         give_up=lambda reason: None,
     )

@@ -20,6 +20,7 @@ def report(error: str | None = None) -> BatchReport:
         padded_tokens=30,
         waited_s=(0.1, 0.2, 0.3),
         forward_s=0.5,
+        busy_s=0.25,
         max_batch=16,
         error=error,
     )
@@ -31,7 +32,7 @@ def report(error: str | None = None) -> BatchReport:
         ("tagsmith_worker_batch_size_sum", 3),
         ("tagsmith_worker_batch_wait_seconds_count", 3),
         ("tagsmith_worker_forward_seconds_sum", 0.5),
-        ("tagsmith_worker_device_busy_seconds_total", 0.5),
+        ("tagsmith_worker_device_busy_seconds_total", 0.25),
         ("tagsmith_worker_max_batch", 16),
     ],
 )

@@ -1,0 +1,102 @@
+"""Towers traced once into graphs that a processor runs without Python: the same operations, and a thread that is in a
+tower keeps no other from the interpreter, whose lock each of some hundred operations would take again.
+
+Legend: B products, P photos, T tokens, D width of a tower.
+"""
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from models.towers import PhotoTower, TextTower
+
+# Rows and tokens of the texts, and numbers of photos: the first is traced, and the graph has to answer all of them like
+# the tower. A trace may have taken a number of its example for one that never changes.
+TEXTS = ((3, 9), (1, 5), (2, 11), (8, 12))
+PHOTOS = (2, 1, 5)
+
+
+class TracedTextTower(TextTower):
+    """A text tower whose encoder and pooling are a graph."""
+
+    def __init__(self, tower: TextTower, run: torch.jit.ScriptModule) -> None:
+        nn.Module.__init__(self)  # not the trained tower's: that builds an encoder
+        self.width = tower.width
+        self.run = run
+
+    def encode(self, token_ids: Tensor, type_ids: Tensor, mask: Tensor) -> Tensor:
+        """(B, T) to (B, D)."""
+        features: Tensor = self.run(token_ids, type_ids, mask)
+        return features
+
+
+class TracedPhotoTower(PhotoTower):
+    """A photo tower that is a graph, normalising included."""
+
+    def __init__(self, tower: PhotoTower, run: torch.jit.ScriptModule) -> None:
+        nn.Module.__init__(self)  # not the trained tower's: that builds the visual half
+        self.width = tower.width
+        self.run = run
+
+    def forward(self, photos: Tensor) -> Tensor:
+        """uint8 (P, 3, S, S) to (P, D)."""
+        features: Tensor = self.run(photos)
+        return features
+
+
+class Encoding(nn.Module):
+    """`encode` of a text tower as a module of its own: only those can be traced."""
+
+    def __init__(self, tower: TextTower) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, token_ids: Tensor, type_ids: Tensor, mask: Tensor) -> Tensor:
+        return self.tower.encode(token_ids, type_ids, mask)
+
+
+def traced_text(tower: TextTower) -> TextTower:
+    """The tower as a graph, or the given one where a graph would answer otherwise. For inference, as it will serve: on
+    its device and in its numeric type.
+    """
+    vocabulary = tower.encoder.config.vocab_size
+    run = graph(Encoding(tower), [some_texts(rows, tokens, vocabulary) for rows, tokens in TEXTS])
+    return tower if run is None else TracedTextTower(tower, run)
+
+
+def traced_photo(tower: PhotoTower) -> PhotoTower:
+    """The same of a photo tower."""
+    side = tower.visual.image_size
+    height, width = (side, side) if isinstance(side, int) else side
+    run = graph(tower, [(noise(256, (count, 3, height, width)).to(torch.uint8),) for count in PHOTOS])
+    return tower if run is None else TracedPhotoTower(tower, run)
+
+
+@torch.inference_mode()
+def graph(module: nn.Module, examples: list[tuple[Tensor, ...]]) -> torch.jit.ScriptModule | None:
+    """From the first example; None where it gives anything but the very same numbers for all of them."""
+    module.eval()
+    with warnings.catch_warnings():
+        # That tracing is deprecated, but `torch.compile` needs a compiler on every machine that serves. And that a
+        # trace may not hold for other inputs, which is looked at.
+        warnings.simplefilter("ignore")
+        try:
+            found = torch.jit.freeze(torch.jit.trace(module, examples[0], check_trace=False))
+            same = all(torch.equal(found(*inputs), module(*inputs)) for inputs in examples)
+        except Exception:
+            # Whatever it is that keeps a network from becoming a graph, it is served as it is.
+            return None
+    return found if same else None
+
+
+def some_texts(rows: int, tokens: int, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids, types and mask (B, T); each row is one token shorter than the one before it, down to one."""
+    lengths = (tokens - torch.arange(rows)).clamp(min=1)
+    mask = torch.arange(tokens) < lengths.unsqueeze(1)
+    ids = noise(vocabulary, (rows, tokens)) * mask
+    return ids, torch.zeros_like(ids), mask
+
+
+def noise(below: int, shape: tuple[int, ...]) -> Tensor:
+    return torch.randint(below, shape, generator=torch.Generator().manual_seed(0))

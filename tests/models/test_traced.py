@@ -1,0 +1,77 @@
+"""Towers as graphs answer as they did, and one whose graph would not is left as it is."""
+
+import pytest
+import torch
+from torch import nn
+
+from models.towers import PhotoTower, TextTower
+from models.traced import (
+    TracedPhotoTower,
+    TracedTextTower,
+    graph,
+    noise,
+    some_texts,
+    traced_photo,
+    traced_text,
+)
+from tests.tiny_tagger import PHOTO_CONFIG, WORDS, text_config
+
+
+def text_tower(**changes):
+    torch.manual_seed(0)
+    return TextTower({**text_config(), **changes}).eval()
+
+
+@pytest.mark.parametrize("changes", [{}, {"prefix_tokens": 2}], ids=["plain", "with a prefix"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("rows", "tokens"), [(1, 1), (5, 13), (19, 7)])
+@torch.inference_mode()
+def test_a_text_tower_answers_as_before(dtype, changes, rows, tokens):
+    tower = text_tower(**changes).to(dtype)
+    quick = traced_text(tower)
+    assert isinstance(quick, TracedTextTower)
+    texts = some_texts(rows, tokens, len(WORDS))
+    expected = tower(*texts)
+    assert expected.std() > 0.01
+    assert torch.equal(quick(*texts), expected)
+    assert quick.width == tower.width
+
+
+@pytest.mark.parametrize("count", [1, 4])
+@torch.inference_mode()
+def test_a_photo_tower_answers_as_before(count):
+    torch.manual_seed(0)
+    tower = PhotoTower(PHOTO_CONFIG).eval()
+    tower.normalise_with((0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
+    quick = traced_photo(tower)
+    assert isinstance(quick, TracedPhotoTower)
+    photos = noise(256, (count, 3, 16, 16)).to(torch.uint8)
+    assert torch.equal(quick(photos), tower(photos))
+    assert quick.width == tower.width
+
+
+class Remembers(nn.Module):
+    """Takes the number of rows of its example for one that never changes."""
+
+    def forward(self, x):
+        return x * len(x)
+
+
+class Refuses(nn.Module):
+    def forward(self, x):
+        raise TypeError("not for tracing")
+
+
+@pytest.mark.parametrize("module", [Remembers(), Refuses()], ids=["another answer", "no graph"])
+def test_what_a_graph_would_answer_otherwise_has_none(module):
+    assert graph(module, [(torch.ones(2, 3),), (torch.ones(4, 3),)]) is None
+
+
+class CountsRows(TextTower):
+    def encode(self, token_ids, type_ids, mask):
+        return super().encode(token_ids, type_ids, mask) * len(mask)
+
+
+def test_a_tower_without_a_graph_is_the_same_object():
+    tower = CountsRows(text_config())
+    assert traced_text(tower) is tower
