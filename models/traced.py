@@ -82,7 +82,7 @@ def graph(module: nn.Module, examples: list[tuple[Tensor, ...]]) -> torch.jit.Sc
         # trace may not hold for other inputs, which is looked at.
         warnings.simplefilter("ignore")
         try:
-            found = torch.jit.freeze(torch.jit.trace(module, examples[0], check_trace=False))
+            found = torch.jit.trace(module, examples[0], check_trace=False)
             same = all(torch.equal(found(*inputs), module(*inputs)) for inputs in examples)
         except Exception:
             # Whatever it is that keeps a network from becoming a graph, it is served as it is.

@@ -29,6 +29,7 @@ from catalog.queue import SWEEP, TASK, make_celery, send, waiting
 from catalog.settings import Settings
 from catalog.sweep import sweep
 from catalog.views import Lane
+from workers import memory
 from workers.batch_runner import Limits
 from workers.batcher import Batcher
 from workers.control import answer_commands
@@ -60,6 +61,7 @@ def _app() -> Celery:
 
 
 def _load_model_runtime(settings: Settings) -> Any:
+    memory.spare()
     from workers.runtime import ModelRuntime  # here, because it imports torch, which beat does not need
 
     return ModelRuntime.load(settings)

@@ -1,6 +1,9 @@
-"""Freed memory goes back to the system."""
+"""Freed memory goes back to the system, and what nobody needs is never taken."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
 
 import psutil
 
@@ -18,3 +21,16 @@ def test_what_was_freed_between_pieces_in_use_is_given_back() -> None:
     before = process.memory_info().rss
     memory.give_back()
     assert before - process.memory_info().rss > PIECES * PIECE_BYTES / 2
+
+
+def test_torch_and_transformers_come_up_without_what_a_worker_spares() -> None:
+    program = """
+import sys
+from workers import memory
+memory.spare()
+import torch, transformers.models.bert.modeling_bert
+assert sys.modules["triton"] is None
+print(torch.ones(2).sum().item())
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert found.stdout.strip() == "2.0", found.stderr
