@@ -37,7 +37,7 @@ STEPS = (
     Step(
         "under load",
         "under-load",
-        ("--products", "30", "--import", "300"),
+        ("--products", "30", "--import", "900"),
         ("--products", "2", "--import", "150", "--rounds", "1"),
     ),
     Step("intake", "intake", quick=("--requests", "20", "--rounds", "1")),

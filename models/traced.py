@@ -57,8 +57,8 @@ class Encoding(nn.Module):
 
 
 def traced_text(tower: TextTower) -> TextTower:
-    """The tower as a graph, or the given one where a graph would answer otherwise. For inference, as it will serve: on
-    its device and in its numeric type.
+    """The tower as a graph, or the given one where a graph would answer otherwise. For inference on a processor, in the
+    numeric type that it has.
     """
     vocabulary = tower.encoder.config.vocab_size
     run = graph(Encoding(tower), [some_texts(rows, tokens, vocabulary) for rows, tokens in TEXTS])
@@ -75,7 +75,9 @@ def traced_photo(tower: PhotoTower) -> PhotoTower:
 
 @torch.inference_mode()
 def graph(module: nn.Module, examples: list[tuple[Tensor, ...]]) -> torch.jit.ScriptModule | None:
-    """From the first example; None where it gives anything but the very same numbers for all of them."""
+    """From the first example; None where it gives anything but the very same numbers for all of them, with a warning
+    where there is none at all.
+    """
     module.eval()
     with warnings.catch_warnings():
         # That tracing is deprecated, but `torch.compile` needs a compiler on every machine that serves. And that a
@@ -83,11 +85,12 @@ def graph(module: nn.Module, examples: list[tuple[Tensor, ...]]) -> torch.jit.Sc
         warnings.simplefilter("ignore")
         try:
             found = torch.jit.trace(module, examples[0], check_trace=False)
-            same = all(torch.equal(found(*inputs), module(*inputs)) for inputs in examples)
-        except Exception:
-            # Whatever it is that keeps a network from becoming a graph, it is served as it is.
-            return None
-    return found if same else None
+            return found if all(torch.equal(found(*inputs), module(*inputs)) for inputs in examples) else None
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+    # Whatever it is that keeps a network from becoming a graph, it is served as it is.
+    warnings.warn(f"a tower runs slower than it could: it cannot be traced ({reason})", stacklevel=3)
+    return None
 
 
 def some_texts(rows: int, tokens: int, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -62,9 +62,16 @@ class Refuses(nn.Module):
         raise TypeError("not for tracing")
 
 
-@pytest.mark.parametrize("module", [Remembers(), Refuses()], ids=["another answer", "no graph"])
-def test_what_a_graph_would_answer_otherwise_has_none(module):
-    assert graph(module, [(torch.ones(2, 3),), (torch.ones(4, 3),)]) is None
+TWO_AND_FOUR_ROWS = [(torch.ones(2, 3),), (torch.ones(4, 3),)]
+
+
+def test_what_a_graph_would_answer_otherwise_has_none():
+    assert graph(Remembers(), TWO_AND_FOUR_ROWS) is None
+
+
+def test_what_cannot_be_traced_has_none_and_says_why():
+    with pytest.warns(UserWarning, match="TypeError: not for tracing"):
+        assert graph(Refuses(), TWO_AND_FOUR_ROWS) is None
 
 
 class CountsRows(TextTower):
