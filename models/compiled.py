@@ -40,7 +40,7 @@ class Network:
     def compiled(self) -> "openvino.CompiledModel":
         """With as many threads as torch has now: the towers take turns with torch's heads on the same cores."""
         settings = {
-            "PERFORMANCE_HINT": "LATENCY",  # one batch at a time on all of them, as the worker's batcher gives it
+            "PERFORMANCE_HINT": "LATENCY",  # one batch at a time on all of them, as `Tagger.forward` gives it
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "INFERENCE_PRECISION_HINT": HINTS[self.precision],
             "ENABLE_CPU_PINNING": False,  # other processes live on these cores

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from models.compiled import openvino_core
 from models.fusion import FusionTagger, collate
 from models.product import Example
-from models.towers import PhotoTower, TextTower
+from models.towers import Encoding, PhotoTower, TextTower
 
 if TYPE_CHECKING:
     import openvino
@@ -25,17 +25,6 @@ if TYPE_CHECKING:
 Networks = dict[str, "openvino.Model"]  # by the names in `models.compiled.TOWERS`
 # Two rows, so that no dimension of one is taken for a constant; the second padded, so that the mask is not left out.
 ROWS, TOKENS = 2, 4
-
-
-class Encoding(nn.Module):
-    """The text tower without its batching: (B, T) to (B, D)."""
-
-    def __init__(self, tower: TextTower) -> None:
-        super().__init__()
-        self.tower = tower
-
-    def forward(self, token_ids: Tensor, type_ids: Tensor, mask: Tensor) -> Tensor:
-        return self.tower.encode(token_ids, type_ids, mask)
 
 
 def traced(model: FusionTagger, photo_size: int) -> Networks:

@@ -72,6 +72,17 @@ class TextTower(nn.Module):
         return states
 
 
+class Encoding(nn.Module):
+    """The text tower without its batching, as a module of its own: only those can be traced. (B, T) to (B, D)."""
+
+    def __init__(self, tower: TextTower) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, token_ids: Tensor, type_ids: Tensor, mask: Tensor) -> Tensor:
+        return self.tower.encode(token_ids, type_ids, mask)
+
+
 class Lexicon(nn.Module):
     """What the exact words say by themselves: a linear classifier of every token and every pair of neighbours.
 

@@ -9,7 +9,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from models.towers import PhotoTower, TextTower
+from models.towers import Encoding, PhotoTower, TextTower
 
 # Rows and tokens of the texts, and numbers of photos: the first is traced, and the graph has to answer all of them like
 # the tower. A trace may have taken a number of its example for one that never changes.
@@ -43,17 +43,6 @@ class TracedPhotoTower(PhotoTower):
         """uint8 (P, 3, S, S) to (P, D)."""
         features: Tensor = self.run(photos)
         return features
-
-
-class Encoding(nn.Module):
-    """`encode` of a text tower as a module of its own: only those can be traced."""
-
-    def __init__(self, tower: TextTower) -> None:
-        super().__init__()
-        self.tower = tower
-
-    def forward(self, token_ids: Tensor, type_ids: Tensor, mask: Tensor) -> Tensor:
-        return self.tower.encode(token_ids, type_ids, mask)
 
 
 def traced_text(tower: TextTower) -> TextTower:

@@ -1,7 +1,7 @@
 """The device and the tagger loaded on it: the only module of the workers that imports torch.
 
 Knows no queue and no database. `prepare` and `collate` run on any thread; `forward` only on the batcher's
-device thread.
+device threads.
 """
 
 from __future__ import annotations
@@ -120,8 +120,9 @@ class ModelRuntime:
 
 
 def use_all_cores() -> None:
-    """The forward runs on one thread of ours at a time and should have all cores; the preparing threads use none of
-    torch. Interop threads only serve graphs, which we do not run; torch takes their number once in a process.
+    """A forward that is alone should have all cores, and the tagger takes their number from here; the preparing threads
+    use none of torch. Interop threads serve graphs that fork, and ours do not; torch takes their number once in a
+    process.
     """
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     if torch.get_num_interop_threads() != 1:

@@ -42,7 +42,7 @@ class Remembered:
 
 
 class Runtime(Protocol):
-    """A loaded model on the device. `forward` runs on the batcher's device thread, the rest on any."""
+    """A loaded model on the device. `forward` runs on the batcher's device threads, the rest on any."""
 
     @property
     def name(self) -> str: ...
