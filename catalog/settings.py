@@ -42,7 +42,7 @@ class Settings(BaseSettings):
         default=256, ge=1
     )  # prepared jobs waiting for the device; full means back-pressure
     forward_timeout_s: float = Field(default=50, gt=0)
-    bulk_forward_s: float = Field(default=0.05, gt=0)  # of bulk while people send products as well
+    bulk_forward_s: float = Field(default=0.07, gt=0)  # of bulk while people send products as well
 
     embedding_cache_days: float = Field(default=30, ge=0, le=36_500)  # of photos and texts; 0 keeps none
 

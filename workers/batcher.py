@@ -9,8 +9,8 @@ supervisor restarts only what has died.
 What it promises: the device takes all that is ready the moment it is free and waits for nothing when idle; beside a
 batch that runs it takes another one only where that is full, so that what comes one by one still grows together; no
 batch is over `max_batch` or the token budget; urgent items go first, and while there are some now and then, others
-keep their forwards as short as `patient_forward_s`; a faulty item fails alone; every future is
-resolved, also at shutdown; a full lane makes the submitter wait, and then says so.
+run one batch at a time, as short as `patient_forward_s`, beside which an urgent item starts at once; a faulty item
+fails alone; every future is resolved, also at shutdown; a full lane makes the submitter wait, and then says so.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from workers.ready_queue import Entry, Item, ReadyQueue, Result
 
 # After so long without an urgent item the device is filled as if there were none: short forwards cost throughput, and
 # the next urgent item pays for it with one long one.
-QUIET_S = 60.0
+QUIET_S = 20.0
 
 
 class Batcher(Generic[Item, Result]):
@@ -190,8 +190,9 @@ class Batcher(Generic[Item, Result]):
             self._devices.wait_for(lambda: self._has_work() or (self._closed and not self._staging))
             if not self._has_work():
                 return False
-            staged = self._take_staged(runner.max_batch)
-            entries = staged.entries if staged else self._take()
+            beside = self._urgent_goes_beside()
+            staged = None if beside else self._take_staged(runner.max_batch)
+            entries = staged.entries if staged else self._take(urgent_only=beside)
             self._running[slot] = entries
             self._wake()
         runner.settle(staged or runner.stage(entries))
@@ -201,12 +202,26 @@ class Batcher(Generic[Item, Result]):
         return True
 
     def _has_work(self) -> bool:
+        if self._urgent_goes_beside():
+            return True
+        if self._staged is not None:
+            return not (self._people_are_around() and self._others_run())
+        idle = not any(self._running)
         # While the stager readies a batch the device waits for that one rather than overtake it.
-        idle = not any(self._running) and not self._staging
-        return self._staged is not None or (idle and len(self._ready) > 0)
+        return idle and not self._staging and len(self._ready) > 0
 
-    def _take(self) -> list[Entry[Item, Result]]:
-        taken = self._ready.take(self._size(), self._limits.max_tokens)
+    def _urgent_goes_beside(self) -> bool:
+        """Whether what is urgent should start beside what runs. Beside its like it waits, and grows together."""
+        running = [entry for entries in self._running for entry in entries]
+        return bool(running) and self._ready.waiting(urgent=True) > 0 and not any(e.urgent for e in running)
+
+    def _others_run(self) -> bool:
+        """Whether a batch runs that nobody urgent waits for."""
+        return any(entries and not any(entry.urgent for entry in entries) for entries in self._running)
+
+    def _take(self, *, urgent_only: bool = False) -> list[Entry[Item, Result]]:
+        size = self.max_batch if urgent_only else self._size()
+        taken = self._ready.take(size, self._limits.max_tokens, urgent_only=urgent_only)
         self._submitters.notify_all()
         return taken
 
@@ -214,11 +229,15 @@ class Batcher(Generic[Item, Result]):
         """Of the next batch. Full ones while nobody is in a hurry; else as many as are quick, and where somebody waits
         all that is urgent and one more, or more of those up to half of what is quick.
         """
-        if self._clock() - self._urgent_at > QUIET_S:
+        if not self._people_are_around():
             return self.max_batch
         urgent = self._ready.waiting(urgent=True)
         size = max(urgent + 1, self._pace.size // 2) if urgent else self._pace.size
         return min(self.max_batch, size)
+
+    def _people_are_around(self) -> bool:
+        """Whether somebody urgent came lately, so that the next may come soon."""
+        return self._clock() - self._urgent_at <= QUIET_S
 
     def _learn(self, report: BatchReport) -> None:
         if report.error is None:
@@ -270,6 +289,7 @@ class Batcher(Generic[Item, Result]):
         return (
             any(self._running)
             and self._staged is None
+            and not self._urgent_goes_beside()
             and self._ready.holds_a_full_batch(self._size(), self._limits.max_tokens)
         )
 

@@ -4,8 +4,8 @@ soon. Pure arithmetic: knows no queue, no clock and no item.
 
 from __future__ import annotations
 
-# Fewer gain nothing for who waits, and one by one an import would lose what the items of a batch share.
-LEAST = 2
+# Fewer gain little for who waits, and where a forward costs the same whatever it holds an import would come to a halt.
+LEAST = 4
 
 
 class Pace:

@@ -59,7 +59,9 @@ class ReadyQueue(Generic[Item, Result]):
             return True
         return sum(entry.length for lane in (self._urgent, self._patient) for entry in lane) >= max_tokens
 
-    def take(self, max_batch: int, max_tokens: int) -> list[Entry[Item, Result]]:
+    def take(
+        self, max_batch: int, max_tokens: int, *, urgent_only: bool = False
+    ) -> list[Entry[Item, Result]]:
         """Remove and return the next batch, shortest first; empty only when nothing waits.
 
         A batch costs the device its longest length times its size, padding included, and that product
@@ -69,7 +71,7 @@ class ReadyQueue(Generic[Item, Result]):
         """
         batch: list[Entry[Item, Result]] = []
         longest = 0
-        for entry in self._candidates(max_batch):
+        for entry in self._candidates(max_batch, urgent_only=urgent_only):
             if len(batch) == max_batch:
                 break
             width = max(longest, entry.length)
@@ -89,11 +91,11 @@ class ReadyQueue(Generic[Item, Result]):
         self._patient.clear()
         return entries
 
-    def _candidates(self, max_batch: int) -> list[Entry[Item, Result]]:
+    def _candidates(self, max_batch: int, *, urgent_only: bool) -> list[Entry[Item, Result]]:
         """The entries to try, in order: the head of each lane, the urgent ones, the patient ones by likeness."""
         window = LOOKAHEAD * max_batch
         urgent = list(islice(self._urgent, window))
-        patient = list(islice(self._patient, window))
+        patient = [] if urgent_only else list(islice(self._patient, window))
         if max_batch == 1:
             return urgent[:1] or patient[:1]
         head, others = patient[:1], patient[1:]
