@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from models.names import NamedValues
 from models.product import NO_FEATURES, Example
-from models.towers import Lexicon, PhotoTower, TextTower
+from models.towers import Lexicon, PhotoTower, TextTower, even
 
 # Of the words' own logits beside those of the BERT's head, which they are added to: two experts of one text are
 # wrong at different places. Learned together they would be wrong at the same ones, so each learns by itself.
@@ -103,8 +103,8 @@ class FusionOutput:
 
 
 def collate(examples: list[Example]) -> Batch:
-    """Pads the text with zeros to the longest example; photos of all products lie in one stack."""
-    longest = max(1, max(example.tokens for example in examples))
+    """Pads the text with zeros to the longest example or a little more; photos of all products lie in one stack."""
+    longest = even(max(1, max(example.tokens for example in examples)))
     token_ids = np.zeros((len(examples), longest), dtype=np.int64)
     type_ids = np.zeros_like(token_ids)
     token_mask = np.zeros(token_ids.shape, dtype=bool)

@@ -4,7 +4,7 @@ A network needs many products to learn what a word means, and a rare value has f
 says "taupe" says so of the first product as of the thousandth. So every name that stands in the title adds to the
 logit of its value, the more the rarer the value was in training. What it adds is fixed, `training.naming` sets it.
 
-Legend: B products, T tokens, A attributes, W all values together, N names.
+Legend: B products, T tokens, A attributes, W all values together, N windows that could be a name.
 """
 
 from collections.abc import Sequence
@@ -67,12 +67,13 @@ class NamedValues(nn.Module):
             windows = token_ids.unfold(1, tokens, 1)  # (B, T - tokens + 1, tokens)
             starts = windows.shape[1]
             whole = begins[:, :starts] & begins[:, tokens:] & mask.unfold(1, tokens, 1).all(dim=2)
-            keys = hashed(windows).unsqueeze(1) + salts.unsqueeze(1)  # (B, A, starts)
-            at = torch.searchsorted(self.keys, keys.contiguous()).clamp(max=len(self.keys) - 1)
             free = ~covered.unfold(2, tokens, 1).any(dim=3)
-            hit = (self.keys[at] == keys) & whole.unsqueeze(1) & free  # (B, A, starts)
-            product, attribute, start = hit.nonzero(as_tuple=True)
-            name = at[product, attribute, start]
+            # Looking a window up costs more than all before it, so only those that could be a name are.
+            product, attribute, start = (free & whole.unsqueeze(1)).nonzero(as_tuple=True)  # (N,) each
+            keys = hashed(windows[product, start]) + salts[attribute]
+            at = torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
+            hit = self.keys[at] == keys
+            name, product, attribute, start = at[hit], product[hit], attribute[hit], start[hit]
             found[product, self.values[name]] = self.weights[name].to(found.dtype)
             for offset in range(tokens):
                 covered[product, attribute, start + offset] = True

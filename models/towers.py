@@ -19,6 +19,9 @@ SMALLEST_TEXT_HALF = {"context_length": 8, "vocab_size": 8, "width": 8, "heads":
 
 # Rows of one length class that a CPU encodes together: eight fill it, and more rows only pad each other.
 CPU_ROWS = 8
+# Numbers that a processor takes at a time. Those left over at the end of a row are taken one by one, so that attention
+# over 96 tokens is quicker than over 88.
+LANES = 16
 
 
 class TextTower(nn.Module):
@@ -49,7 +52,7 @@ class TextTower(nn.Module):
             self.encode(token_ids[rows, :longest], type_ids[rows, :longest], mask[rows, :longest])
             for rows, longest in zip(
                 order.split(CPU_ROWS),
-                (int(part[-1].clamp(min=1)) for part in lengths.split(CPU_ROWS)),
+                (even(int(part[-1].clamp(min=1))) for part in lengths.split(CPU_ROWS)),
                 strict=True,
             )
         ]
@@ -70,6 +73,12 @@ class TextTower(nn.Module):
             inputs = attend_to(self.prefix(), inputs, self.encoder.config)
         states: Tensor = self.encoder(**inputs).last_hidden_state
         return states
+
+
+def even(tokens: int) -> int:
+    """Of a batch's text, or a little more where that takes less time; never less for a longer one."""
+    left_over = tokens % LANES
+    return tokens if left_over < LANES // 2 else tokens - left_over + LANES
 
 
 class Encoding(nn.Module):

@@ -5,10 +5,12 @@ Legend: B products, P photos, T tokens, D width of a tower.
 """
 
 import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from models.clipped import clipped
 from models.towers import Encoding, PhotoTower, TextTower
 
 # Rows and tokens of the texts, and numbers of photos: the first is traced, and the graph has to answer all of them like
@@ -50,7 +52,8 @@ def traced_text(tower: TextTower) -> TextTower:
     numeric type that it has.
     """
     vocabulary = tower.encoder.config.vocab_size
-    run = graph(Encoding(tower), [some_texts(rows, tokens, vocabulary) for rows, tokens in TEXTS])
+    encoding = Encoding(tower)
+    run = graph(encoding, encoding, [some_texts(rows, tokens, vocabulary) for rows, tokens in TEXTS])
     return tower if run is None else TracedTextTower(tower, run)
 
 
@@ -58,23 +61,27 @@ def traced_photo(tower: PhotoTower) -> PhotoTower:
     """The same of a photo tower."""
     side = tower.visual.image_size
     height, width = (side, side) if isinstance(side, int) else side
-    run = graph(tower, [(noise(256, (count, 3, height, width)).to(torch.uint8),) for count in PHOTOS])
+    photos = [(noise(256, (count, 3, height, width)).to(torch.uint8),) for count in PHOTOS]
+    run = graph(clipped(tower), tower, photos) or graph(tower, tower, photos)
     return tower if run is None else TracedPhotoTower(tower, run)
 
 
 @torch.inference_mode()
-def graph(module: nn.Module, examples: list[tuple[Tensor, ...]]) -> torch.jit.ScriptModule | None:
-    """From the first example; None where it gives anything but the very same numbers for all of them, with a warning
-    where there is none at all.
+def graph(
+    module: nn.Module, tower: nn.Module, examples: Sequence[tuple[Tensor, ...]]
+) -> torch.jit.ScriptModule | None:
+    """Of a module that should answer as `tower` does, from the first example; None where it gives anything but the very
+    same numbers for all of them, with a warning where there is none at all.
     """
     module.eval()
+    tower.eval()
     with warnings.catch_warnings():
         # That tracing is deprecated, but `torch.compile` needs a compiler on every machine that serves. And that a
         # trace may not hold for other inputs, which is looked at.
         warnings.simplefilter("ignore")
         try:
             found = torch.jit.trace(module, examples[0], check_trace=False)
-            return found if all(torch.equal(found(*inputs), module(*inputs)) for inputs in examples) else None
+            return found if all(torch.equal(found(*inputs), tower(*inputs)) for inputs in examples) else None
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
     # Whatever it is that keeps a network from becoming a graph, it is served as it is.

@@ -5,7 +5,7 @@ import torch
 
 from models.fusion import WORDS_WEIGHT, FusionConfig, FusionTagger, collate
 from models.product import Product
-from models.towers import CPU_ROWS, Lexicon
+from models.towers import CPU_ROWS, Lexicon, even
 from tests.tiny_tagger import PHOTO_CONFIG, TAXONOMY, picture, text_config, tiny_checkpoint
 
 BOTH = Product("red shirt for men", "soft cotton", (picture("red"),))
@@ -125,3 +125,11 @@ def test_the_lexicon_speaks_where_there_is_text_and_only_once_it_has_learned():
     torch.testing.assert_close(after.text_only[0][0], before.text_only[0][0] + WORDS_WEIGHT * 4)
     torch.testing.assert_close(after.fused[0][0], before.fused[0][0] + WORDS_WEIGHT * 4)
     torch.testing.assert_close(after.fused[0][1], before.fused[0][1])
+
+
+def test_a_batch_is_padded_to_what_a_processor_takes_at_a_time_where_that_is_near():
+    lengths = {1: 1, 7: 7, 8: 16, 15: 16, 16: 16, 17: 17, 23: 23, 24: 32, 96: 96}
+    assert {tokens: even(tokens) for tokens in lengths} == lengths
+    assert sorted(map(even, range(200))) == list(map(even, range(200))), (
+        "a part never needs more than the whole"
+    )

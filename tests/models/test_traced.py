@@ -66,12 +66,16 @@ TWO_AND_FOUR_ROWS = [(torch.ones(2, 3),), (torch.ones(4, 3),)]
 
 
 def test_what_a_graph_would_answer_otherwise_has_none():
-    assert graph(Remembers(), TWO_AND_FOUR_ROWS) is None
+    assert graph(Remembers(), Remembers(), TWO_AND_FOUR_ROWS) is None
 
 
 def test_what_cannot_be_traced_has_none_and_says_why():
     with pytest.warns(UserWarning, match="TypeError: not for tracing"):
-        assert graph(Refuses(), TWO_AND_FOUR_ROWS) is None
+        assert graph(Refuses(), Refuses(), TWO_AND_FOUR_ROWS) is None
+
+
+def test_a_graph_of_a_module_that_answers_otherwise_than_the_tower_is_none():
+    assert graph(nn.ReLU(), nn.Identity(), [(-torch.ones(2, 3),)]) is None
 
 
 class CountsRows(TextTower):
