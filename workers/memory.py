@@ -20,8 +20,10 @@ OPERATIONS_KEPT = "64"
 def spare() -> None:
     """Before torch is imported, which reads this once."""
     os.environ.setdefault("LRU_CACHE_CAPACITY", OPERATIONS_KEPT)
-    # The compiler of GPU kernels for `torch.compile`, which nothing here calls: transformers drags in its 70 MB.
-    sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
+    # transformers drags in both, and nothing here calls them: the compiler of GPU kernels for `torch.compile` (70 MB), and
+    # numerics that some models of it are trained with (35 MB).
+    for unused in ("triton", "scipy"):
+        sys.modules.setdefault(unused, None)  # type: ignore[arg-type]
 
 
 def give_back() -> None:

@@ -29,7 +29,8 @@ import sys
 from workers import memory
 memory.spare()
 import torch, transformers.models.bert.modeling_bert
-assert sys.modules["triton"] is None
+import open_clip
+assert sys.modules["triton"] is None and sys.modules["scipy"] is None
 print(torch.ones(2).sum().item())
 """
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
