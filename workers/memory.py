@@ -20,8 +20,8 @@ OPERATIONS_KEPT = "64"
 def spare() -> None:
     """Before torch is imported, which reads this once."""
     os.environ.setdefault("LRU_CACHE_CAPACITY", OPERATIONS_KEPT)
-    # transformers drags in both, and nothing here calls them: the compiler of GPU kernels for `torch.compile` (70 MB), and
-    # numerics that some models of it are trained with (35 MB).
+    # transformers drags in both, and nothing here calls them: the compiler of GPU kernels for `torch.compile` (70 MB),
+    # and numerics that some of its models are trained with (35 MB).
     for unused in ("triton", "scipy"):
         sys.modules.setdefault(unused, None)  # type: ignore[arg-type]
 

@@ -110,7 +110,7 @@ def test_two_finishes_of_one_job_at_the_same_time_write_the_tags_of_the_one_that
         for job, title in zip(claims, ("lost", "held"), strict=True)
     ]
     for both in (entries, entries[::-1]):
-        written = desk.tag._finish_together(both)
+        written = desk.tag.outcomes._finish_together(both)
         assert desk.tags(job_id) == ["held"]
     assert written == [set(), set()]
 
@@ -297,7 +297,7 @@ def test_a_connection_cut_in_the_middle_of_finish_is_made_good(desk: Desk) -> No
 
 def test_a_connection_cut_after_the_commit_writes_no_second_set_of_tags(desk: Desk) -> None:
     lost: list[int] = []
-    real = desk.tag._persistently
+    real = desk.tag.outcomes.persistently
 
     def commit_and_lose_the_answer(what: str, write: Any) -> Any:
         answer = real(what, write)
@@ -306,7 +306,7 @@ def test_a_connection_cut_after_the_commit_writes_no_second_set_of_tags(desk: De
             return real(what, write)  # as after a commit whose answer never came
         return answer
 
-    desk.tag._persistently = commit_and_lose_the_answer  # type: ignore[method-assign]
+    desk.tag.outcomes.persistently = commit_and_lose_the_answer  # type: ignore[method-assign]
     job_id = desk.accept("shirt")
     desk.run(job_id)
     assert lost == [1]
@@ -323,7 +323,7 @@ def test_a_database_that_stays_away_gives_the_message_up_and_keeps_the_job(
 
     job_id = desk.accept("shirt")
     with monkeypatch.context() as patch:
-        patch.setattr("workers.tasks.transaction", away)
+        patch.setattr("workers.outcomes.transaction", away)
         desk.run(job_id)
     assert sum(desk.slept) > 10, "it was tried again for a while"
     assert (desk.job(job_id).status, desk.job(job_id).attempts) == ("queued", 0)

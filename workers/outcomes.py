@@ -1,0 +1,116 @@
+"""What becomes of claimed jobs, written to their rows: a failure, another attempt, or tags.
+
+Knows no device: `workers.tasks` says what happened. Every write is guarded by the job's lease, and tried again while
+the database is away.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from catalog.database import transaction
+from catalog.errors import Unavailable
+from catalog.jobs import ClaimedJob, Finished, fail, finish_many, put_back
+from catalog.settings import Settings
+from catalog.views import Problem, problem
+from workers.batch_runner import BatcherClosed, BatcherError
+from workers.metrics import Outcome, WorkerMetrics
+from workers.together import Together
+
+Answer = TypeVar("Answer")
+
+log = structlog.get_logger(__name__)
+
+
+class Outcomes:
+    """Of any jobs, from any threads."""
+
+    # A database that is away for a restart is waited for; one that is away for longer leaves the jobs to the
+    # sweep. Well under the queue's visibility timeout, so that a waiting message is not delivered twice.
+    PATIENCE_S = 30.0
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        metrics: WorkerMetrics,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._metrics = metrics
+        self._clock = clock
+        self._sleep = sleep
+        # As for their claims, see `workers.tasks`.
+        self._finish_named = Together(self._finish_together)
+
+    def finish(self, finished: Sequence[Finished]) -> None:
+        """Write all outcomes of a message in one transaction.
+
+        A connection lost during the commit leaves open whether it happened, so it is simply done again: the
+        second time writes nothing for a job that has ended already. Which is why, after a repetition, a job
+        that was not written may well have succeeded.
+        """
+        write = self._write if finished[0].job.lane == "bulk" else self._finish_named
+        written = write(finished)
+        if written is None:
+            return  # The leases lapse and the sweep sends the jobs again.
+        for entry in finished:
+            outcome: Outcome = "succeeded" if entry.job.id in written else "lease_lost"
+            self._metrics.job_left(entry.job.lane, outcome, entry.job.attempts)
+
+    def _finish_together(self, messages: Sequence[Sequence[Finished]]) -> list[set[str] | None]:
+        """Writes the outcomes of several messages in one transaction."""
+        entries = [entry for message in messages for entry in message]
+        if len({entry.job.id for entry in entries}) < len(entries):
+            # A job that was taken a second time after its lease had lapsed: only one of the two may be written.
+            return [self._write(message) for message in messages]
+        return [self._write(entries)] * len(messages)
+
+    def _write(self, finished: Sequence[Finished]) -> set[str] | None:
+        def finish_them(session: Session) -> set[str]:
+            return finish_many(session, finished)
+
+        return self.persistently("finish", finish_them)
+
+    def fail(self, job: ClaimedJob, reason: Problem) -> None:
+        self._settle(job, "failed", lambda session: fail(session, job, reason))
+
+    def put_back(self, job: ClaimedJob, reason: Problem, delay_s: float | None = None) -> None:
+        delay = self._settings.retry_delay_s if delay_s is None else delay_s
+        self._settle(job, "put_back", lambda session: put_back(session, job, reason, delay))
+
+    def put_back_unrun(self, job: ClaimedJob, error: BatcherError) -> None:
+        if isinstance(error, BatcherClosed):
+            # Another worker can take it at once.
+            self.put_back(job, problem("worker-stopped", "The worker was stopped", str(error)), delay_s=0)
+        else:
+            self.put_back(job, problem("device-failed", "The device could not run the product", str(error)))
+
+    def _settle(self, job: ClaimedJob, outcome: Outcome, write: Callable[[Session], bool]) -> None:
+        written = self.persistently(outcome, write)
+        if written is not None:
+            self._metrics.job_left(job.lane, outcome if written else "lease_lost", job.attempts)
+
+    def persistently(self, what: str, write: Callable[[Session], Answer]) -> Answer | None:
+        """Run a transaction, again while the database is away; None when it stays away."""
+        deadline = self._clock() + self.PATIENCE_S
+        pause = 0.1
+        while True:
+            try:
+                with transaction(self._engine) as session:
+                    return write(session)
+            except Unavailable as error:
+                if self._clock() + pause > deadline:
+                    log.error("the database stays away; the sweep will send the jobs again", stage=what)
+                    return None
+                log.warning("the database does not answer; trying again", stage=what, reason=str(error))
+                self._sleep(pause)
+                pause = min(2.0, pause * 2)
