@@ -133,12 +133,12 @@ def measure(
 ) -> dict[str, Any]:
     """The document. Raises NotRunningError, LaneNotHeldError, JobNotTaggedError and the catalog's Unavailable."""
     steps = []
-    with backing() as servers:
-        tenants = make_tenants(servers.engine)
-        for count in workers:
-            size = step_size(count, jobs, seconds, device.products_per_s(servers.settings.max_batch))
-            steps.append(run_step(servers, tenants, lane, count, size, device))
-        settings = servers.settings
+    for count in workers:
+        # Fresh ones for each: what a step leaves behind does not fit into PostgreSQL's memory, and slows down the next.
+        with backing() as servers:
+            settings = servers.settings
+            size = step_size(count, jobs, seconds, device.products_per_s(settings.max_batch))
+            steps.append(run_step(servers, make_tenants(servers.engine), lane, count, size, device))
     return {
         "benchmark": "growth",
         "machine": machine,
@@ -171,7 +171,6 @@ def run_step(
         took_s = tagged_in(servers.engine, job_ids)
         load = servers.load(pids).since(before)
         memory = sum(psutil.Process(pid).memory_full_info().pss for pid in pids) / count / 1e6
-    servers.redis.delete(*LANES)  # what the sweep sent a second time
     return Step(
         workers=count,
         jobs=jobs,
