@@ -76,7 +76,9 @@ class TextTower(nn.Module):
 
 
 def even(tokens: int) -> int:
-    """Of a batch's text, or a little more where that takes less time; never less for a longer one."""
+    """The length that texts of so many tokens are padded to: the same, or a little more where that takes less time. It
+    never falls as they get longer, so that a part of a batch needs no more than the whole.
+    """
     left_over = tokens % LANES
     return tokens if left_over < LANES // 2 else tokens - left_over + LANES
 

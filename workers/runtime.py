@@ -18,6 +18,7 @@ from PIL import Image
 
 from catalog.settings import Settings
 from models import Batch, Example, Product, SeenPhoto, Tagger, Tagging, UnreadablePhoto
+from models.towers import even
 from workers.batch_runner import OutOfMemory
 from workers.served import JobFault, Remembered
 
@@ -91,7 +92,8 @@ class ModelRuntime:
 
     @staticmethod
     def length(example: Example) -> int:
-        return example.tokens
+        """Tokens, as many as the example is padded to where it is the longest of its batch."""
+        return even(example.tokens)
 
     def collate(self, examples: list[Example]) -> list[Batch]:
         return self._tagger.collate(examples)

@@ -85,6 +85,14 @@ def test_one_place_is_kept_for_the_oldest_patient_item() -> None:
     assert items(queue.take(4, 1000)) == ["p1", "u5", "u5", "u5"]
 
 
+def test_beside_a_batch_of_patient_items_none_takes_the_place_of_an_urgent_one() -> None:
+    queue = queue_of(1, 2)
+    add(queue, 5, 4, 3, urgent=True)
+    assert items(queue.take(2, 1000, urgent_only=True)) == ["u4", "u5"]
+    assert items(queue.take(8, 1000, urgent_only=True)) == ["u3"]
+    assert items(queue.take(8, 1000)) == ["p1", "p2"]
+
+
 def test_a_batch_of_one_is_urgent_when_anybody_waits() -> None:
     queue = queue_of(1)
     add(queue, 5, urgent=True)
