@@ -62,7 +62,10 @@ def traced_photo(tower: PhotoTower) -> PhotoTower:
     side = tower.visual.image_size
     height, width = (side, side) if isinstance(side, int) else side
     photos = [(noise(256, (count, 3, height, width)).to(torch.uint8),) for count in PHOTOS]
-    run = graph(clipped(tower), tower, photos) or graph(tower, tower, photos)
+    quick = clipped(tower)
+    run = graph(quick, tower, photos)
+    if run is None and quick is not tower:
+        run = graph(tower, tower, photos)
     return tower if run is None else TracedPhotoTower(tower, run)
 
 

@@ -212,8 +212,8 @@ class Batcher(Generic[Item, Result]):
 
     def _urgent_goes_beside(self) -> bool:
         """Whether what is urgent should start beside what runs. Beside its like it waits, and grows together."""
-        running = [entry for entries in self._running for entry in entries]
-        return bool(running) and self._ready.waiting(urgent=True) > 0 and not any(e.urgent for e in running)
+        urgent_runs = any(entry.urgent for entries in self._running for entry in entries)
+        return self._others_run() and not urgent_runs and self._ready.waiting(urgent=True) > 0
 
     def _others_run(self) -> bool:
         """Whether a batch runs that nobody urgent waits for."""

@@ -86,3 +86,13 @@ class CountsRows(TextTower):
 def test_a_tower_without_a_graph_is_the_same_object():
     tower = CountsRows(text_config())
     assert traced_text(tower) is tower
+
+
+class CountsPhotos(PhotoTower):
+    def forward(self, photos):
+        return super().forward(photos) * len(photos)
+
+
+def test_a_photo_tower_without_a_graph_is_the_same_object():
+    tower = CountsPhotos(PHOTO_CONFIG).eval()
+    assert traced_photo(tower) is tower
