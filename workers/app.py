@@ -20,6 +20,7 @@ from typing import Any
 
 import structlog
 from celery import Celery, Task, bootsteps, signals
+from celery.exceptions import Reject
 
 from catalog.database import make_engine
 from catalog.errors import Unavailable
@@ -82,7 +83,8 @@ def create_app(settings: Settings, load_runtime: Callable[[Settings], Any]) -> C
 
     @celery.task(name=TASK, bind=True, shared=False)
     def tag_products(self: Task, message: dict[str, Any]) -> None:
-        serving.tag(message, lane=self.request.delivery_info["routing_key"])
+        if not serving.tag(message, lane=self.request.delivery_info["routing_key"]):
+            raise Reject("no room", requeue=True)
 
     @celery.task(name=SWEEP, shared=False)
     def sweep_jobs() -> None:
@@ -133,10 +135,10 @@ class Serving:
         self._room = Room(settings.max_ready)
         self._tag: TagProducts | None = None
 
-    def tag(self, message: dict[str, Any], lane: str) -> None:
+    def tag(self, message: dict[str, Any], lane: str) -> bool:
         if self._tag is None:
             raise RuntimeError("the model is not loaded: run this task in `celery -A workers.app worker`")
-        self._tag(message, lane)
+        return self._tag(message, lane)
 
     def wants_bulk(self) -> bool:
         return wants_bulk(self._room, self._settings)

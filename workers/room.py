@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +16,9 @@ class Room:
         self._held: Counter[str] = Counter()
         self._messages: Counter[str] = Counter()
         self._jobs: Counter[str] = Counter()
+        self._line: dict[str, deque[object]] = defaultdict(
+            deque
+        )  # who waits for room, in the order they came
         self._changed = threading.Condition()
         self._closed = False
 
@@ -23,18 +26,25 @@ class Room:
     def for_jobs(self, count: int, lane: str, *, timeout: float) -> Iterator[bool]:
         """Hold room for `count` jobs of a lane; False when there was none in time, or the room is closed.
 
+        In the order of coming: nobody is overtaken, so that whoever waits is let in after what was here before.
         A message larger than the whole room is let in when the lane is empty: it could never enter otherwise.
         """
+        line, me = self._line[lane], object()
+
+        def may_enter() -> bool:
+            fits = not self._held[lane] or self._held[lane] + count <= self._limit
+            return line[0] is me and fits
+
         with self._changed:
             self._messages[lane] += 1
             self._jobs[lane] += count
-            self._changed.wait_for(
-                lambda: self._closed or not self._held[lane] or self._held[lane] + count <= self._limit,
-                timeout,
-            )
-            admitted = not self._closed and (not self._held[lane] or self._held[lane] + count <= self._limit)
+            line.append(me)
+            self._changed.wait_for(lambda: self._closed or may_enter(), timeout)
+            admitted = not self._closed and may_enter()
             if admitted:
                 self._held[lane] += count
+            line.remove(me)
+            self._changed.notify_all()  # there may be room for the next one as well
         try:
             yield admitted
         finally:

@@ -1,8 +1,8 @@
 """The life of one queue message in a worker: claim, prepare, run, finish, acknowledge.
 
 Knows neither Celery nor torch: `workers.app` calls it from a Celery thread, and whatever owns the device is
-reached through `workers.served`. Returning means that the message may be acknowledged, and it always returns: the
-rows say what became of the jobs, and the sweep sends again what is still due.
+reached through `workers.served`. It always returns: with True, the message may be acknowledged, since the rows say
+what became of the jobs, and the sweep sends again what is still due; with False, it was not looked at.
 """
 
 from __future__ import annotations
@@ -41,8 +41,7 @@ log = structlog.get_logger(__name__)
 class TagProducts:
     """Runs messages on the threads of its callers, any number at once."""
 
-    # A room that stays full for so long leaves the jobs to the sweep, as `workers.outcomes` does where the database is
-    # away.
+    # A room that stays full for so long gives the message back, well before the queue's visibility timeout would.
     PATIENCE_S = 30.0
     # A job's device must be free of what was ahead of it by then; far beyond what the bounded queue can cost.
     DEADLINE_IN_FORWARDS = 2
@@ -75,16 +74,20 @@ class TagProducts:
         # Interactive jobs come one in a message: those that come at the same time share their transactions.
         self._claim_named = Together(self._claim_together)
 
-    def __call__(self, message: dict[str, Any], lane: str) -> None:
+    def __call__(self, message: dict[str, Any], lane: str) -> bool:
+        """False when the message is for another worker, or for later: this process has had no room for it."""
         try:
             job_ids = parse_message(message)
         except InvalidMessage as error:
             log.error("message refused", reason=str(error))
             self._metrics.messages.labels(lane, "refused").inc()
-            return
+            return True
         # Only what there is room for is claimed, so that what one process holds, and a kill costs, is bounded.
         with self._room.for_jobs(len(job_ids), lane, timeout=self.PATIENCE_S) as admitted:
-            claimed = self._claim(job_ids, lane) if admitted else None
+            if not admitted:
+                self._metrics.messages.labels(lane, "no_room").inc()
+                return False
+            claimed = self._claim(job_ids, lane)
             self._metrics.messages.labels(lane, "claimed" if claimed else "nothing_to_do").inc()
             if claimed:
                 self._leases.hold(claimed.jobs)
@@ -92,6 +95,7 @@ class TagProducts:
                     self._tag(claimed)
                 finally:
                     self._leases.let_go(claimed.jobs)
+        return True
 
     # -- the stages --------------------------------------------------------------------------------------
 

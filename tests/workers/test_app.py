@@ -7,13 +7,15 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from celery.beat import Scheduler
+from celery.exceptions import Reject
 
 from catalog.queue import SWEEP, TASK, make_message
 from catalog.settings import Settings
-from workers.app import create_app
+from workers.app import Serving, create_app
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -71,9 +73,23 @@ def test_a_worker_whose_clock_is_wrong_by_a_time_zone_still_sweeps(settings: Set
     assert timedelta(seconds=entry["options"]["expires"]) > timedelta(hours=14 + 12)
 
 
-def test_a_task_outside_a_worker_process_says_where_it_belongs(settings: Settings) -> None:
+def tag_task(settings: Settings) -> Any:
     task = create_app(settings, no_model).tasks[TASK]
     task.request_stack.push(type("Request", (), {"delivery_info": {"routing_key": "bulk"}})())
+    return task
+
+
+def test_a_message_that_there_is_no_room_for_goes_back_to_its_queue(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Serving, "tag", lambda *_, **__: False)
+    with pytest.raises(Reject) as rejected:
+        tag_task(settings).run(make_message(["job_1"]))
+    assert rejected.value.requeue
+
+
+def test_a_task_outside_a_worker_process_says_where_it_belongs(settings: Settings) -> None:
+    task = tag_task(settings)
     with pytest.raises(RuntimeError, match=r"celery -A workers\.app worker"):
         task.run(make_message(["job_1"]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from workers.room import Room
 
@@ -59,6 +60,39 @@ def test_who_waits_gets_in_when_somebody_leaves() -> None:
         waiting.start()
     waiting.join(PATIENCE)
     assert entered == [True]
+
+
+def test_nobody_overtakes_who_came_before() -> None:
+    room = Room(4)
+    entered: list[int] = []
+
+    def enter(count: int) -> None:
+        with room.for_jobs(count, "bulk", timeout=PATIENCE):
+            entered.append(count)
+
+    with room.for_jobs(3, "bulk", timeout=0):
+        threads = []
+        for count in (4, 1, 2):  # the second would fit at once
+            threads.append(threading.Thread(target=enter, args=(count,)))
+            threads[-1].start()
+            while room.on_hand("bulk")[0] < len(threads) + 1:
+                time.sleep(0.001)
+        with room.for_jobs(1, "bulk", timeout=0) as admitted:
+            assert not admitted
+        assert entered == []
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert entered[0] == 4
+    assert sorted(entered) == [1, 2, 4]
+
+
+def test_who_gives_up_keeps_nobody_waiting() -> None:
+    room = Room(2)
+    with room.for_jobs(1, "bulk", timeout=0):
+        with room.for_jobs(2, "bulk", timeout=0) as too_large:
+            assert not too_large
+        with room.for_jobs(1, "bulk", timeout=0) as admitted:
+            assert admitted
 
 
 def test_a_closed_room_lets_nobody_in_and_knows_when_it_is_empty() -> None:

@@ -15,6 +15,7 @@ from catalog.database import transaction
 from catalog.errors import DatabaseUnavailable, StoreUnavailable
 from catalog.jobs import Finished, claim
 from catalog.photo_store import PhotoStore
+from catalog.queue import make_message
 from workers.tasks import tag_views
 
 from .conftest import tagging
@@ -329,11 +330,11 @@ def test_a_database_that_stays_away_gives_the_message_up_and_keeps_the_job(
     assert (desk.job(job_id).status, desk.job(job_id).attempts) == ("queued", 0)
 
 
-def test_without_room_a_message_is_left_to_the_sweep(desk: Desk) -> None:
+def test_without_room_a_message_is_given_back(desk: Desk) -> None:
     desk.tag.PATIENCE_S = 0
     job_id = desk.accept(lane="bulk")
     with desk.room.for_jobs(desk.settings.max_ready, "bulk", timeout=0):
-        desk.run(job_id, lane="bulk")
+        assert not desk.tag(make_message([job_id]), "bulk")
     assert (desk.job(job_id).status, desk.job(job_id).attempts) == ("queued", 0)
 
 
