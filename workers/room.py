@@ -16,9 +16,7 @@ class Room:
         self._held: Counter[str] = Counter()
         self._messages: Counter[str] = Counter()
         self._jobs: Counter[str] = Counter()
-        self._line: dict[str, deque[object]] = defaultdict(
-            deque
-        )  # who waits for room, in the order they came
+        self._line: dict[str, deque[object]] = defaultdict(deque)  # who waits, in the order they came
         self._changed = threading.Condition()
         self._closed = False
 
