@@ -81,6 +81,9 @@ class Tagger:
         self.turn = threading.Lock() if checkpoint.precisions else contextlib.nullcontext()
         self.cores = torch.get_num_threads() if apart else 1
         self.pool = one_core_each(self.cores) if self.cores > 1 else None
+        # What is too small to be shared out does not queue behind the parts of large batches, nor, with a thread more,
+        # behind its like.
+        self.aside = one_core_each(2) if self.cores > 1 else None
         self.callers = Callers()
 
     @classmethod
@@ -130,7 +133,7 @@ class Tagger:
     def forward(self, batches: list[Batch]) -> list[Tagging]:
         """One tagging for each product of the batches, in order. Safe from several threads."""
         with self.callers as others, self.turn:
-            pool = None if len(batches) == 1 and not others else self.pool
+            pool = self.pool if len(batches) > 1 else self.aside if others else None
             each = map if pool is None else pool.map
             return [tagging for some in each(self.run, batches) for tagging in some]
 

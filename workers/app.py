@@ -121,8 +121,9 @@ def create_app(settings: Settings, load_runtime: Callable[[Settings], Any]) -> C
 
 
 # A batch shared out among cores ends when its slowest part does, and one on a GPU has its tags made by the processor:
-# with a second one behind it neither stands idle meanwhile.
+# with a second one behind it neither stands idle meanwhile. A person's product waits for neither of them.
 IN_FLIGHT = 2
+FOR_URGENT = 1
 
 
 class Serving:
@@ -161,6 +162,7 @@ class Serving:
                 max_ready=settings.max_ready,
                 forward_timeout_s=settings.forward_timeout_s,
                 in_flight=IN_FLIGHT,
+                for_urgent=FOR_URGENT,
                 patient_forward_s=settings.bulk_forward_s,
             ),
             collate=collate,

@@ -61,6 +61,7 @@ class Limits:
     max_ready: int  # in each lane
     forward_timeout_s: float
     in_flight: int = 1  # batches that may be in `forward` at the same time
+    for_urgent: int = 0  # and so many more that hold nothing but urgent items
     patient_forward_s: float = float("inf")  # how long a forward may take that nobody urgent fills
     recover_after: int = 20  # clean batches at a lowered limit before it is raised by one again
     give_up_after: int = 3  # device failures in a row before the process is ended

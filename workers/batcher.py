@@ -1,16 +1,17 @@
 """Gathers prepared items into batches and keeps one device busy with them.
 
 Knows neither Celery nor torch nor what an item is: it is given `forward` (a batch in, one result per item out; from
-several threads where `limits.in_flight` allows as many), optionally `collate` (makes a batch ready ahead of its turn,
+several threads where the limits allow as many), optionally `collate` (makes a batch ready ahead of its turn,
 while the device is still busy), the limits and a clock. A device thread runs `forward`; the stager readies the batch
 after it; the watchdog ends the process when a forward hangs, because no thread can be stopped from outside and a
 supervisor restarts only what has died.
 
 What it promises: the device takes all that is ready the moment it is free and waits for nothing when idle; beside a
 batch that runs it takes another one only where that is full, so that what comes one by one still grows together; no
-batch is over `max_batch` or the token budget; urgent items go first, and while there are some now and then, others
-run one batch at a time, as short as `patient_forward_s`, beside which an urgent item starts at once; a faulty item
-fails alone; every future is resolved, also at shutdown; a full lane makes the submitter wait, and then says so.
+batch is over `max_batch` or the token budget; urgent items go first and start at once beside batches of others, in a
+place of their own (`limits.for_urgent`), and while there are some now and then, others run one batch at a time, as
+short as `patient_forward_s`; a faulty item fails alone; every future is resolved, also at shutdown; a full lane makes
+the submitter wait, and then says so.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from workers.pace import Pace
 from workers.ready_queue import Entry, Item, ReadyQueue, Result
 
 # After so long without an urgent item the device is filled as if there were none: short forwards cost throughput, and
-# the next urgent item pays for it with one long one.
+# the next urgent item pays for it: it shares the device with as many full batches as may be in flight.
 QUIET_S = 20.0
 
 
@@ -56,7 +57,7 @@ class Batcher(Generic[Item, Result]):
         busy = BusyTime(clock)
         self._runners: list[BatchRunner[Item, Result]] = [
             BatchRunner(forward, collate, limits, give_up, self._learn, clock, busy)
-            for _ in range(limits.in_flight)
+            for _ in range(limits.in_flight + limits.for_urgent)
         ]
 
         self._lock = threading.RLock()  # guards all below
@@ -204,9 +205,11 @@ class Batcher(Generic[Item, Result]):
     def _has_work(self) -> bool:
         if self._urgent_goes_beside():
             return True
+        running = sum(map(bool, self._running))
         if self._staged is not None:
-            return not (self._people_are_around() and self._others_run())
-        idle = not any(self._running)
+            alone = self._people_are_around() and self._others_run()
+            return running < self._limits.in_flight and not alone
+        idle = running == 0
         # While the stager readies a batch the device waits for that one rather than overtake it.
         return idle and not self._staging and len(self._ready) > 0
 

@@ -1,7 +1,7 @@
 """Threads of one core each, and a tagger that shares a batch out among them."""
 
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from threading import Barrier, Event
 
 import pytest
 import torch
@@ -74,14 +74,31 @@ def test_who_enters_is_told_how_many_are_inside():
     assert (first, second, third, last) == (0, 1, 1, 0)
 
 
-@pytest.mark.parametrize("cores", [1, 2])
-def test_batches_that_run_at_the_same_time_answer_as_alone(cores):
+def tagger_with_cores(cores):
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(cores)
-        tagger = Tagger(tiny_checkpoint(), "v", "cpu", quick=True)
+        return Tagger(tiny_checkpoint(), "v", "cpu", quick=True)
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_product_does_not_queue_behind_the_parts_of_large_batches():
+    tagger = tagger_with_cores(2)
+    example = tagger.prepare(Product("red shirt"))
+    free = Event()
+    with tagger.callers, ThreadPoolExecutor(1) as beside:
+        for _ in range(4):
+            tagger.pool.submit(free.wait)
+        try:
+            assert len(beside.submit(tagger.predict, [example]).result(timeout=30)) == 1
+        finally:
+            free.set()
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_batches_that_run_at_the_same_time_answer_as_alone(cores):
+    tagger = tagger_with_cores(cores)
     examples = [tagger.prepare(Product(f"{word} shirt")) for word in WORDS]
     batches = [examples[:1], examples[1:4], examples]  # of the kinds that are run together and shared out
     alone = [tagger.predict(batch) for batch in batches]

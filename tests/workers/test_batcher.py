@@ -199,6 +199,21 @@ def test_an_urgent_item_starts_beside_a_batch_of_others(gate: Gate, make_batcher
     assert gate.batches[2] == ["b", "c"]
 
 
+def test_an_urgent_item_has_a_place_that_no_others_take(gate: Gate, make_batcher: Any) -> None:
+    batcher = make_batcher(max_batch=1, in_flight=2, for_urgent=1)
+    futures = put(batcher, *"abcd")
+    for _ in range(2):
+        gate.wait_for_a_forward()
+    for _ in range(3):
+        gate.wait_for_a_collate()
+    assert not gate.arrived.acquire(blocking=False), "c is ready and waits"
+    futures += put(batcher, "now", urgent=True)
+    gate.wait_for_a_forward()
+    assert gate.batches == [["a"], ["b"], ["now"]]
+    gate.let_through(5)
+    assert results(futures) == ["A", "B", "C", "D", "NOW"]
+
+
 def test_an_urgent_item_starts_also_where_a_batch_of_others_is_made_ready(
     gate: Gate, make_batcher: Any
 ) -> None:
