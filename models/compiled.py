@@ -5,6 +5,7 @@ ones. They only serve; nothing in them can learn.
 read. Legend: B products, P photos, T tokens, S side, D width of a tower.
 """
 
+import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,13 +128,24 @@ def write_towers(folder: Path, text: TextTower, photo: PhotoTower) -> None:
 
 
 def openvino_core() -> "openvino.Core":
-    """Raises ExtraMissing without the extra `cpu`."""
+    """The one of this process. Raises ExtraMissing without the extra `cpu`."""
     # OpenVINO reports its imports and conversions to its makers by itself, and does without where this is missing.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
-        import openvino
+        import openvino  # noqa: F401
     except ModuleNotFoundError as error:
         raise ExtraMissing(
             "exported checkpoints run on OpenVINO, which is not installed: pip install 'tagsmith[cpu]'"
         ) from error
+    return _core()
+
+
+@functools.cache
+def _core() -> "openvino.Core":
+    """Lives as long as the process: a core gives the thread that first uses it a stack for signal handlers, and frees
+    that stack when it ends. Where it ends on another thread, as with a checkpoint that was replaced, the next signal
+    to the first one, such as the SIGTERM of a shutdown, kills the process.
+    """
+    import openvino
+
     return openvino.Core()

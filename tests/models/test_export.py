@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import subprocess
 import sys
 
 import pytest
@@ -14,6 +15,7 @@ from models.__main__ import main
 from models.agreement import Agreement, agreement, offers
 from models.calibration import PATTERNS
 from models.checkpoint import load, load_to_train, save
+from models.compiled import openvino_core
 from models.errors import ExportRefused, ExtraMissing
 from models.export import export, first_accepted
 from models.fusion import collate
@@ -263,13 +265,32 @@ def test_help_ends_in_an_example():
     assert "Example: python -m models export" in CliRunner().invoke(main, ["export", "--help"]).stdout
 
 
+DROPPED_ELSEWHERE = """
+import os, signal, threading
+from models.compiled import openvino_core
+
+held = [openvino_core()]
+held[0].get_property("CPU", "FULL_DEVICE_NAME")
+elsewhere = threading.Thread(target=held.clear)
+elsewhere.start()
+elsewhere.join()
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_process_whose_networks_another_thread_dropped_still_handles_signals():
+    done = subprocess.run(
+        [sys.executable, "-c", DROPPED_ELSEWHERE], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
 @torch.no_grad()
 def test_a_prefix_is_a_part_of_the_network():
     trained, mask = tower(), IDS > 0
     network = traced_text(trained)
-    from openvino import Core
-
-    compiled = Core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     (answer,) = compiled([IDS.numpy(), torch.zeros_like(IDS).numpy(), mask.numpy()]).values()
     torch.testing.assert_close(
         torch.from_numpy(answer), trained(IDS, torch.zeros_like(IDS), mask), atol=1e-4, rtol=1e-3
