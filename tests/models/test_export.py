@@ -20,6 +20,7 @@ from models.errors import ExportRefused, ExtraMissing
 from models.export import export, first_accepted
 from models.fusion import collate
 from models.networks import traced_text
+from tests.conftest import REPOSITORY
 from tests.models.test_prefix import IDS, tower
 from tests.tiny_tagger import WORDS, picture, tiny_checkpoint
 
@@ -281,8 +282,9 @@ os.kill(os.getpid(), signal.SIGTERM)
 
 def test_a_process_whose_networks_another_thread_dropped_still_handles_signals():
     done = subprocess.run(
-        [sys.executable, "-c", DROPPED_ELSEWHERE], capture_output=True, text=True, timeout=120, check=False
-    )
+        [sys.executable, "-c", DROPPED_ELSEWHERE], cwd=REPOSITORY,
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 

@@ -173,14 +173,19 @@ def test_beside_a_batch_that_runs_less_than_a_full_one_is_left_to_grow(gate: Gat
     assert gate.batches == [["a"], ["b", "c"]]
 
 
-def test_no_more_batches_run_than_may_be_in_flight(gate: Gate, make_batcher: Any) -> None:
-    batcher = make_batcher(max_batch=1, in_flight=2)
-    futures = put(batcher, *"abcd")
+def put_until_full(gate: Gate, batcher: Any) -> list[Any]:
+    futures: list[Any] = put(batcher, *"abcd")
     for _ in range(2):
         gate.wait_for_a_forward()
     for _ in range(3):
         gate.wait_for_a_collate()
     assert not gate.arrived.acquire(blocking=False), "the third is made ready and waits"
+    return futures
+
+
+def test_no_more_batches_run_than_may_be_in_flight(gate: Gate, make_batcher: Any) -> None:
+    batcher = make_batcher(max_batch=1, in_flight=2)
+    futures = put_until_full(gate, batcher)
     assert batcher.ready() == 2
     gate.let_through(4)
     assert results(futures) == list("ABCD")
@@ -201,12 +206,7 @@ def test_an_urgent_item_starts_beside_a_batch_of_others(gate: Gate, make_batcher
 
 def test_an_urgent_item_has_a_place_that_no_others_take(gate: Gate, make_batcher: Any) -> None:
     batcher = make_batcher(max_batch=1, in_flight=2, for_urgent=1)
-    futures = put(batcher, *"abcd")
-    for _ in range(2):
-        gate.wait_for_a_forward()
-    for _ in range(3):
-        gate.wait_for_a_collate()
-    assert not gate.arrived.acquire(blocking=False), "c is ready and waits"
+    futures = put_until_full(gate, batcher)
     futures += put(batcher, "now", urgent=True)
     gate.wait_for_a_forward()
     assert gate.batches == [["a"], ["b"], ["now"]]
