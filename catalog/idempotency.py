@@ -56,22 +56,20 @@ def begin(session: Session, key: IdempotencyKey, settings: Settings) -> StoredAn
     Raises IdempotencyMismatch for another payload and IdempotencyInProgress while the first request still runs.
     """
     record = IdempotencyRecord
-    lock = func.now() + timedelta(seconds=settings.idempotency_lock_s)
+    lock_for = timedelta(seconds=settings.idempotency_lock_s)
     fresh = {
         "fingerprint": key.fingerprint,
         "token": key.token,
-        "locked_until": lock,
+        "locked_until": func.now() + lock_for,
         "expires_at": func.now() + timedelta(seconds=settings.idempotency_ttl_s),
         "status": None,
         "headers": None,
         "body": None,
     }
-    # Taken when new, when expired, or when the same request died: without an answer and past its lock.
-    died = (
-        record.status.is_(None)
-        & (record.locked_until <= func.now())
-        & (record.fingerprint == key.fingerprint)
-    )
+    # Taken when new, when expired, or when the same request died: without an answer and past its lock. A lock that
+    # lies too far ahead was written before the database's clock was set back.
+    lapsed = (record.locked_until <= func.now()) | (record.locked_until > func.now() + 2 * lock_for)
+    died = record.status.is_(None) & lapsed & (record.fingerprint == key.fingerprint)
     taken = session.execute(
         upsert(record)
         .values(tenant_id=key.tenant_id, key=key.key, **fresh)

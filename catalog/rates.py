@@ -28,7 +28,7 @@ _MEASURE = text(
     WITH ended AS (
         SELECT submitted_at, started_at, finished_at FROM jobs
         WHERE lane = :lane AND status IN ('succeeded', 'failed')
-          AND finished_at > now() - CAST(:window AS interval)
+          AND finished_at > now() - CAST(:window AS interval) AND finished_at <= now()
         ORDER BY finished_at DESC LIMIT :sample
     ), span AS (
         SELECT CASE WHEN count(*) = :sample THEN min(finished_at)

@@ -20,6 +20,7 @@ from sqlalchemy import Engine, Row, text
 from sqlalchemy.orm import Session
 
 from catalog import embedding_cache, idempotency, photos
+from catalog.clock import RESEND_DOUBLINGS, start_anew
 from catalog.database import transaction
 from catalog.errors import BrokerUnavailable, StoreUnavailable
 from catalog.photo_store import PhotoStore
@@ -27,10 +28,10 @@ from catalog.queue import MAX_IDS
 from catalog.settings import Settings
 from catalog.views import LANES, LEASE_RAN_OUT, SUPERSEDED, Lane
 
-RESEND_DOUBLINGS = 4
 # A message of the bulk lane takes whichever jobs are due, so where there is one for each job none is lost. One of the
 # interactive lane names its job: which of them is lost cannot be seen, so each may have a second one.
 MESSAGES_PER_JOB: dict[Lane, int] = {"interactive": 2, "bulk": 1}
+STARTED_ANEW_LIMIT = 10_000  # well under a second, and more jobs than are worked off between two sweeps
 PRUNE_LIMIT = 1000
 EMBEDDINGS_PRUNE_LIMIT = 10_000  # more than a busy device can make between two sweeps
 # A photo that a change replaced stays this many leases: an older job may be reading it.
@@ -129,6 +130,7 @@ def sweep(
         # Committed before anything is sent: a worker that is quick must not find its job locked by us. Should this
         # process die in between, the jobs are due again after their wait.
         with transaction(engine) as session:
+            start_anew(session, lane, settings, STARTED_ANEW_LIMIT)
             taken = _take_due(session, lane, messages, settings)
         failed += sum(row.status == "failed" for row in taken)
         cancelled += sum(row.status == "cancelled" for row in taken)

@@ -110,9 +110,10 @@ def test_releasing_takes_nothing_from_a_twin_and_nothing_that_is_answered(shop: 
     assert begin(shop, key_of(shop)) is not None
 
 
-def test_a_key_of_a_request_that_died_is_free_after_its_lock(shop: "Shop") -> None:
+@pytest.mark.parametrize("since", ["0 s", "-1 hour"], ids=["in time", "after the clock was set back"])
+def test_a_key_of_a_request_that_died_is_free_after_its_lock(shop: "Shop", since: str) -> None:
     begin(shop, key_of(shop))
-    shop.sql("UPDATE idempotency_records SET locked_until = now()")
+    shop.sql("UPDATE idempotency_records SET locked_until = now() - CAST(:since AS interval)", since=since)
     with pytest.raises(IdempotencyMismatch):
         begin(shop, key_of(shop, fingerprint="another payload"))
     assert begin(shop, key_of(shop)) is None

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import Engine, event, text
 
+from catalog.clock import RESEND_DOUBLINGS
 from catalog.errors import BrokerUnavailable, PhotoMissing
 from catalog.photo_store import PhotoStore
 from catalog.queue import MAX_IDS
-from catalog.sweep import RESEND_DOUBLINGS, sweep
+from catalog.sweep import sweep
 from catalog.views import LANES, LEASE_RAN_OUT, Lane
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def test_a_running_job_whose_lease_lapsed_is_sent_and_can_be_claimed(shop: "Shop
 
 def test_a_job_put_back_is_sent_when_it_is_due(shop: "Shop", engine: Engine) -> None:
     _, job = shop.accept()
-    shop.put_back(shop.claim_one(job.id), delay_s=3600)
+    shop.put_back(shop.claim_one(job.id), delay_s=60)
     lanes = Lanes()
     assert sweep(engine, lanes.send, lanes.waiting, shop.settings).sent == 0
     shop.sql("UPDATE jobs SET not_before = now(), resend_at = now()")

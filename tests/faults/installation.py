@@ -102,8 +102,8 @@ class Installation:
         with closing(self.broker()) as client:
             wait_for(lambda: answers(client.ping, redis.RedisError), "Redis to answer")
 
-    def start_postgres(self) -> None:
-        self.postgres = self.start("catalog.embedded", "postgres")
+    def start_postgres(self, **environment: str) -> None:
+        self.postgres = self.start("catalog.embedded", "postgres", **environment)
         self.wait_for_postgres()
 
     def wait_for_postgres(self) -> None:

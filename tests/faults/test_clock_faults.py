@@ -1,4 +1,4 @@
-"""What happens when the clocks of worker, beat and Redis are set. All times of a job are PostgreSQL's."""
+"""What happens when the clocks of worker, beat, Redis and PostgreSQL are set. All times of a job are PostgreSQL's."""
 
 from __future__ import annotations
 
@@ -92,3 +92,28 @@ def test_a_worker_whose_clock_differs_from_that_of_beat_by_hours_sweeps_as_well(
     installation.start_beat()
     unsent = installation.accept([f"not sent {number}" for number in range(20)], message=False)
     assert fault.ends("worker's clock 14 h ahead of beat's", first + unsent).succeeded == 21
+
+
+def test_the_clock_of_postgres_set_an_hour_forward_and_two_back_keeps_no_job_waiting(
+    installation: Installation, fault: Fault, tmp_path: Path
+) -> None:
+    clock = Clock(tmp_path)
+    assert installation.postgres is not None
+    end(installation.postgres, signal.SIGTERM)
+    installation.start_postgres(**clock.environment)
+    installation.start_worker(0.05)
+    installation.start_beat()
+    unsent = []
+    with Load(intake(installation), per_s=30) as load:
+        for step in (HOUR_S, 0, -HOUR_S, 0):
+            load.wait_until(len(load.told) + 60)
+            installation.wait_until_running(load.told)
+            # Nothing but beat brings these, and after a step back they are due an hour later.
+            late = installation.accept([f"not sent {step} {number}" for number in range(5)], message=False)
+            unsent += late
+            clock.set(step)
+            strike = fault.strikes()  # after it, by the new clock
+            installation.wait_until_ended(late)
+            fault.recovers(strike)
+    count = fault.ends("PostgreSQL's clock set +1 h, -2 h, +1 h", load.told + unsent)
+    assert count.succeeded == count.accepted
