@@ -26,6 +26,8 @@ from catalog.tables import Job
 from catalog.views import LANES, Lane
 from workers.identity import is_dead
 
+RETRY_S = 1.0
+
 log = structlog.get_logger(__name__)
 
 
@@ -88,6 +90,7 @@ class LeaseKeeper:
         self._send = send
         self._held: dict[str, ClaimedJob] = {}
         self._lock = threading.Lock()
+        self._recovered = False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
 
@@ -112,20 +115,24 @@ class LeaseKeeper:
             return len(self._held)
 
     def _run(self) -> None:
-        interval = self._lease_s / 3  # two renewals may fail before a lease lapses
-        recovered = False
-        while True:
-            try:
-                recovered = recovered or self._recover()
-                self._renew()
-            except (Unavailable, ProgrammingError) as error:
-                # ProgrammingError: the schema is still being made. Otherwise a lease that lapses meanwhile costs
-                # at most a second attempt. The next round tries again.
-                log.warning("leases not renewed", reason=str(error))
-            if self._over.wait(interval if recovered else min(1.0, interval)):
-                return
+        while not self._over.wait(self._round()):
+            pass
 
-    def _recover(self) -> bool:
+    def _round(self) -> float:
+        """Returns the seconds until the next one."""
+        interval = self._lease_s / 3
+        try:
+            if not self._recovered:
+                self._recover()
+            self._renew()
+        except (Unavailable, ProgrammingError) as error:
+            # ProgrammingError: the schema is still being made. Tried again soon, while the leases still last: one that
+            # lapses costs a second attempt at most.
+            log.warning("leases not renewed", reason=str(error))
+            return min(RETRY_S, interval)
+        return interval
+
+    def _recover(self) -> None:
         """Send again what died with an earlier process, without waiting for the sweep.
 
         That is what it had claimed, and what it had taken off the queue and not claimed yet: nobody knows which
@@ -142,7 +149,7 @@ class LeaseKeeper:
         for lane, job_ids in due.items():
             if job_ids:
                 self._send(job_ids, lane)
-        return True
+        self._recovered = True
 
     def _renew(self) -> None:
         with self._lock:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
+import pytest
 from sqlalchemy import text
 
 from catalog.database import transaction
+from catalog.errors import DatabaseUnavailable
 from catalog.jobs import ClaimedJob, claim, finish
+from workers import leases
 from workers.identity import worker_identity
 from workers.leases import release_leases_of_the_dead, renew
 
@@ -113,3 +117,14 @@ def test_the_keeper_renews_what_is_held_and_not_what_was_let_go(desk: Desk) -> N
     desk.leases._renew()
     assert seconds_left(desk, held.id) > 1
     assert seconds_left(desk, let_go.id) <= 1
+
+
+def test_a_renewal_that_failed_is_tried_again_soon(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    interval = desk.settings.lease_s / 3
+    assert desk.leases._round() == interval > leases.RETRY_S
+    (held,) = claimed(desk, desk.accept(), worker=worker_identity())
+    desk.leases.hold([held])
+    with monkeypatch.context() as away:
+        away.setattr(leases, "renew", Mock(side_effect=DatabaseUnavailable("away")))
+        assert desk.leases._round() == leases.RETRY_S
+    assert desk.leases._round() == interval
