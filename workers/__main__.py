@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import click
+from kombu.exceptions import KombuError
 
 from catalog.errors import SettingsError
 from catalog.queue import make_celery
@@ -80,7 +81,7 @@ def load(checkpoint: Path | None, answer_s: float, load_s: float) -> None:
     with make_celery(settings) as celery:
         try:
             reports = ask_to_load(celery, wanted, answer_s=answer_s, load_s=load_s)
-        except celery.connection_for_write().connection_errors as error:
+        except (KombuError, *celery.connection_for_write().connection_errors) as error:
             raise click.ClickException(f"the broker does not answer: {error}") from error
     if not reports:
         raise click.ClickException(
