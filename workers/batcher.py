@@ -69,6 +69,7 @@ class Batcher(Generic[Item, Result]):
         self._staged: Staged[Item, Result] | None = None  # the batch after the running one
         self._running: list[list[Entry[Item, Result]]] = [[] for _ in self._runners]
         self._staging = False
+        self.settled = 0  # batches since the start: who waits sees by it that the device goes on
         self._closed = False
         self._broken = False  # a thread died; nothing more can be run
 
@@ -199,6 +200,7 @@ class Batcher(Generic[Item, Result]):
         runner.settle(staged or runner.stage(entries))
         with self._lock:
             self._running[slot] = []
+            self.settled += 1
             self._wake()
         return True
 

@@ -43,8 +43,8 @@ class TagProducts:
 
     # A room that stays full for so long gives the message back, well before the queue's visibility timeout would.
     PATIENCE_S = 30.0
-    # A job's device must be free of what was ahead of it by then; far beyond what the bounded queue can cost.
-    DEADLINE_IN_FORWARDS = 2
+    # A device that has settled no batch for the time of so many forwards is waited for no longer.
+    SILENCE_IN_FORWARDS = 2
 
     def __init__(
         self,
@@ -64,11 +64,11 @@ class TagProducts:
     ) -> None:
         self._settings = settings
         self._served = served
+        self._batcher = batcher
         self._leases = leases
         self._room = room
         self._metrics = metrics
         self._worker = worker
-        self._clock = clock
         self.outcomes = Outcomes(settings, engine, metrics, clock, sleep)
         self._prepare = Preparing(settings, photo_store, batcher, self.outcomes, metrics, bulk_preparers)
         # Interactive jobs come one in a message: those that come at the same time share their transactions.
@@ -137,34 +137,46 @@ class TagProducts:
     def _tag(self, claimed: Claimed) -> None:
         with self._metrics.stage_seconds.labels("prepare").time():
             running = list(self._prepare(claimed))
-        # The watchdog ends a process whose device hangs, so that no future stays open; a deadline of our own
-        # nevertheless, because Celery's thread pool has none and a thread that waits for ever is lost.
-        deadline = self._clock() + self.DEADLINE_IN_FORWARDS * self._settings.forward_timeout_s
         finished = []
         with self._metrics.stage_seconds.labels("wait").time():
             for one in running:
-                tagging = self._result(one.job, one.future, deadline)
+                tagging = self._result(one.job, one.future)
                 if tagging is not None:
                     finished.append(self._finished(one, tagging))
         if finished:
             with self._metrics.stage_seconds.labels("finish").time():
                 self.outcomes.finish(finished)
 
-    def _result(self, job: ClaimedJob, future: Future[Any], deadline: float) -> Any | None:
+    def _result(self, job: ClaimedJob, future: Future[Any]) -> Any | None:
         """What the device made of one job; None when its outcome is settled already."""
         try:
-            return future.result(timeout=max(0.0, deadline - self._clock()))
+            return self._wait(future)
         except ItemFailed as error:
             log.warning("a job failed on the device", job=job.id, reason=str(error))
             self.outcomes.fail(job, problem("untaggable", "The model cannot tag this product", str(error)))
         except (DeadlinePassed, CancelledError):
             future.cancel()
             self.outcomes.put_back(
-                job, problem("device-too-slow", "The device did not answer in time", "it is overloaded")
+                job, problem("device-too-slow", "The device did not answer in time", "it ends no batch")
             )
         except BatcherError as error:
             self.outcomes.put_back_unrun(job, error)
         return None
+
+    def _wait(self, future: Future[Any]) -> Any:
+        """However much is ahead of it: a slow device is no fault of the job, and costs it no attempt.
+
+        Raises DeadlinePassed where the device goes on no more. The watchdog ends such a process before, so that no
+        future stays open; Celery's thread pool has no limit of its own, and a thread that waits for ever is lost.
+        """
+        patience = self.SILENCE_IN_FORWARDS * self._settings.forward_timeout_s
+        while True:
+            settled = self._batcher.settled
+            try:
+                return future.result(timeout=patience)
+            except DeadlinePassed:
+                if self._batcher.settled == settled:
+                    raise
 
     def _finished(self, one: InFlight, tagging: Any) -> Finished:
         # The model looks at its first few photos only, so there may be fewer features than new photos.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -249,20 +250,35 @@ def test_a_worker_that_is_stopping_puts_its_jobs_back_for_another_at_once(desk: 
         assert len(claim(session, [job_id], worker="another", settings=desk.settings)) == 1
 
 
-def test_a_result_that_comes_after_the_deadline_is_not_waited_for(desk: Desk) -> None:
+def test_a_device_that_goes_on_no_more_is_not_waited_for(desk: Desk) -> None:
     free = threading.Event()
 
     def linger(titles: list[str]) -> None:
         assert free.wait(PATIENCE_S)
 
     desk.runtime.on_forward = linger
-    desk.tag.DEADLINE_IN_FORWARDS = 0
+    desk.tag.SILENCE_IN_FORWARDS = 0
     job_id = desk.accept()
     desk.run(job_id)
     free.set()
     job = desk.job(job_id)
     assert job.status == "queued"
     assert job.error is not None and job.error["type"] == "device-too-slow"
+
+
+def test_a_device_that_goes_on_is_waited_for_however_slow_it_is(desk: Desk) -> None:
+    class Late(Future[str]):
+        """Has its answer when the device has settled three batches more."""
+
+        def result(self, timeout: float | None = None) -> str:
+            if desk.batcher.settled < 3:
+                desk.batcher.settled += 1
+                raise TimeoutError
+            return "the answer"
+
+    assert desk.tag._wait(Late()) == "the answer"
+    desk.run(desk.accept())
+    assert desk.batcher.settled == 4
 
 
 def test_work_whose_lease_another_worker_took_over_is_thrown_away(desk: Desk) -> None:
