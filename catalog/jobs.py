@@ -165,6 +165,7 @@ _PUT_BACK = text(
     """
     UPDATE jobs SET
         status = next.status,
+        attempts = attempts - CASE WHEN :tried THEN 0 ELSE 1 END,
         finished_at = CASE WHEN next.status <> 'queued' THEN now() END,
         lease_token = NULL,
         lease_until = NULL,
@@ -186,10 +187,13 @@ _PUT_BACK = text(
 )
 
 
-def put_back(session: Session, job: ClaimedJob, problem: Problem, delay_s: float) -> bool:
+def put_back(
+    session: Session, job: ClaimedJob, problem: Problem, delay_s: float, *, tried: bool = True
+) -> bool:
     """Queues the job again, due in `delay_s` seconds, after a fault of the world; False where its lease was lost.
 
-    After the last attempt it is `failed` instead, and `cancelled` where a newer revision has its own job.
+    After the last attempt it is `failed` instead, and `cancelled` where a newer revision has its own job. One that
+    nobody `tried` gets its attempt back.
     """
     row = session.execute(
         _PUT_BACK,
@@ -197,7 +201,8 @@ def put_back(session: Session, job: ClaimedJob, problem: Problem, delay_s: float
             "id": job.id,
             "token": job.lease_token,
             "delay": timedelta(seconds=delay_s),
-            "last_attempt": job.last_attempt,
+            "tried": tried,
+            "last_attempt": tried and job.last_attempt,
             "problem": json.dumps(problem),
         },
     )

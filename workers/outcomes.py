@@ -83,14 +83,15 @@ class Outcomes:
     def fail(self, job: ClaimedJob, reason: Problem) -> None:
         self._settle(job, "failed", lambda session: fail(session, job, reason))
 
-    def put_back(self, job: ClaimedJob, reason: Problem, delay_s: float | None = None) -> None:
-        delay = self._settings.retry_delay_s if delay_s is None else delay_s
+    def put_back(self, job: ClaimedJob, reason: Problem) -> None:
+        delay = self._settings.retry_delay_s
         self._settle(job, "put_back", lambda session: put_back(session, job, reason, delay))
 
     def put_back_unrun(self, job: ClaimedJob, error: BatcherError) -> None:
         if isinstance(error, BatcherClosed):
-            # Another worker can take it at once.
-            self.put_back(job, problem("worker-stopped", "The worker was stopped", str(error)), delay_s=0)
+            # Another worker can take it at once, and however often workers are stopped, that never makes it fail.
+            reason = problem("worker-stopped", "The worker was stopped", str(error))
+            self._settle(job, "put_back", lambda session: put_back(session, job, reason, 0, tried=False))
         else:
             self.put_back(job, problem("device-failed", "The device could not run the product", str(error)))
 
