@@ -11,7 +11,9 @@ thread pool it always sleeps for its full time-out and then cannot cancel anythi
 
 from __future__ import annotations
 
+import atexit
 import functools
+import gc
 import logging
 import os
 import threading
@@ -63,6 +65,8 @@ def _app() -> Celery:
 
 def _load_model_runtime(settings: Settings) -> Any:
     memory.spare()
+    # Before it ends the interpreter looks through all objects, several times: seconds, many on a machine at work.
+    atexit.register(gc.freeze)
     from workers.runtime import ModelRuntime  # here, because it imports torch, which beat does not need
 
     return ModelRuntime.load(settings)
