@@ -31,8 +31,8 @@ MAX_MESSAGE_IDS = max(MAX_IDS.values())
 
 # Longest time a request waits for a broker that does not answer: twice this, for connecting and for sending.
 SEND_TIMEOUT_S = 1.0
-# Messages stay with a dead worker's connection for this long; must exceed the longest time between a message's
-# arrival and its acknowledgement, which the lease bounds.
+# Messages stay with a dead worker's connection for this long. One whose jobs take longer, on a slow device, comes
+# again while it runs, and then is one more hint that jobs are due: it costs a look at the database.
 VISIBILITY_TIMEOUT_S = 120
 SOFT_SHUTDOWN_S = 25
 # Sweeps that no worker has taken are dropped after this. A worker compares it with its own clock: it must be more
