@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers.pace import Pace
+from workers.pace import LOOKS, TRUST, Pace
 
 
 def test_it_shrinks_in_proportion_to_what_took_too_long_and_grows_by_one() -> None:
@@ -38,3 +38,35 @@ def test_it_never_goes_below_what_a_batch_is_good_for_nor_over_the_limit() -> No
     one = Pace(0.03, 1)
     one.learn(1, 100)
     assert one.size == 1
+
+
+def after(fixed_s: float, each_s: float, forwards: int) -> list[int]:
+    """The sizes of the batches of a device of that cost, at a budget of 0.07 s."""
+    pace, sizes = Pace(0.07, 32), []
+    for _ in range(forwards):
+        sizes.append(pace.size)
+        pace.learn(pace.size, fixed_s + each_s * pace.size)
+    return sizes
+
+
+def test_where_a_forward_costs_the_same_whatever_it_holds_it_stays_full() -> None:
+    tried = [11, *[4] * LOOKS]
+    # Once at the start, and again when the judgement is old.
+    expected = [32, *tried, *[32] * (TRUST + 1), *tried, 32]
+    assert after(fixed_s=0.2, each_s=0, forwards=len(expected)) == expected
+
+
+def test_half_of_the_work_goes_into_items_where_the_fixed_cost_is_high() -> None:
+    assert after(fixed_s=0.09, each_s=0.0034, forwards=20)[-1] == 26
+
+
+def test_where_items_cost_what_there_is_the_budget_decides() -> None:
+    assert after(fixed_s=0.007, each_s=0.0075, forwards=60)[-1] in (8, 9)
+
+
+def test_one_slow_moment_is_no_fixed_cost() -> None:
+    pace = Pace(0.07, 32)
+    pace.learn(32, 0.25)
+    for slow in (1, 3, 2, 1, 3):
+        pace.learn(pace.size, slow * (0.007 + 0.0075 * pace.size))
+    assert pace.size < 10
