@@ -13,9 +13,8 @@ from sqlalchemy.orm import Session
 from catalog.settings import Settings
 from catalog.views import Lane
 
-RESEND_DOUBLINGS = (
-    4  # a job that stays queued is sent later and later: each wait doubles, up to so many times
-)
+# A job that stays queued is sent later and later: each wait doubles, up to so many times.
+RESEND_DOUBLINGS = 4
 
 log = structlog.get_logger(__name__)
 

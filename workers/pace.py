@@ -26,10 +26,9 @@ class Pace:
         self._most = max_batch
         self._floor = LEAST
         self._kept_at_floor = 0
-        self._larger: tuple[int, float] | None = (
-            None  # size and seconds of what was answered with half or less
-        )
-        self._smaller: list[tuple[float, int]] = []  # seconds and size of the forwards since
+        # Size and seconds of a forward that was answered with half or less, and seconds and size of those since.
+        self._larger: tuple[int, float] | None = None
+        self._smaller: list[tuple[float, int]] = []
         self.size = max_batch
 
     def learn(self, size: int, forward_s: float) -> None:
