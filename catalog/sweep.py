@@ -6,7 +6,8 @@ that have had all their attempts, and clears away what nobody needs any more.
 In a deep queue most jobs have a good message waiting, and sending all of them every few seconds would bury the broker.
 So no lane ever has more messages waiting than its queued jobs account for (MESSAGES_PER_JOB); what is due beyond that
 stays due until workers have taken some. And a job that stays queued is sent later and later: each wait doubles, up to
-RESEND_DOUBLINGS times.
+RESEND_DOUBLINGS times. Times that lie in the future since the database's clock was set back start anew, see
+`catalog.clock`.
 """
 
 import json

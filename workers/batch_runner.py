@@ -174,7 +174,7 @@ class BatchRunner(Generic[Item, Result]):
 
     def _resolve(self, entry: Entry[Item, Result], result: Result) -> None:
         with self._resolving:
-            # Done already: its submitter cancelled at its deadline, or a shutdown stopped waiting for it.
+            # Done already: its submitter gave up, or a shutdown stopped waiting for it.
             if not entry.future.done() and entry.future.set_running_or_notify_cancel():
                 entry.future.set_result(result)
 

@@ -10,8 +10,8 @@ What it promises: the device takes all that is ready the moment it is free and w
 batch that runs it takes another one only where that is full, so that what comes one by one still grows together; no
 batch is over `max_batch` or the token budget; urgent items go first and start at once beside batches of others, in a
 place of their own (`limits.for_urgent`), and while there are some now and then, others run one batch at a time, as
-short as `patient_forward_s`; a faulty item fails alone; every future is resolved, also at shutdown; a full lane makes
-the submitter wait, and then says so.
+short as `patient_forward_s` where that pays (`workers.pace`); a faulty item fails alone; every future is resolved, also
+at shutdown; a full lane makes the submitter wait, and then says so.
 """
 
 from __future__ import annotations

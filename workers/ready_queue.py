@@ -67,7 +67,7 @@ class ReadyQueue(Generic[Item, Result]):
         A batch costs the device its longest length times its size, padding included, and that product
         stays within `max_tokens`; an entry that is over it by itself runs alone, since no smaller batch
         exists. Urgent entries go first, but the oldest patient entry keeps one place: otherwise a stream of
-        urgent ones could hold an import in the queue until its deadlines pass. `urgent_only` is for a batch beside one
+        urgent ones could keep an import in the queue for good. `urgent_only` is for a batch beside one
         of those others.
         """
         batch: list[Entry[Item, Result]] = []

@@ -281,6 +281,7 @@ def test_a_device_that_goes_on_is_waited_for_however_slow_it_is(desk: Desk) -> N
 
     assert desk.tag._wait(Late()) == "the answer"
     desk.run(desk.accept())
+    desk.batcher.close(drain=True, timeout=PATIENCE_S)  # it counts after it has answered
     assert desk.batcher.settled == 4
 
 
