@@ -8,13 +8,13 @@ Knows nothing of HTTP but that an answer is a status, some headers and a body, w
 """
 
 import hashlib
+import json
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from sqlalchemy import delete, func, select, update
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session
 
 from catalog.errors import IdempotencyInProgress, IdempotencyMismatch
@@ -50,41 +50,57 @@ def fingerprint(parts: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
+# Every request with a key runs these, and what SQLAlchemy builds anew each time costs as much as PostgreSQL's answer.
+#
+# Taken when new, when expired, or when the same request died: without an answer and past its lock. A lock that lies too
+# far ahead was written before the database's clock was set back.
+_TAKE = text(
+    """
+    INSERT INTO idempotency_records AS held (tenant_id, key, fingerprint, token, locked_until, expires_at)
+    VALUES (:tenant_id, :key, :fingerprint, :token, now() + CAST(:lock_for AS interval),
+            now() + CAST(:kept_for AS interval))
+    ON CONFLICT (tenant_id, key) DO UPDATE SET
+      fingerprint = excluded.fingerprint, token = excluded.token, locked_until = excluded.locked_until,
+      expires_at = excluded.expires_at, status = NULL, headers = NULL, body = NULL
+    WHERE held.expires_at <= now()
+       OR (held.status IS NULL AND held.fingerprint = excluded.fingerprint
+           AND (held.locked_until <= now() OR held.locked_until > now() + 2 * CAST(:lock_for AS interval)))
+    RETURNING token
+    """
+)
+_FIND = text(
+    """
+    SELECT fingerprint, status, headers, body FROM idempotency_records WHERE tenant_id = :tenant_id AND key = :key
+    """
+)
+_OWN = "tenant_id = :tenant_id AND key = :key AND token = :token AND status IS NULL"
+_HOLD = text(f"SELECT 1 FROM idempotency_records WHERE {_OWN} FOR UPDATE")
+_COMPLETE = text(
+    f"""
+    UPDATE idempotency_records SET status = :status, headers = CAST(:headers AS jsonb), body = :body WHERE {_OWN}
+    RETURNING 1
+    """
+)
+_RELEASE = text(f"DELETE FROM idempotency_records WHERE {_OWN}")
+
+
 def begin(session: Session, key: IdempotencyKey, settings: Settings) -> StoredAnswer | None:
     """Takes the key for this request, or returns the answer that was given before.
 
     Raises IdempotencyMismatch for another payload and IdempotencyInProgress while the first request still runs.
     """
-    record = IdempotencyRecord
-    lock_for = timedelta(seconds=settings.idempotency_lock_s)
-    fresh = {
-        "fingerprint": key.fingerprint,
-        "token": key.token,
-        "locked_until": func.now() + lock_for,
-        "expires_at": func.now() + timedelta(seconds=settings.idempotency_ttl_s),
-        "status": None,
-        "headers": None,
-        "body": None,
-    }
-    # Taken when new, when expired, or when the same request died: without an answer and past its lock. A lock that
-    # lies too far ahead was written before the database's clock was set back.
-    lapsed = (record.locked_until <= func.now()) | (record.locked_until > func.now() + 2 * lock_for)
-    died = record.status.is_(None) & lapsed & (record.fingerprint == key.fingerprint)
     taken = session.execute(
-        upsert(record)
-        .values(tenant_id=key.tenant_id, key=key.key, **fresh)
-        .on_conflict_do_update(
-            index_elements=["tenant_id", "key"], set_=fresh, where=(record.expires_at <= func.now()) | died
-        )
-        .returning(record.token)
+        _TAKE,
+        {
+            **_own(key),
+            "fingerprint": key.fingerprint,
+            "lock_for": timedelta(seconds=settings.idempotency_lock_s),
+            "kept_for": timedelta(seconds=settings.idempotency_ttl_s),
+        },
     ).scalar_one_or_none()
     if taken is not None:
         return None
-    found = session.execute(
-        select(record.fingerprint, record.status, record.headers, record.body).where(
-            record.tenant_id == key.tenant_id, record.key == key.key
-        )
-    ).one_or_none()
+    found = session.execute(_FIND, {"tenant_id": key.tenant_id, "key": key.key}).one_or_none()
     if found is not None and found.fingerprint != key.fingerprint:
         raise IdempotencyMismatch(key.key)
     if found is None or found.status is None:  # None: released this moment; the client comes again
@@ -97,45 +113,29 @@ def hold(session: Session, key: IdempotencyKey) -> None:
 
     Raises IdempotencyInProgress where this request was so slow that its lock lapsed and a twin took the key.
     """
-    record = IdempotencyRecord
-    held = session.execute(
-        select(record.token)
-        .where(
-            record.tenant_id == key.tenant_id,
-            record.key == key.key,
-            record.token == key.token,
-            record.status.is_(None),
-        )
-        .with_for_update()
-    ).scalar_one_or_none()
-    if held is None:
+    if session.execute(_HOLD, _own(key)).scalar_one_or_none() is None:
         raise IdempotencyInProgress(key.key)
 
 
 def complete(
     session: Session, key: IdempotencyKey, status: int, headers: Mapping[str, str], body: str
 ) -> None:
-    """Stores the answer; in the transaction of the work, so that the two exist together or not at all."""
-    hold(session, key)
-    record = IdempotencyRecord
-    session.execute(
-        update(record)
-        .where(record.tenant_id == key.tenant_id, record.key == key.key)
-        .values(status=status, headers=dict(headers), body=body)
-    )
+    """Stores the answer; in the transaction of the work, so that the two exist together or not at all.
+
+    Raises IdempotencyInProgress like `hold`.
+    """
+    answer = {"status": status, "headers": json.dumps(dict(headers)), "body": body}
+    if session.execute(_COMPLETE, _own(key) | answer).scalar_one_or_none() is None:
+        raise IdempotencyInProgress(key.key)
 
 
 def release(session: Session, key: IdempotencyKey) -> None:
     """Gives the key back unused. A key that has its answer, or is in other hands, is left alone."""
-    record = IdempotencyRecord
-    session.execute(
-        delete(record).where(
-            record.tenant_id == key.tenant_id,
-            record.key == key.key,
-            record.token == key.token,
-            record.status.is_(None),
-        )
-    )
+    session.execute(_RELEASE, _own(key))
+
+
+def _own(key: IdempotencyKey) -> dict[str, str]:
+    return {"tenant_id": key.tenant_id, "key": key.key, "token": key.token}
 
 
 def prune(session: Session, limit: int) -> int:

@@ -95,10 +95,15 @@ def test_the_gpu_file_only_changes_what_the_main_one_has(
 def test_containers_run_the_commands_of_the_supervisor(root: Path, compose: dict[str, Any]) -> None:
     supervisor = configparser.RawConfigParser(inline_comment_prefixes=(";",))
     supervisor.read(root / "supervisord.conf")
-    web = shlex.split(shlex.split(supervisor["program:web"]["command"])[-1].partition("exec ")[2])
-    nice, command = supervisor["program:worker"]["command"].split("python", maxsplit=1)
-    assert nice == "nice -n 5 ", "among processes that share cores; a container has a share of its own"
-    worker = ["python", *shlex.split(command)]
+    served = shlex.split(supervisor["program:web"]["command"])[-1].partition("exec ")[2]
+    # Among processes that share cores; a container has a share of its own.
+    web, worker = (
+        shlex.split(command.removeprefix(nice))
+        for command, nice in (
+            (served, "nice -n 10 "),
+            (supervisor["program:worker"]["command"], "nice -n 5 "),
+        )
+    )
     beat = shlex.split(supervisor["program:beat"]["command"])
     in_image = yaml.safe_load(re.findall(r"^CMD (\[.*\])$", dockerfile(root, "web"), flags=re.MULTILINE)[-1])
     assert [word for word in in_image if word not in ("--worker-tmp-dir", "/dev/shm")] == web
