@@ -7,10 +7,9 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from catalog.tables import Tag
 from catalog.views import TagView
 
 # One JSON document for a whole batch: a statement with arrays, or one for each row, costs several times the CPU.
@@ -63,13 +62,19 @@ def write_embeddings(session: Session, rows: Sequence[Mapping[str, object]]) -> 
         session.execute(_INSERT_EMBEDDINGS, {"rows": json.dumps(list(rows), allow_nan=False)})
 
 
+_READ = text(
+    """
+    SELECT job_id, attribute, value, confidence, decision, evidence_text, evidence_photos, alternatives
+    FROM tags WHERE job_id = ANY(CAST(:job_ids AS text[])) ORDER BY job_id, position
+    """
+)
+
+
 def tags_of(session: Session, job_ids: Sequence[str]) -> dict[str, tuple[TagView, ...]]:
     """The tags of the jobs, in the order the model gave them; an empty tuple for a job without."""
     tags: dict[str, list[TagView]] = defaultdict(list)
     if job_ids:
-        for row in session.execute(
-            select(Tag.__table__).where(Tag.job_id.in_(job_ids)).order_by(Tag.job_id, Tag.position)
-        ):
+        for row in session.execute(_READ, {"job_ids": list(job_ids)}):
             tags[row.job_id].append(
                 TagView(
                     attribute=row.attribute,

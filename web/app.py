@@ -77,7 +77,7 @@ def make_services(settings: Settings) -> Services:
 
     def ended(job_ids: Collection[str]) -> set[str]:
         with transaction(engine) as session:
-            return jobs_catalog.ended(session, list(job_ids))
+            return jobs_catalog.ended(session, job_ids)
 
     web_metrics.registry.register(metrics.QueueCollector(counts))
     return Services(

@@ -11,9 +11,7 @@ thread pool it always sleeps for its full time-out and then cannot cancel anythi
 
 from __future__ import annotations
 
-import atexit
 import functools
-import gc
 import logging
 import os
 import threading
@@ -65,11 +63,11 @@ def _app() -> Celery:
 
 def _load_model_runtime(settings: Settings) -> Any:
     memory.spare()
-    # Before it ends the interpreter looks through all objects, several times: seconds, many on a machine at work.
-    atexit.register(gc.freeze)
     from workers.runtime import ModelRuntime  # here, because it imports torch, which beat does not need
 
-    return ModelRuntime.load(settings)
+    runtime = ModelRuntime.load(settings)
+    memory.set_apart()
+    return runtime
 
 
 def create_app(settings: Settings, load_runtime: Callable[[Settings], Any]) -> Celery:

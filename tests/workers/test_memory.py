@@ -35,3 +35,21 @@ print(torch.ones(2).sum().item())
 """
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert found.stdout.strip() == "2.0", found.stderr
+
+
+def test_a_loaded_model_is_apart_from_the_garbage_collector_and_goes_without_it() -> None:
+    program = """
+import gc, weakref
+from catalog.settings import Settings
+from workers.app import _load_model_runtime
+runtime = _load_model_runtime(Settings())
+print(gc.get_freeze_count() > 100_000)
+gc.disable()
+weights = [weakref.ref(weight) for weight in runtime._tagger.model.parameters()]
+assert weights
+runtime.forward(runtime.collate([runtime.prepare("Blue shirt", "", [])] * 3))
+del runtime
+print([weight() for weight in weights] == [None] * len(weights))
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert found.stdout.splitlines()[-2:] == ["True", "True"], found.stdout + found.stderr
