@@ -63,11 +63,10 @@ def _app() -> Celery:
 
 def _load_model_runtime(settings: Settings) -> Any:
     memory.spare()
-    from workers.runtime import ModelRuntime  # here, because it imports torch, which beat does not need
+    with memory.loading():
+        from workers.runtime import ModelRuntime  # here, because it imports torch, which beat does not need
 
-    runtime = ModelRuntime.load(settings)
-    memory.set_apart()
-    return runtime
+        return ModelRuntime.load(settings)
 
 
 def create_app(settings: Settings, load_runtime: Callable[[Settings], Any]) -> Celery:

@@ -12,6 +12,8 @@ import ctypes
 import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Operations that torch keeps prepared, each for one shape of its input. With the 1,024 of its own choice they come to
 # 200 MB more after some hundred batches of all sizes, and no forward is quicker for them.
@@ -27,15 +29,21 @@ def spare() -> None:
         sys.modules.setdefault(unused, None)  # type: ignore[arg-type]
 
 
-def set_apart() -> None:
-    """Take all that lives now out of the sight of the garbage collector, once the model is loaded.
+@contextmanager
+def loading() -> Iterator[None]:
+    """While a model is loaded nothing is collected; then all that lives is out of the garbage collector's sight.
 
-    Half a million objects, nearly all of libraries: a full collection looked through them with every thread standing
-    still, 0.75 s about every ninety seconds of an import, and the interpreter looked again before it ended. A model
-    that is replaced needs no collector to go.
+    It is half a million objects, nearly all of libraries. A full collection looked through them with every thread
+    standing still, many times while they came and for 0.75 s about every ninety seconds of an import, and the
+    interpreter looked again before it ended. A model that is replaced needs no collector to go.
     """
-    gc.collect()
-    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 def give_back() -> None:
