@@ -35,7 +35,8 @@ def loading() -> Iterator[None]:
 
     It is half a million objects, nearly all of libraries. A full collection looked through them with every thread
     standing still, many times while they came and for 0.75 s about every ninety seconds of an import, and the
-    interpreter looked again before it ended. A model that is replaced needs no collector to go.
+    interpreter looked again before it ended. A model that is replaced needs no collector to go, once the one at the end
+    of its load has broken the circles that loading leaves around its weights.
     """
     gc.disable()
     try:
