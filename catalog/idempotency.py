@@ -50,7 +50,7 @@ def fingerprint(parts: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-# Every request with a key runs these, and what SQLAlchemy builds anew each time costs as much as PostgreSQL's answer.
+# Every request with a key runs these: statements that SQLAlchemy builds anew each time cost twice as much.
 #
 # Taken when new, when expired, or when the same request died: without an answer and past its lock. A lock that lies too
 # far ahead was written before the database's clock was set back.

@@ -43,8 +43,9 @@ def loading() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-        gc.collect()
-        gc.freeze()
+    # Not after a load that failed: what it leaves, its error may still hold, and it has to be collected later.
+    gc.collect()
+    gc.freeze()
 
 
 def give_back() -> None:
