@@ -62,6 +62,16 @@ class Round:
         return self.end_to_end_per_s / min(self.bare_forward_per_s, self.decode_per_s)
 
     @property
+    def bound_by(self) -> str:
+        """The part of the worker that no product passes faster, were all the others free."""
+        rates = {
+            "forward": self.bare_forward_per_s,
+            "decode": self.decode_per_s,
+            "prepare": self.prepare_per_s,
+        }
+        return min(rates, key=rates.__getitem__)
+
+    @property
     def in_turns_per_s(self) -> float:
         """What cores could do that prepare each product and then run it."""
         return 1 / (1 / self.prepare_per_s + 1 / self.bare_forward_per_s)
@@ -177,7 +187,13 @@ def measure(
                 found["ratio"],
                 each=found["ratio_range"],
                 goal=GOALS[towers, lane],
-            )
+            ),
+            headline(
+                f"{towers}, {lane} lane: end to end, bound by {found['bound_by']}",
+                found["end_to_end_per_s"],
+                unit="/s",
+                each=[one["end_to_end_per_s"] for one in found["rounds"]],
+            ),
         ],
     }
 
@@ -213,6 +229,7 @@ def summary(rounds: Sequence[Round], *, shared_cores: bool) -> dict[str, Any]:
     return {
         **_rounded(median),
         "ratio_range": [round(pick(one.ratio for one in rounds), 3) for pick in (min, max)],
+        "bound_by": median.bound_by,
         "in_turns_per_s": round(median.in_turns_per_s, 2) if shared_cores else None,
         "rounds": [_rounded(one) for one in rounds],
     }
@@ -244,9 +261,9 @@ def table(document: dict[str, Any]) -> str:
         digits = 3 if key == "ratio" else 1
         figures = "".join(f"{value:>9.{digits}f}" for value in (document[key], min(each), max(each)))
         lines.append(f"{title:<38}{figures}")
+    lines += ["", f"Bound by {document['bound_by']}, the slowest part."]
     if document["in_turns_per_s"] is not None:
-        lines += [
-            "",
-            f"The same cores prepare and run: in turns that is {document['in_turns_per_s']:.1f} products per second.",
-        ]
+        lines.append(
+            f"The same cores prepare and run: in turns that is {document['in_turns_per_s']:.1f} products per second."
+        )
     return "\n".join(lines)

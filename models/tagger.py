@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from models.calibration import AttributeCalibration, Pattern, patterns, probabilities
+from models.captured import captured_photo, captured_text
 from models.checkpoint import Checkpoint, load, version
 from models.cores import Callers, one_core_each
 from models.errors import CheckpointError
@@ -78,6 +79,10 @@ class Tagger:
         if apart and quick:
             self.model.text_tower = traced_text(self.model.text_tower)
             self.model.photo_tower = traced_photo(self.model.photo_tower)
+        elif quick and self.device.type == "cuda":
+            max_tokens = checkpoint.preprocessor.config.max_tokens
+            self.model.text_tower = captured_text(self.model.text_tower, max_tokens)
+            self.model.photo_tower = captured_photo(self.model.photo_tower)
         self.turn = threading.Lock() if checkpoint.precisions else contextlib.nullcontext()
         self.cores = torch.get_num_threads() if apart else 1
         self.pool = one_core_each(self.cores) if self.cores > 1 else None

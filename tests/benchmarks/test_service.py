@@ -66,6 +66,18 @@ def test_cores_that_prepare_and_run_in_turns_add_their_times():
     assert one_round(1, forward=100, prepare=400).in_turns_per_s == pytest.approx(80)  # 10 ms and 2.5 ms
 
 
+@pytest.mark.parametrize(
+    ("one", "part"),
+    [
+        (one_round(90, forward=100), "forward"),
+        (one_round(90, forward=300, decode=120), "decode"),
+        (one_round(90, forward=300, prepare=120), "prepare"),
+    ],
+)
+def test_a_round_is_bound_by_its_slowest_part(one, part):
+    assert one.bound_by == part
+
+
 def test_the_summary_holds_medians_and_the_ratio_of_the_medians():
     rounds = [one_round(80, 100), one_round(90, 120), one_round(70, 70)]
     document = summary(rounds, shared_cores=True)
@@ -74,6 +86,7 @@ def test_the_summary_holds_medians_and_the_ratio_of_the_medians():
     assert document["ratio"] == 0.8
     assert document["ratio_range"] == [0.75, 1.0]
     assert document["in_turns_per_s"] == 80
+    assert document["bound_by"] == "forward"
     assert [one["ratio"] for one in document["rounds"]] == [0.8, 0.75, 1.0]
     assert summary(rounds, shared_cores=False)["in_turns_per_s"] is None
 
@@ -207,6 +220,7 @@ def test_the_document_of_a_whole_installation(tmp_path):
     slower = min(document["bare_forward_per_s"], document["decode_per_s"])
     assert document["ratio"] == pytest.approx(document["end_to_end_per_s"] / slower, rel=0.02)
     assert "2 rounds of 12 products, bulk lane" in table(document)
+    assert f"Bound by {document['bound_by']}, the slowest part." in table(document)
 
 
 def test_the_help_ends_with_an_example():
