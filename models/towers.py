@@ -135,9 +135,8 @@ class PhotoTower(nn.Module):
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # open_clip and timm warn about their own imports
-            import open_clip
+        import_libraries()
+        import open_clip
 
         vision = {**config["vision_cfg"], "timm_model_pretrained": False}
         clip = open_clip.CLIP(
@@ -168,6 +167,14 @@ class PhotoTower(nn.Module):
     def normalised(self, photos: Tensor) -> Tensor:
         """uint8 to pixels as the visual half wants them, both (P, 3, S, S)."""
         return (photos.to(self.mean.dtype) - self.mean) / self.std
+
+
+def import_libraries() -> None:
+    """What towers are built with, which takes seconds: paid when the first is built, unless it was paid before."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # open_clip and timm warn about their own imports
+        import open_clip  # noqa: F401
+        import transformers.modeling_utils  # noqa: F401
 
 
 def keywords(model_type: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from celery import Celery, Task, bootsteps, signals
@@ -43,6 +43,9 @@ from workers.room import Room
 from workers.served import Prepared, Served, collate, forward, length
 from workers.tasks import TagProducts
 
+if TYPE_CHECKING:
+    from workers.runtime import ModelRuntime
+
 DRAIN_S = 25.0
 PUT_BACK_S = 5.0
 EXIT_DEVICE_FAILED = 70  # EX_SOFTWARE of sysexits.h
@@ -62,11 +65,21 @@ def _app() -> Celery:
 
 
 def _load_model_runtime(settings: Settings) -> Any:
-    memory.spare()
+    model_runtime = _model_runtime()
     with memory.loading():
-        from workers.runtime import ModelRuntime  # here, because it imports torch, which beat does not need
+        return model_runtime.load(settings)
 
-        return ModelRuntime.load(settings)
+
+@functools.cache
+def _model_runtime() -> type[ModelRuntime]:
+    """Imported here, because it brings torch, which beat does not need."""
+    memory.spare()
+    with memory.importing():
+        from models.towers import import_libraries
+        from workers.runtime import ModelRuntime
+
+        import_libraries()
+    return ModelRuntime
 
 
 def create_app(settings: Settings, load_runtime: Callable[[Settings], Any]) -> Celery:

@@ -30,13 +30,25 @@ def spare() -> None:
 
 
 @contextmanager
-def loading() -> Iterator[None]:
-    """While a model is loaded nothing is collected; then all that lives is out of the garbage collector's sight.
+def importing() -> Iterator[None]:
+    """While libraries come in nothing is collected, and what lives then is out of the garbage collector's sight.
 
-    It is half a million objects, nearly all of libraries. A full collection looked through them with every thread
-    standing still, many times while they came and for 0.75 s about every ninety seconds of an import, and the
-    interpreter looked again before it ended. A model that is replaced needs no collector to go, once the one at the end
-    of its load has broken the circles that loading leaves around its weights.
+    They are half a million objects that stay. A full collection looked through them with every thread standing still,
+    many times while they came and for 0.75 s about every ninety seconds of an import, and the interpreter looked again
+    before it ended. The few megabytes of garbage that they leave stay with them: finding it takes as long once more.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+    gc.freeze()
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """The same while a model is loaded, but for its garbage: a replaced model needs no collector to go, once the
+    collection at the end of its load has broken the circles that loading leaves around its weights.
     """
     gc.disable()
     try:

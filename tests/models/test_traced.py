@@ -8,6 +8,7 @@ from models.towers import PhotoTower, TextTower
 from models.traced import (
     TracedPhotoTower,
     TracedTextTower,
+    alike,
     graph,
     noise,
     some_texts,
@@ -76,6 +77,18 @@ def test_what_cannot_be_traced_has_none_and_says_why():
 
 def test_a_graph_of_a_module_that_answers_otherwise_than_the_tower_is_none():
     assert graph(nn.ReLU(), nn.Identity(), [(-torch.ones(2, 3),)]) is None
+
+
+@pytest.mark.parametrize(
+    ("factor", "answer"), [(1.0, True), (1 + 1e-6, True), (1.001, False), (float("nan"), False)]
+)
+def test_numbers_are_alike_but_for_their_rounding(factor, answer):
+    some = torch.rand(3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert alike(some * factor, some) is answer
+
+
+def test_numbers_of_other_shapes_are_not_alike():
+    assert not alike(torch.zeros(1, 4), torch.zeros(2, 4))
 
 
 class CountsRows(TextTower):
