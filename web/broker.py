@@ -28,6 +28,8 @@ _REST_S = 3.0
 _PING_TIMEOUT_S = 1.0
 # Orchestrators ask every second or so; each ping of the workers is a broadcast.
 _PROBE_KEPT_S = 2.0
+# Who waits for a worker to come up should hear of it. The ping itself is a second by then.
+_BAD_PROBE_KEPT_S = 0.1
 
 
 class Broker:
@@ -45,7 +47,8 @@ class Broker:
         self._clock = clock
         self._resting_until = 0.0
         self._probe_lock = threading.Lock()
-        self._probed: tuple[float, tuple[bool, bool]] | None = None
+        self._probed = (False, False)
+        self._probe_kept_until = 0.0
 
     def send(self, job_id: str, lane: Lane) -> None:
         """Sends the job, or leaves it to the next message of its lane; never raises for a broker that is away."""
@@ -73,10 +76,12 @@ class Broker:
     def probe(self) -> tuple[bool, bool]:
         """Whether the broker answers, and whether at least one worker does; at most two seconds old."""
         with self._probe_lock:
-            now = self._clock()
-            if self._probed is None or now - self._probed[0] > _PROBE_KEPT_S:
-                self._probed = (now, self._ask())
-            return self._probed[1]
+            if self._clock() >= self._probe_kept_until:
+                self._probed = self._ask()
+                self._probe_kept_until = self._clock() + (
+                    _PROBE_KEPT_S if all(self._probed) else _BAD_PROBE_KEPT_S
+                )
+            return self._probed
 
     def _ask(self) -> tuple[bool, bool]:
         connection = self.celery.connection_for_write(

@@ -95,16 +95,12 @@ def test_the_gpu_file_only_changes_what_the_main_one_has(
 def test_containers_run_the_commands_of_the_supervisor(root: Path, compose: dict[str, Any]) -> None:
     supervisor = configparser.RawConfigParser(inline_comment_prefixes=(";",))
     supervisor.read(root / "supervisord.conf")
-    served = shlex.split(supervisor["program:web"]["command"])[-1].partition("exec ")[2]
     # Among processes that share cores; a container has a share of its own.
-    web, worker = (
-        shlex.split(command.removeprefix(nice))
-        for command, nice in (
-            (served, "nice -n 10 "),
-            (supervisor["program:worker"]["command"], "nice -n 5 "),
-        )
+    web, worker, beat = (
+        shlex.split(supervisor[f"program:{name}"]["command"].removeprefix(f"nice -n {nice} "))
+        for name, nice in (("web", 10), ("worker", 5), ("beat", 10))
     )
-    beat = shlex.split(supervisor["program:beat"]["command"])
+    web = shlex.split(web[-1].partition("exec ")[2])
     in_image = yaml.safe_load(re.findall(r"^CMD (\[.*\])$", dockerfile(root, "web"), flags=re.MULTILINE)[-1])
     assert [word for word in in_image if word not in ("--worker-tmp-dir", "/dev/shm")] == web
     assert (
