@@ -4,12 +4,17 @@ Several cores on one small network wait for each other after every layer, and wa
 them; several small batches, each on a core of its own, wait for nobody.
 """
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import Barrier, Lock
+from threading import Barrier, Lock, get_native_id
 
 import torch
+
+# Steps of niceness behind the rest of the process: a fifth of its share where both want a core, and all of a core that
+# nobody else wants. More would stop these threads on a machine that is busy with something else.
+BEHIND = 7
 
 
 @contextmanager
@@ -23,14 +28,20 @@ def one_core() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def one_core_each(cores: int) -> ThreadPoolExecutor:
-    """As many threads as cores, in each of which torch uses one."""
+def one_core_each(cores: int, *, behind: bool = False) -> ThreadPoolExecutor:
+    """As many threads as cores, in each of which torch uses one. `behind`: those of the process that are not of this
+    pool go first.
+    """
     before = torch.get_num_threads()
     begun = Barrier(cores + 1)
 
     def begin() -> None:
         torch.get_num_threads()  # a thread takes the number of the process at its first question, and forgets its own
         torch.set_num_threads(1)
+        if behind:
+            # Of this thread alone: on Linux each has a niceness of its own (setpriority(2)).
+            thread = get_native_id()
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + BEHIND)
         begun.wait()
 
     pool = ThreadPoolExecutor(cores, "one-core", begin)

@@ -85,7 +85,8 @@ class Tagger:
             self.model.photo_tower = captured_photo(self.model.photo_tower)
         self.turn = threading.Lock() if checkpoint.precisions else contextlib.nullcontext()
         self.cores = torch.get_num_threads() if apart else 1
-        self.pool = one_core_each(self.cores) if self.cores > 1 else None
+        # Nobody waits for a large batch as for one product: all that a person's product needs goes first.
+        self.pool = one_core_each(self.cores, behind=True) if self.cores > 1 else None
         # What is too small to be shared out does not queue behind the parts of large batches, nor, with a thread more,
         # behind its like.
         self.aside = one_core_each(2) if self.cores > 1 else None

@@ -1,5 +1,7 @@
 """Threads of one core each, and a tagger that shares a batch out among them."""
 
+import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Event
 
@@ -7,7 +9,7 @@ import pytest
 import torch
 
 from models import Product, Tagger
-from models.cores import Callers, one_core, one_core_each
+from models.cores import BEHIND, Callers, one_core, one_core_each
 from models.tagger import TOGETHER
 from tests.tiny_tagger import WORDS, tiny_checkpoint
 
@@ -21,6 +23,17 @@ def test_each_thread_uses_one_core_and_nobody_else_is_changed():
             assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+def niceness(_=None):
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
+def test_threads_that_stay_behind_leave_the_others_as_they_were():
+    before = niceness()
+    with one_core_each(2, behind=True) as pool, one_core_each(2) as plain, ThreadPoolExecutor(1) as later:
+        assert set(pool.map(niceness, range(8))) == {min(19, before + BEHIND)}
+        assert {niceness(), *plain.map(niceness, range(8)), later.submit(niceness).result()} == {before}
 
 
 def test_one_core_ends_with_its_block_also_where_it_fails():
@@ -81,6 +94,12 @@ def tagger_with_cores(cores):
         return Tagger(tiny_checkpoint(), "v", "cpu", quick=True)
     finally:
         torch.set_num_threads(before)
+
+
+def test_large_batches_stay_behind_what_a_person_waits_for():
+    tagger = tagger_with_cores(2)
+    assert tagger.pool.submit(niceness).result() == min(19, niceness() + BEHIND)
+    assert tagger.aside.submit(niceness).result() == niceness()
 
 
 def test_a_product_does_not_queue_behind_the_parts_of_large_batches():
