@@ -105,28 +105,37 @@ class CapturedPhotoTower(PhotoTower):
         return self.graphs((len(photos),), photos)
 
 
-@torch.inference_mode()
-def cuda_graph(run: Run, inputs: Inputs) -> Callable[[], Tensor]:
-    """Captures on the current device (CUDA C++ Programming Guide, "CUDA Graphs")."""
-    here, beside = torch.cuda.current_stream(), torch.cuda.Stream()
-    beside.wait_stream(here)
-    with torch.cuda.stream(beside):
-        for _ in range(WARM_UPS):
-            run(*inputs)
-    here.wait_stream(beside)
-    graph = torch.cuda.CUDAGraph()
-    # Other threads go on with the model before: what they do is no error of this capture.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        output = run(*inputs)
+class CudaCapture:
+    """Captures on the current device (CUDA C++ Programming Guide, "CUDA Graphs").
 
-    def replay() -> Tensor:
-        graph.replay()
-        return output
+    All graphs of a tower take their memory from one pool: only one of them runs at a time, and its answer is copied
+    before the next may overwrite it.
+    """
 
-    return replay
+    def __init__(self) -> None:
+        self.pool = torch.cuda.graph_pool_handle()
+
+    @torch.inference_mode()
+    def __call__(self, run: Run, inputs: Inputs) -> Callable[[], Tensor]:
+        here, beside = torch.cuda.current_stream(), torch.cuda.Stream()
+        beside.wait_stream(here)
+        with torch.cuda.stream(beside):
+            for _ in range(WARM_UPS):
+                run(*inputs)
+        here.wait_stream(beside)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads go on with the model before: what they do is no error of this capture.
+        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
+            output = run(*inputs)
+
+        def replay() -> Tensor:
+            graph.replay()
+            return output
+
+        return replay
 
 
-def captured_text(tower: TextTower, max_tokens: int, capture: Capture = cuda_graph) -> TextTower:
+def captured_text(tower: TextTower, max_tokens: int, capture: Capture | None = None) -> TextTower:
     """The tower with graphs for texts of up to `max_tokens`, or the given one where it cannot be captured."""
     most = even(max_tokens)
     tokens = [*(length for length in TOKENS if length < most), most]
@@ -135,11 +144,11 @@ def captured_text(tower: TextTower, max_tokens: int, capture: Capture = cuda_gra
         (rows, length): tuple(part.to(device) for part in some_texts(rows, length, vocabulary))
         for rows, length in itertools.product(ROWS, tokens)
     }
-    graphs = captured(tower.encode, examples, capture)
+    graphs = captured(tower.encode, examples, capture or CudaCapture())
     return tower if graphs is None else CapturedTextTower(tower, graphs)
 
 
-def captured_photo(tower: PhotoTower, capture: Capture = cuda_graph) -> PhotoTower:
+def captured_photo(tower: PhotoTower, capture: Capture | None = None) -> PhotoTower:
     """The same of a photo tower."""
     side = tower.visual.image_size
     height, width = (side, side) if isinstance(side, int) else side
@@ -147,7 +156,7 @@ def captured_photo(tower: PhotoTower, capture: Capture = cuda_graph) -> PhotoTow
     examples: dict[Size, Inputs] = {
         (count,): (noise(256, (count, 3, height, width)).to(device, torch.uint8),) for count in ROWS
     }
-    graphs = captured(tower.forward, examples, capture)
+    graphs = captured(tower.forward, examples, capture or CudaCapture())
     return tower if graphs is None else CapturedPhotoTower(tower, graphs)
 
 
@@ -156,8 +165,8 @@ def captured(run: Run, examples: dict[Size, Inputs], capture: Capture) -> Graphs
     """Graphs for the sizes of the examples; None, with a warning, where one of them cannot be had."""
     graphs = Graphs(run, capture)
     try:
-        for size, example in examples.items():
-            graphs.add(size, example)
+        for size in sorted(examples, reverse=True):  # what the largest needs is enough for all
+            graphs.add(size, examples[size])
     except Exception as error:
         # Whatever it is that keeps a network from being captured, it is served as it is.
         reason = f"{type(error).__name__}: {error}"

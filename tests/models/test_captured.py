@@ -125,7 +125,7 @@ def test_a_tower_whose_graph_answers_otherwise_is_the_same_object():
 
     tower = photo_tower()
     with pytest.warns(
-        UserWarning, match=r"Unlike: at size \(1,\) its features are 0\.100 of their length away"
+        UserWarning, match=r"Unlike: at size \(32,\) its features are 0\.100 of their length away"
     ):
         assert captured_photo(tower, a_tenth_too_long) is tower
 
