@@ -30,6 +30,15 @@ def spare() -> None:
 
 
 @contextmanager
+def _collecting_nothing() -> Iterator[None]:
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@contextmanager
 def importing() -> Iterator[None]:
     """While libraries come in nothing is collected, and what lives then is out of the garbage collector's sight.
 
@@ -37,11 +46,8 @@ def importing() -> Iterator[None]:
     many times while they came and for 0.75 s about every ninety seconds of an import, and the interpreter looked again
     before it ended. The few megabytes of garbage that they leave stay with them: finding it takes as long once more.
     """
-    gc.disable()
-    try:
+    with _collecting_nothing():
         yield
-    finally:
-        gc.enable()
     gc.freeze()
 
 
@@ -50,11 +56,8 @@ def loading() -> Iterator[None]:
     """The same while a model is loaded, but for its garbage: a replaced model needs no collector to go, once the
     collection at the end of its load has broken the circles that loading leaves around its weights.
     """
-    gc.disable()
-    try:
+    with _collecting_nothing():
         yield
-    finally:
-        gc.enable()
     # Not after a load that failed: what it leaves, its error may still hold, and it has to be collected later.
     gc.collect()
     gc.freeze()
