@@ -16,8 +16,8 @@ run: .venv/installed ## Start everything here, tag three sample products, serve 
 	@exec .venv/bin/python launch.py
 
 .PHONY: test
-test: .venv/installed ## Run all tests
-	@.venv/bin/python -m pytest
+test: .venv/installed ## Run all tests, on as many cores as there are up to four
+	@.venv/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 .PHONY: faults
 faults: .venv/installed ## Break everything in turn under load; say what was lost and how long it took to recover

@@ -24,6 +24,7 @@ from catalog.embedded.places import DATABASE, postgres_socket_folder, redis_sock
 from catalog.photo_store import PhotoStore
 from catalog.settings import PREFIX, Settings
 from catalog.tables import Base
+from tests.faults.report import Report
 
 REPOSITORY = Path(__file__).parent.parent
 START_S = 60
@@ -41,6 +42,25 @@ FAST = (
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the fault tests that take minutes as well")
     parser.addoption("--faults-json", type=Path, metavar="FILE", help="write what each fault came to")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """What each fault came to, where some were tested: also where several processes ran the tests."""
+    # Fixtures write down what a test found, so that it is in the report of the teardown.
+    ended = [
+        test
+        for tests in terminalreporter.stats.values()
+        for test in tests
+        if getattr(test, "when", "") == "teardown"
+    ]
+    found = Report.of(ended)
+    if not found.lines:
+        return
+    terminalreporter.section("faults")
+    terminalreporter.write_line(found.table())
+    path = config.getoption("--faults-json")
+    if path is not None:
+        found.write(path)
 
 
 class EmbeddedServers:

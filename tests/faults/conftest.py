@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 
 import pytest
 
+from tests.faults.fault import Fault
 from tests.faults.installation import SHORT_TIMES, Installation
-from tests.faults.report import Fault, Report
-
-REPORT = pytest.StashKey[Report]()
+from tests.faults.report import PROPERTY, Report
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -22,25 +22,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason="takes minutes: make faults"))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    report = config.stash.get(REPORT, None)
-    if report is None:
-        return
-    terminalreporter.section("faults")
-    terminalreporter.write_line(report.table())
-    path = config.getoption("--faults-json")
-    if path is not None:
-        report.write(path)
-
-
-@pytest.fixture(scope="session")
-def report(pytestconfig: pytest.Config) -> Report:
-    return pytestconfig.stash.setdefault(REPORT, Report())
-
-
-@pytest.fixture(scope="session")
-def is_long(pytestconfig: pytest.Config) -> bool:
-    return bool(pytestconfig.getoption("--long"))
+@pytest.fixture
+def report(record_property: Callable[[str, object], None]) -> Iterator[Report]:
+    """Of this test; `tests/conftest.py` makes one table of all."""
+    made = Report()
+    yield made
+    for line in made.lines:
+        record_property(PROPERTY, asdict(line))
 
 
 @pytest.fixture(scope="session")

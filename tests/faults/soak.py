@@ -25,10 +25,11 @@ import click
 from benchmarks.installation import free_port
 from samples.client import Client, read_samples
 from tests.faults import invariant, lives
+from tests.faults.fault import Fault
 from tests.faults.installation import Installation, answers, end, wait_for
 from tests.faults.lives import Verdict, Watch
 from tests.faults.load import Load, through_web
-from tests.faults.report import Fault, Line, Report
+from tests.faults.report import Line, Report
 
 # Half of what two cores take, so that the queue is empty but for what faults leave in it.
 PER_S = 8.0

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.fault import Fault
 from tests.faults.installation import HERE, Installation, end
 from tests.faults.load import Load, intake
-from tests.faults.report import Fault
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(400)]
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from types import SimpleNamespace
+from typing import Any
+
 import psutil
 import pytest
 from sqlalchemy import text
@@ -11,6 +15,7 @@ from tests.faults import invariant
 from tests.faults.installation import Installation
 from tests.faults.invariant import Count
 from tests.faults.lives import Life, judge
+from tests.faults.report import PROPERTY, Line, Report
 
 SUCCEED = "UPDATE jobs SET status = 'succeeded', finished_at = now() WHERE id = :job"
 BACK = "UPDATE jobs SET status = 'queued', finished_at = NULL WHERE id = :job"
@@ -76,3 +81,13 @@ def test_files_that_go_up_and_down_are_no_leak_and_files_that_stay_open_are() ->
 
 def test_a_short_life_is_not_judged() -> None:
     assert judge(life([100] * 5, [7] * 5)) is None
+
+
+def test_the_table_is_of_what_all_tests_wrote_down() -> None:
+    lines = [Line(name, Count(3, 2, 1, 0, 0, 0), (1.5, 2.5)) for name in ("worker killed", "redis frozen")]
+    tests: list[Any] = [
+        SimpleNamespace(user_properties=[("another", 1), (PROPERTY, asdict(line))]) for line in lines
+    ]
+    report = Report.of([*tests, SimpleNamespace(user_properties=[])])
+    assert report.lines == lines
+    assert report.table().splitlines()[-1].split() == ["all", "6", "4", "2", "0", "0", "0"]

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from samples.client import multipart
+from tests.faults.fault import Fault
 from tests.faults.installation import Installation
-from tests.faults.report import Fault
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 

@@ -20,10 +20,11 @@ from catalog.embedded.places import DATABASE, postgres_data, postgres_socket_fol
 from catalog.embedded.redis import server_program
 from catalog.errors import DatabaseUnavailable
 from samples.client import read_samples
+from tests.faults.fault import Fault
 from tests.faults.installation import Installation, answers, end, wait_for
 from tests.faults.load import Load, through_web
 from tests.faults.namespaces import CannotIsolate, Network
-from tests.faults.report import Fault, Report
+from tests.faults.report import Report
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(600)]
 

@@ -16,9 +16,9 @@ from sqlalchemy import text
 
 from samples.client import Client, read_samples
 from tests.faults.blackhole import Blackhole
+from tests.faults.fault import Fault
 from tests.faults.installation import Installation, end, wait_for
 from tests.faults.load import Load, intake, through_web
-from tests.faults.report import Fault
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # a loaded machine starts processes slowly
 

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
+from tests.faults.fault import Fault
 from tests.faults.installation import PATIENCE_S, Installation
 from tests.faults.load import Load, intake
-from tests.faults.report import Fault
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # a loaded machine starts processes slowly
 EXIT_DEVICE_FAILED = 70
