@@ -39,17 +39,16 @@ def from_backbones(
     taxonomy: Taxonomy,
     width: int,
     dropout: float,
-    lexicon: int,
     max_tokens: int,
     max_photos: int,
 ) -> tuple[FusionTagger, Preprocessing, Tokenizer]:
-    """A tagger whose towers are pretrained and whose heads are fresh.
+    """A tagger whose towers are pretrained and whose heads are fresh; it has no lexicon yet.
 
     Raises BackboneUnavailable, naming the setting, where a tower cannot be had.
     """
     text_config, text_weights, tokenizer = fetch_text(backbones.text)
     photo_config, photo_weights, preprocess = fetch_photo(backbones)
-    config = FusionConfig(text_config, photo_config, tuple(taxonomy.sizes), width, dropout, lexicon)
+    config = FusionConfig(text_config, photo_config, tuple(taxonomy.sizes), width, dropout)
     model = FusionTagger(config)
     model.text_tower.encoder.load_state_dict(text_weights, strict=True)
     fresh = model.photo_tower.visual.load_state_dict(photo_weights, strict=False)

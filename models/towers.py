@@ -116,15 +116,22 @@ class Lexicon(nn.Module):
 
     def forward(self, token_ids: Tensor, mask: Tensor) -> Tensor:
         """(B, T) ids and a bool (B, T) mask to logits (B, W). Rows without any token give one and the same answer."""
-        words = self.table(token_ids * 31 % self.rows)  # (B, T, D)
+        words = self.table(self.rows_of_words(token_ids))  # (B, T, D)
         total = (words * mask.unsqueeze(-1)).sum(dim=1)
-        # Odd factors far from each other: an id, its pairs and the pair the other way round rarely share a row.
-        pairs = self.table(
-            (token_ids[:, :-1] * 7919 + token_ids[:, 1:] * 104729) % self.rows
-        )  # (B, T - 1, D)
+        pairs = self.table(self.rows_of_pairs(token_ids))  # (B, T - 1, D)
         total = total + (pairs * (mask[:, :-1] & mask[:, 1:]).unsqueeze(-1)).sum(dim=1)
         logits: Tensor = self.head(self.norm(total))
         return logits
+
+    # Odd factors far from each other: an id, its pairs and the pair the other way round rarely share a row.
+
+    def rows_of_words(self, token_ids: Tensor) -> Tensor:
+        """(..., T) ids to the table's row of each."""
+        return token_ids * 31 % self.rows
+
+    def rows_of_pairs(self, token_ids: Tensor) -> Tensor:
+        """(..., T) ids to the table's row of each with its right neighbour, (..., T - 1)."""
+        return (token_ids[..., :-1] * 7919 + token_ids[..., 1:] * 104729) % self.rows
 
 
 class PhotoTower(nn.Module):

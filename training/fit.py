@@ -26,11 +26,12 @@ from training.catalogue import read_catalogue
 from training.colour import colour_attribute
 from training.contrastive import contrastive_stage
 from training.errors import DataError, RecipeError
+from training.gates import settle_gates
 from training.glossary import read_glossary
 from training.heads import keep_heads
 from training.language import language_stage
 from training.logit_adjustment import adjust
-from training.loop import Stage, run
+from training.loop import Report, Stage, run
 from training.measure import measure
 from training.model_card import card
 from training.naming import name_values
@@ -48,7 +49,7 @@ from training.stages import Material
 from training.table import Row, make_taxonomy
 from training.tagging import rebalance_stage, tagging_stage
 from training.vocabulary import extended
-from training.words import words_stage
+from training.words import learn_words, said
 
 
 def fit(recipe: Recipe, data: Path, out: Path) -> Path:
@@ -138,8 +139,9 @@ def train_stages(
         train(rebalance_stage(model, recipe.rebalance, material, adapters), accelerator, recipe, out)
     if adapters is not None:
         adapters.merge()
-    if model.lexicon is not None and any(row.title or row.description for row in split["train"]):
-        train(words_stage(model, recipe.words, material), accelerator, recipe, out)
+    if recipe.model.lexicon and any(said(row) for row in split["train"]):
+        learn_words(model, material, lambda stage: train(stage, accelerator, recipe, out))
+    settle_gates(model, material)
     adjust(model, split["train"], taxonomy, recipe.train.logit_adjustment)
 
 
@@ -178,7 +180,6 @@ def started(recipe: Recipe, taxonomy: Taxonomy) -> tuple[FusionTagger, Preproces
         taxonomy,
         recipe.model.width,
         recipe.model.dropout,
-        recipe.model.lexicon,
         recipe.model.max_tokens,
         recipe.model.max_photos,
     )
@@ -195,7 +196,7 @@ def from_checkpoint(old: Checkpoint, taxonomy: Taxonomy, recipe: Recipe) -> tupl
         tuple(taxonomy.sizes),
         old.model.config.width,
         recipe.model.dropout,
-        recipe.model.lexicon,
+        old.model.config.lexicon if recipe.model.lexicon else 0,
     )
     model = FusionTagger(config)
     heads = ("text_head.", "photo_head.", "fused_head.", "gate.2.", "lexicon.head.")
@@ -229,10 +230,11 @@ def with_limits(model: FusionTagger, preprocessor: Preprocessor, recipe: Recipe)
     return Preprocessor(config, preprocessor.tokenizer)
 
 
-def train(stage: Stage, accelerator: Accelerator, recipe: Recipe, out: Path) -> None:
+def train(stage: Stage, accelerator: Accelerator, recipe: Recipe, out: Path) -> Report:
     best = run(stage, accelerator, out / stage.name, recipe.train.save_every_steps)
     forget(stage.network)
     print(f"{stage.name}: best {stage.metric} {best[stage.metric]:.4f}", file=sys.stderr)
+    return best
 
 
 def finish(

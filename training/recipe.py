@@ -88,13 +88,14 @@ class SplitSection(Section):
 class ModelSection(Section):
     """The fusion's shape and the limits of a product.
 
-    `lexicon` is the number of rows of the table of exact words, 0 for none. `photo_size` is another side of the
-    photos than the tower's own, for convolutional towers.
+    `lexicon` is the number of rows of a fresh table of exact words, 0 for none: by default every piece of a usual
+    vocabulary has one to itself. `photo_size` is another side of the photos than the tower's own, for convolutional
+    towers.
     """
 
     width: Count = 384
     dropout: Share = 0.1
-    lexicon: Annotated[int, Field(ge=0)] = 16384
+    lexicon: Annotated[int, Field(ge=0)] = 65_536
     photo_size: Count | None = None
     max_tokens: Count = 128
     max_photos: Count = 8

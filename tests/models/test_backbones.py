@@ -22,7 +22,7 @@ def offline(monkeypatch):
 
 def build(**backbones):
     return from_backbones(
-        Backbones(**backbones), TAXONOMY, width=16, dropout=0.1, lexicon=0, max_tokens=128, max_photos=4
+        Backbones(**backbones), TAXONOMY, width=16, dropout=0.1, max_tokens=128, max_photos=4
     )
 
 

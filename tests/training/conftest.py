@@ -73,6 +73,7 @@ test = 0.15
 
 [model]
 width = 16
+lexicon = 1024
 max_tokens = 16
 max_photos = 2
 

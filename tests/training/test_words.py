@@ -1,43 +1,110 @@
-"""The classifier of exact words learns by itself, from texts alone."""
+"""The classifier of exact words learns by itself, from texts alone; a fresh one may beat a checkpoint's own."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 from accelerate import Accelerator
 
+from models.fusion import FusionConfig
+from models.towers import Lexicon
 from training.fit import build
 from training.loop import run
 from training.recipe import read_recipe
 from training.stages import Material
-from training.table import make_taxonomy, read_table
-from training.words import words_stage
+from training.table import Row, make_taxonomy, read_table
+from training.words import learn_words, lexicons, start_by_rarity, words_stage
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+WORDS = ("words.epochs=3", "words.batch_size=16", "words.heads_lr=1e-2")
 
 
 @pytest.fixture
-def stage_of(recipe_file, catalogue):
-    """The stage over the catalogue's rows, and its tagger."""
-    recipe = read_recipe(recipe_file, ("words.epochs=3", "words.batch_size=16", "words.heads_lr=1e-2"))
-    table = read_table(catalogue, multiple=["material"])
-    taxonomy, _ = make_taxonomy(table, table.rows)
-    torch.manual_seed(0)
-    tagger, preprocessor = build(recipe, taxonomy)
-    material = Material(recipe, table.rows[:180], table.rows[180:], preprocessor, taxonomy)
-    return words_stage(tagger, recipe.words, material), tagger
+def material_of(recipe_file, catalogue):
+    """A tagger and the catalogue's rows for it, under these settings."""
+
+    def material_of(*settings):
+        recipe = read_recipe(recipe_file, (*WORDS, *settings))
+        table = read_table(catalogue, multiple=["material"])
+        taxonomy, _ = make_taxonomy(table, table.rows)
+        torch.manual_seed(0)
+        tagger, preprocessor = build(recipe, taxonomy)
+        return tagger, Material(recipe, table.rows[:180], table.rows[180:], preprocessor, taxonomy)
+
+    return material_of
 
 
-def test_it_learns_from_titles_and_touches_nothing_else(stage_of, tmp_path):
-    stage, tagger = stage_of
+def with_lexicon(tagger, rows=100):
+    """As if it came from a checkpoint that has one."""
+    tagger.lexicon = Lexicon(rows, sum(tagger.config.sizes))
+    tagger.config = replace(tagger.config, lexicon=rows)
+    return tagger.lexicon
+
+
+def test_it_learns_from_titles_and_touches_nothing_else(material_of, tmp_path):
+    tagger, material = material_of()
     before = {name: tensor.clone() for name, tensor in tagger.state_dict().items()}
-    best = run(stage, Accelerator(cpu=True), tmp_path / "words", 1000)
-    untaught = stage.validate(type(tagger.lexicon)(tagger.lexicon.rows, sum(tagger.config.sizes)))
-    assert best["loss"] < untaught["loss"] / 2
-    changed = {name for name, tensor in tagger.state_dict().items() if not torch.equal(before[name], tensor)}
-    assert changed == {name for name in before if name.startswith("lexicon.")}
+    untaught = {}
+
+    def train(stage):
+        untaught.update(stage.validate(stage.network))
+        return run(stage, Accelerator(cpu=True), tmp_path / stage.name, 1000)
+
+    learn_words(tagger, material, train)
+    after = tagger.state_dict()
+    assert tagger.config.lexicon == tagger.lexicon.rows == material.recipe.model.lexicon
+    stage = words_stage("words", tagger.lexicon, material)
+    assert stage.validate(tagger.lexicon)["loss"] < untaught["loss"] / 2
+    assert {name for name in after if name not in before} == {n for n in after if n.startswith("lexicon.")}
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
 
 
-def test_photos_are_not_read_and_rows_without_text_are_left_out(stage_of):
-    stage, _ = stage_of
-    rows = stage.loader.dataset.rows
+def test_photos_are_not_read_and_rows_without_text_are_left_out(material_of):
+    tagger, material = material_of()
+    [(name, lexicon)] = lexicons(tagger, material).items()
+    rows = words_stage(name, lexicon, material).loader.dataset.rows
     assert rows
     assert all(row.title and not row.photos for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("losses", "kept"), [({"words": 0.1, "words_anew": 0.2}, 100), ({"words": 0.2, "words_anew": 0.1}, 1024)]
+)
+def test_of_a_checkpoints_words_and_fresh_ones_the_better_are_kept(material_of, losses, kept):
+    tagger, material = material_of()
+    own = with_lexicon(tagger)
+    learn_words(tagger, material, lambda stage: {"loss": losses[stage.name]})
+    assert tagger.lexicon.rows == tagger.config.lexicon == kept
+    assert (tagger.lexicon is own) == (kept == 100)
+    assert isinstance(tagger.config, FusionConfig)
+
+
+def test_a_run_that_keeps_its_heads_keeps_their_words(material_of):
+    tagger, material = material_of("backbones.keep_heads=true")
+    own = with_lexicon(tagger)
+    assert lexicons(tagger, material) == {"words": own}
+
+
+def test_a_run_from_scratch_takes_no_words_along(material_of):
+    tagger, material = material_of("backbones.untrained=true")
+    own = with_lexicon(tagger)
+    assert [(name, of is own) for name, of in lexicons(tagger, material).items()] == [("words", False)]
+
+
+def test_what_every_product_says_starts_short_and_what_one_says_long(material_of):
+    _, material = material_of()
+    words = ("red", "shoe")  # pieces of the vocabulary
+    rows = [Row(str(n), words[0], "", (), str(n), {}) for n in range(20)]
+    rows.append(Row("rare", words[1], "", (), "rare", {}))
+    lexicon = Lexicon(1024, 3)
+    start_by_rarity(lexicon, material.preprocessor, rows, seed=0)
+    common, rare = (
+        lexicon.table.weight[lexicon.rows_of_words(torch.tensor(material.preprocessor.tokens(word, "")[0]))][
+            1
+        ].norm()
+        for word in words
+    )
+    assert common < 0.2 * rare
+    again = Lexicon(1024, 3)
+    start_by_rarity(again, material.preprocessor, rows, seed=0)
+    assert torch.equal(lexicon.table.weight, again.table.weight)
