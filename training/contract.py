@@ -29,6 +29,7 @@ from training.recipe import CalibrationSection
 from training.seen import Seen, see, shows
 from training.split import rows_of, split_of
 
+SELDOM = 0.2  # a smaller share of the promises that were asked for says little of how well they are kept
 COLUMNS = ("attribute", "from", "target", "promised", "broken", "worst", "precision", "coverage")
 
 
@@ -159,7 +160,12 @@ def in_words(document: dict[str, Any]) -> str:
     if not promised:
         return f"In {tried} nothing was promised: they are too few, or the answers too often wrong."
     allowed = 1 - document["certainty"]
-    return f"In {tried}, {broken} of {promised} promises were broken ({broken / promised:.1%}; allowed {allowed:.0%})."
+    found = f"In {tried}, {broken} of {promised} promises were broken ({broken / promised:.1%}; allowed {allowed:.0%})."
+    possible = document["splits"] * sum(len(entries) for entries in document["attributes"].values())
+    if promised < SELDOM * possible:
+        # What is made by a lucky half is broken by the other, which has all the errors.
+        found += f" They are only {promised} of {possible} that were asked for: too few to tell."
+    return found
 
 
 def lines(document: dict[str, Any]) -> Iterator[tuple[object, ...]]:

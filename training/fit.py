@@ -51,6 +51,11 @@ from training.tagging import rebalance_stage, tagging_stage
 from training.vocabulary import extended
 from training.words import learn_words, said
 
+MORE_TO_CALIBRATE_ON = (
+    "Some 200 products to calibrate on are usually enough for a target of 95 %: give more products, or a larger share"
+    " of them with --set split.calibration=0.2"
+)
+
 
 def fit(recipe: Recipe, data: Path, out: Path) -> Path:
     """Trains, calibrates and measures; returns the checkpoint's path. Called again it goes on where it
@@ -251,7 +256,8 @@ def finish(
     rounded(model)
     seen = see(model, split["calibration"], preprocessor, taxonomy, recipe.data.workers)
     calibration = calibrate(seen, taxonomy, recipe.calibration)
-    for sentence in unpromised(calibration, taxonomy, seen, recipe.calibration.certainty):
+    unkept = list(unpromised(calibration, taxonomy, seen, recipe.calibration.certainty))
+    for sentence in [*unkept, *([MORE_TO_CALIBRATE_ON] if unkept else [])]:
         print(sentence, file=sys.stderr)
     metrics = {
         **measure(recipe, model, preprocessor, taxonomy, calibration, split, seen),

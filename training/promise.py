@@ -7,6 +7,7 @@ Legend: N offered values, C counts that are tested.
 """
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -43,7 +44,8 @@ def safe_threshold(
     counts = whole_ties(counts_to_test(len(ranked), least), ranked)
     errors = counts - hits[counts - 1]
     chances = chance_of_breaking(errors / effect, counts / effect, goal)
-    shares = shares_of(counts, len(ranked), least, 1 - certainty)
+    starts = starts_of(len(ranked), effect, goal, 1 - certainty)
+    shares = shares_of(counts, starts, 1 - certainty)
     allowed, safe = 0.0, None
     for count, chance, share in zip(counts.tolist(), chances.tolist(), shares.tolist(), strict=True):
         allowed += share
@@ -125,9 +127,20 @@ def whole_ties(counts: NDArray[np.int64], ranked: NDArray[np.float32]) -> NDArra
     return np.unique(np.searchsorted(-ranked, -ranked[counts - 1], side="right"))
 
 
-def shares_of(counts: NDArray[np.int64], total: int, least: int, error: float) -> NDArray[np.float64]:
+def starts_of(total: int, effect: float, goal: float, error: float) -> list[float]:
+    """The counts at which the walk begins: all values, a half, a quarter and an eighth, as far as there is room.
+    The first is late enough that its share of the error lets an errorless walk pass, or it could never begin.
+    """
+    for many in range(STARTS, 1, -1):
+        first = math.ceil(fewest(goal, 1 - error / many) * effect)
+        halvings = [total / 2**halving for halving in range(many)]
+        if max(halvings[-1], first) < halvings[-2]:
+            return [*halvings[:-1], max(halvings[-1], first)]
+    return [total]
+
+
+def shares_of(counts: NDArray[np.int64], starts: Sequence[float], error: float) -> NDArray[np.float64]:
     """The part of the allowed chance of error that each test brings, (C,): equal ones at the starts, else none."""
-    starts = [start for halvings in range(STARTS) if (start := total / 2**halvings) >= least]
     shares = np.zeros(len(counts))
     np.add.at(shares, np.searchsorted(counts, starts), error / len(starts))
     return shares

@@ -55,6 +55,21 @@ def test_a_model_that_guesses_promises_nothing_and_says_so():
     assert "nothing was promised" in in_words(found)
 
 
+def test_promises_that_luck_made_are_said_to_be_too_few():
+    entries = {"kind": {"both": {}, "text": {}, "photos": {}}}
+    document = {
+        "promised": 2,
+        "broken": 2,
+        "splits": 100,
+        "rows": 175,
+        "certainty": 0.95,
+        "attributes": entries,
+    }
+    assert "2 of 2 promises were broken" in in_words(document)
+    assert in_words(document).endswith("They are only 2 of 300 that were asked for: too few to tell.")
+    assert "too few" not in in_words({**document, "promised": 60})
+
+
 def test_halves_are_whole_groups_and_all_rows():
     owner = np.random.default_rng(0).permutation(np.arange(300) // 3)
     here, there = halves(owner, np.random.default_rng(1))
