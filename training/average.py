@@ -75,7 +75,15 @@ def average(paths: Sequence[Path], data: Path, out: Path, method: Method, worker
             for path in weights
         ],
     }
-    finish(recipe, out, first.model, first.preprocessor, first.taxonomy, parts, extra={"average": made_of})
+    finish(
+        recipe,
+        out,
+        first.model,
+        first.preprocessor,
+        first.taxonomy,
+        parts,
+        extra={"average": made_of, "words": first.metrics.get("words")},
+    )
     return out / "checkpoint"
 
 
@@ -83,6 +91,7 @@ def check(first: Checkpoint, other: Checkpoint, its_path: str, other_path: str) 
     """Raises CheckpointError, naming what the two do not share."""
     shared: dict[str, tuple[Any, Any]] = {
         "taxonomy": (first.taxonomy, other.taxonomy),
+        "table of exact words": (first.metrics.get("words"), other.metrics.get("words")),
         "towers": (first.model.config, other.model.config),
         "preprocessing": (first.preprocessor.config, other.preprocessor.config),
         "vocabulary": (first.preprocessor.tokenizer.to_str(), other.preprocessor.tokenizer.to_str()),

@@ -101,11 +101,11 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
     with accelerator.main_process_first():
         split["train"] = rows_to_train_on(recipe, split["train"], taxonomy, replay, out)
     name_values(model, preprocessor, taxonomy, split["train"], glossary, recipe.names)
-    train_stages(model, recipe, split, texts, preprocessor, taxonomy, accelerator, out)
+    words = train_stages(model, recipe, split, texts, preprocessor, taxonomy, accelerator, out)
     accelerator.end_training()
 
     if accelerator.is_main_process:
-        extra: dict[str, Any] = {"training": histories(out)}
+        extra: dict[str, Any] = {"training": histories(out), "words": words}
         draw_curves(extra["training"], out)
         if replay is not None:
             rounded(model)  # as `finish` will
@@ -124,8 +124,10 @@ def train_stages(
     taxonomy: Taxonomy,
     accelerator: Accelerator,
     out: Path,
-) -> None:
-    """Every stage that the recipe has, in order; each starts from the best weights of the one before."""
+) -> str | None:
+    """Every stage that the recipe has, in order; each starts from the best weights of the one before. Returns which
+    one's exact words are kept, None without any.
+    """
     material = Material(recipe, split["train"], split["validation"], preprocessor, taxonomy)
     if recipe.language is not None:
         stage = language_stage(model, recipe.language, replace(material, rows=texts))
@@ -144,10 +146,12 @@ def train_stages(
         train(rebalance_stage(model, recipe.rebalance, material, adapters), accelerator, recipe, out)
     if adapters is not None:
         adapters.merge()
+    words = None
     if recipe.model.lexicon and any(said(row) for row in split["train"]):
-        learn_words(model, material, lambda stage: train(stage, accelerator, recipe, out))
+        words = learn_words(model, material, lambda stage: train(stage, accelerator, recipe, out))
     settle_gates(model, material)
     adjust(model, split["train"], taxonomy, recipe.train.logit_adjustment)
+    return words
 
 
 def warn(skipped: dict[str, str]) -> None:

@@ -24,12 +24,14 @@ from training.translate import rewriter
 VALIDATION_BATCH = 256
 
 
-def learn_words(model: FusionTagger, material: Material, train: Callable[[Stage], Report]) -> None:
-    """In place; `train` runs a stage and returns the figures of its best validation."""
+def learn_words(model: FusionTagger, material: Material, train: Callable[[Stage], Report]) -> str:
+    """In place; `train` runs a stage and returns the figures of its best validation. Returns the stage that is kept."""
     contenders = lexicons(model, material)
     losses = {name: train(words_stage(name, of, material))["loss"] for name, of in contenders.items()}
-    model.lexicon = contenders[min(losses, key=losses.__getitem__)]
+    kept = min(losses, key=losses.__getitem__)
+    model.lexicon = contenders[kept]
     model.config = replace(model.config, lexicon=model.lexicon.rows)
+    return kept
 
 
 def lexicons(model: FusionTagger, material: Material) -> dict[str, Lexicon]:

@@ -14,9 +14,9 @@ from training.recipe import SplitSection
 SPLIT = {**SplitSection(validation=0.15, calibration=0.2, test=0.15).model_dump(), "rule": "by hash"}
 
 
-def written(path, shift, taxonomy=TAXONOMY, split=SPLIT):
+def written(path, shift, taxonomy=TAXONOMY, split=SPLIT, words="words"):
     checkpoint = tiny_checkpoint(taxonomy)
-    checkpoint.metrics["split"] = split
+    checkpoint.metrics |= {"split": split, "words": words}
     with torch.no_grad():
         for parameter in checkpoint.model.parameters():
             parameter.add_(shift)
@@ -38,6 +38,7 @@ def test_a_uniform_average_is_the_mean_of_the_weights_calibrated_and_measured(ca
         expected = (tensor + load(other).model.state_dict()[name]) / 2
         torch.testing.assert_close(averaged.model.state_dict()[name], expected, atol=1e-3, rtol=1e-3)
     assert averaged.name == "tiny-average"
+    assert averaged.metrics["words"] == "words"
     assert averaged.metrics["average"]["method"] == "uniform"
     assert [member["taken"] for member in averaged.metrics["average"]["members"]] == [True, True]
     assert averaged.metrics["rows"]["test"] == averaged.metrics["test"]["rows"] > 20
@@ -73,6 +74,7 @@ def test_whole_numbers_are_not_averaged():
             "another taxonomy",
         ),
         ({"split": {**SPLIT, "seed": 1}}, "another split"),
+        ({"words": "words_anew"}, "another table of exact words"),
     ],
 )
 def test_runs_that_do_not_belong_together_are_refused(catalogue, tmp_path, change, message):

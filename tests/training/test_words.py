@@ -73,7 +73,8 @@ def test_photos_are_not_read_and_rows_without_text_are_left_out(material_of):
 def test_of_a_checkpoints_words_and_fresh_ones_the_better_are_kept(material_of, losses, kept):
     tagger, material = material_of()
     own = with_lexicon(tagger)
-    learn_words(tagger, material, lambda stage: {"loss": losses[stage.name]})
+    stage = learn_words(tagger, material, lambda stage: {"loss": losses[stage.name]})
+    assert losses[stage] == min(losses.values())
     assert tagger.lexicon.rows == tagger.config.lexicon == kept
     assert (tagger.lexicon is own) == (kept == 100)
     assert isinstance(tagger.config, FusionConfig)
