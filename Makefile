@@ -17,7 +17,7 @@ run: .venv/installed ## Start everything here, tag three sample products, serve 
 
 .PHONY: test
 test: .venv/installed ## Run all tests, on as many cores as there are up to four
-	@.venv/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+	@.venv/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 .PHONY: faults
 faults: .venv/installed ## Break everything in turn under load; say what was lost and how long it took to recover
