@@ -29,7 +29,7 @@ from training.recipe import CalibrationSection
 from training.seen import Seen, see, shows
 from training.split import rows_of, split_of
 
-SELDOM = 0.2  # a smaller share of the promises that were asked for says little of how well they are kept
+SELDOM = 0.2  # promises that are made in fewer of the halvings are luck, and say little of how they are kept
 COLUMNS = ("attribute", "from", "target", "promised", "broken", "worst", "precision", "coverage")
 
 
@@ -161,10 +161,11 @@ def in_words(document: dict[str, Any]) -> str:
         return f"In {tried} nothing was promised: they are too few, or the answers too often wrong."
     allowed = 1 - document["certainty"]
     found = f"In {tried}, {broken} of {promised} promises were broken ({broken / promised:.1%}; allowed {allowed:.0%})."
-    possible = document["splits"] * sum(len(entries) for entries in document["attributes"].values())
+    entries = [entry for of in document["attributes"].values() for entry in of.values()]
+    possible = document["splits"] * sum(entry["promised"] > 0 for entry in entries)
     if promised < SELDOM * possible:
         # What is made by a lucky half is broken by the other, which has all the errors.
-        found += f" They are only {promised} of {possible} that were asked for: too few to tell."
+        found += f" Where any was made it was in {promised} of {possible} cases: too few to tell."
     return found
 
 
