@@ -56,18 +56,13 @@ def test_a_model_that_guesses_promises_nothing_and_says_so():
 
 
 def test_promises_that_luck_made_are_said_to_be_too_few():
-    entries = {"kind": {"both": {}, "text": {}, "photos": {}}}
+    entries = {"kind": {"both": {"promised": 1}, "text": {"promised": 1}, "photos": {"promised": 0}}}
     document = {
-        "promised": 2,
-        "broken": 2,
-        "splits": 100,
-        "rows": 175,
-        "certainty": 0.95,
-        "attributes": entries,
-    }
+        "promised": 2, "broken": 2, "splits": 100, "rows": 175, "certainty": 0.95, "attributes": entries
+    }  # fmt: skip
     assert "2 of 2 promises were broken" in in_words(document)
-    assert in_words(document).endswith("They are only 2 of 300 that were asked for: too few to tell.")
-    assert "too few" not in in_words({**document, "promised": 60})
+    assert in_words(document).endswith("Where any was made it was in 2 of 200 cases: too few to tell.")
+    assert "too few" not in in_words({**document, "promised": 40})
 
 
 def test_halves_are_whole_groups_and_all_rows():
