@@ -16,7 +16,7 @@ SPLIT = {**SplitSection(validation=0.15, calibration=0.2, test=0.15).model_dump(
 
 def written(path, shift, taxonomy=TAXONOMY, split=SPLIT, words="words"):
     checkpoint = tiny_checkpoint(taxonomy)
-    checkpoint.metrics |= {"split": split, "words": words}
+    checkpoint.metrics.update(split=split, words=words)
     with torch.no_grad():
         for parameter in checkpoint.model.parameters():
             parameter.add_(shift)
