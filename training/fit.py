@@ -51,10 +51,8 @@ from training.tagging import rebalance_stage, tagging_stage
 from training.vocabulary import extended
 from training.words import learn_words, said
 
-MORE_TO_CALIBRATE_ON = (
-    "Some 200 products to calibrate on are usually enough for a target of 95 %: give more products, or a larger share"
-    " of them with --set split.calibration=0.2"
-)
+# Products of the calibration part from which a target of 95 % is usually promised.
+ENOUGH_TO_CALIBRATE_ON = 200
 
 
 def fit(recipe: Recipe, data: Path, out: Path) -> Path:
@@ -261,7 +259,12 @@ def finish(
     seen = see(model, split["calibration"], preprocessor, taxonomy, recipe.data.workers)
     calibration = calibrate(seen, taxonomy, recipe.calibration)
     unkept = list(unpromised(calibration, taxonomy, seen, recipe.calibration.certainty))
-    for sentence in [*unkept, *([MORE_TO_CALIBRATE_ON] if unkept else [])]:
+    if unkept and len(split["calibration"]) < ENOUGH_TO_CALIBRATE_ON:
+        unkept.append(
+            f"{len(split['calibration'])} products are few to calibrate on, {ENOUGH_TO_CALIBRATE_ON} usually do:"
+            " give more, or the recipe a larger split.calibration"
+        )
+    for sentence in unkept:
         print(sentence, file=sys.stderr)
     metrics = {
         **measure(recipe, model, preprocessor, taxonomy, calibration, split, seen),

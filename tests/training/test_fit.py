@@ -131,6 +131,10 @@ def test_the_commands_fit_finetune_and_evaluate(recipe_file, catalogue, tmp_path
     assert promotable["verdict"] in (True, False) and promotable["because"]
     assert in_words(promotable) in fitted.stderr
     assert in_words(promotable) in load(checkpoint).card
+    few = sum(
+        line.endswith(",calibration") for line in (tmp_path / "one" / "split.csv").read_text().splitlines()
+    )
+    assert f"{few} products are few to calibrate on" in fitted.stderr
 
     again = CliRunner().invoke(
         main,
