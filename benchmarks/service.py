@@ -98,7 +98,7 @@ class Bare:
 
     def collate(self, examples: Sequence[Any], *, urgent: bool) -> list[Any]:
         batches = full_batches(examples, self._runtime.length, self._settings, urgent=urgent)
-        return [self._runtime.collate(batch) for batch in batches]
+        return [self._runtime.collate(batch, patient=not urgent) for batch in batches]
 
     def forward(self, batches: Sequence[Any]) -> None:
         """Up to the tags: what the worker's device threads do."""

@@ -85,7 +85,7 @@ class SimulatedRuntime:
         return title
 
     @staticmethod
-    def collate(titles: list[str]) -> list[str]:
+    def collate(titles: list[str], *, patient: bool) -> list[str]:
         return titles
 
     @staticmethod

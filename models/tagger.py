@@ -45,6 +45,14 @@ class Alone:
         )
 
 
+@dataclass(frozen=True)
+class Collated:
+    """Products in the batches that the device runs them in, and whether nobody waits for any of them."""
+
+    batches: list[Batch]
+    patient: bool
+
+
 class Tagger:
     """Serves one checkpoint on one device."""
 
@@ -85,7 +93,7 @@ class Tagger:
             self.model.photo_tower = captured_photo(self.model.photo_tower)
         self.turn = threading.Lock() if checkpoint.precisions else contextlib.nullcontext()
         self.cores = torch.get_num_threads() if apart else 1
-        # Nobody waits for a large batch as for one product: all that a person's product needs goes first.
+        # For patient and for large batches: all that a person's product needs goes first.
         self.pool = one_core_each(self.cores, behind=True) if self.cores > 1 else None
         # What is too small to be shared out does not queue behind the parts of large batches, nor, with a thread more,
         # behind its like.
@@ -128,20 +136,24 @@ class Tagger:
         """
         return self.forward(self.collate(examples))
 
-    def collate(self, examples: list[Example]) -> list[Batch]:
-        """The examples as the device takes them, made ready on any thread while it is busy with others."""
+    def collate(self, examples: list[Example], *, patient: bool = False) -> Collated:
+        """The examples as the device takes them, made ready on any thread while it is busy with others. Of `patient`
+        ones nobody waits for any: on a CPU their threads stay behind all others of the process.
+        """
         if self.device.type == "cpu":
-            share = len(examples) if len(examples) <= TOGETHER else -(-len(examples) // self.cores)
+            together = len(examples) <= TOGETHER and not patient
+            share = len(examples) if together else -(-len(examples) // self.cores)
             size = max(1, min(CPU_BATCH, share))
-            return [collate(examples[n : n + size]) for n in range(0, len(examples), size)]
-        return [collate(examples).pin_memory()] if examples else []
+            return Collated([collate(examples[n : n + size]) for n in range(0, len(examples), size)], patient)
+        return Collated([collate(examples).pin_memory()] if examples else [], patient)
 
-    def forward(self, batches: list[Batch]) -> list[Tagging]:
-        """One tagging for each product of the batches, in order. Safe from several threads."""
+    def forward(self, collated: Collated) -> list[Tagging]:
+        """One tagging for each product, in order. Safe from several threads."""
+        behind = collated.patient or len(collated.batches) > 1
         with self.callers as others, self.turn:
-            pool = self.pool if len(batches) > 1 else self.aside if others else None
+            pool = self.pool if behind else self.aside if others else None
             each = map if pool is None else pool.map
-            return [tagging for some in each(self.run, batches) for tagging in some]
+            return [tagging for some in each(self.run, collated.batches) for tagging in some]
 
     @torch.inference_mode()
     def run(self, batch: Batch) -> list[Tagging]:

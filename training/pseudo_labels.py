@@ -74,7 +74,7 @@ def ask(rows: Sequence[Row], taxonomy: Taxonomy, section: PseudoLabelsSection, w
         products, BATCH, collate_fn=Collator(()), num_workers=workers, generator=torch.Generator()
     )
     bar = tqdm(loader, desc="asking the teacher", file=sys.stderr)
-    taggings = [tagging for labelled in bar for tagging in teacher.forward([labelled.batch])]
+    taggings = [tagging for labelled in bar for tagging in teacher.run(labelled.batch)]
     filled: Filled = {}
     for place, row, tagging in zip(places, wanted, taggings, strict=True):
         for attribute in shared:

@@ -12,8 +12,10 @@ import sys
 
 from catalog.errors import SettingsError
 from catalog.settings import Settings
+from web.precedence import MOST_IN_LINE
 
-# Beside the threads that may all hold a `wait`: uploads, reads, probes and scrapes always find one of these.
+# Beside the threads that may all hold a `wait`, and those of uploads that let people pass: uploads, reads, probes and
+# scrapes always find one of these.
 FREE_THREADS = 16
 
 
@@ -22,7 +24,8 @@ def command(settings: Settings) -> list[str]:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return [
         *(sys.executable, "-m", "gunicorn", "--config", "python:web.gunicorn"),
-        *("--bind", f"{host}:{settings.port}", "--threads", str(settings.max_waiters + FREE_THREADS)),
+        *("--bind", f"{host}:{settings.port}"),
+        *("--threads", str(settings.max_waiters + MOST_IN_LINE + FREE_THREADS)),
         "web.app:create_app()",
     ]
 

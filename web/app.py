@@ -1,8 +1,8 @@
 """The web application, assembled. Reads as a table of contents: settings, services, then what is served.
 
 Nothing connects here: the first request does. A request goes
-hosting (host, headers) -> authentication (key) -> products/jobs (the call) -> intake (body) -> photos
-(pixels) -> acceptance (store, rows, message) -> catalog.
+hosting (host, headers) -> authentication (key) -> products/jobs (the call) -> intake (body) -> precedence
+(people first) -> photos (pixels) -> acceptance (store, rows, message) -> catalog.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from web.intake import Intake
 from web.job_watch import JobWatch
 from web.photo_urls import PhotoUrlFetcher
 from web.photos import PhotoIntake
+from web.precedence import Precedence
 from web.services import Services, install
 from web.serving import ServedCheckpoint
 
@@ -89,6 +90,7 @@ def make_services(settings: Settings) -> Services:
         intake=Intake(settings, PhotoUrlFetcher(settings)),
         photo_intake=PhotoIntake(settings),
         job_watch=JobWatch(ended, settings.max_waiters),
+        precedence=Precedence(),
         metrics=web_metrics,
         page_tokens=PageTokens(),
         checkpoint=ServedCheckpoint(settings.checkpoint),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from apiflask import APIBlueprint
 from flask import Response, jsonify
 
@@ -36,7 +38,8 @@ _PROBLEMS = (problems.UNAUTHORIZED, problems.NOT_FOUND, problems.INVALID_PARAMET
 def get_job(job_id: str, query_data: WaitQuery) -> Response:
     job = _read(job_id)
     if query_data.wait and not job.ended:
-        services().job_watch.wait(job.id, query_data.wait)
+        with services().precedence.person() if job.lane == "interactive" else nullcontext():
+            services().job_watch.wait(job.id, query_data.wait)
         job = _read(job_id)
     response = jsonify(job_document(job, _place(job)))
     if not job.ended:

@@ -109,7 +109,8 @@ def create_product(query_data: NoQuery) -> Response:
                 settings=services().settings,
             )
 
-        acceptance = services().acceptor.accept(request_key, lambda: _prepared(upload), write)
+        with services().precedence.of(content.lane):
+            acceptance = services().acceptor.accept(request_key, lambda: _prepared(upload), write)
     return _accepted(acceptance)
 
 
@@ -146,7 +147,9 @@ def change_product(product_id: str, query_data: NoQuery) -> Response:
                 settings=services().settings,
             )
 
-        acceptance = services().acceptor.accept(_request_key(key, upload), lambda: _prepared(upload), write)
+        request_key = _request_key(key, upload)
+        with services().precedence.of(upload.content.lane):
+            acceptance = services().acceptor.accept(request_key, lambda: _prepared(upload), write)
     return _accepted(acceptance)
 
 

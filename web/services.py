@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from web.job_watch import JobWatch
     from web.metrics import WebMetrics
     from web.photos import PhotoIntake
+    from web.precedence import Precedence
     from web.serving import ServedCheckpoint
 
 _EXTENSION = "tagsmith"
@@ -34,6 +35,7 @@ class Services:
     intake: Intake
     photo_intake: PhotoIntake
     job_watch: JobWatch
+    precedence: Precedence
     metrics: WebMetrics
     page_tokens: PageTokens
     checkpoint: ServedCheckpoint

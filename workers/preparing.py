@@ -146,9 +146,10 @@ class Preparing:
 
     def _submit(self, job: ClaimedJob, prepared: tuple[Read, Any]) -> InFlight:
         read, example = prepared
+        urgent = job.lane == "interactive"
         future = self._batcher.submit(
-            Prepared(read.runtime, example),
-            urgent=job.lane == "interactive",
+            Prepared(read.runtime, example, urgent),
+            urgent=urgent,
             timeout=self._settings.forward_timeout_s,
         )
         self._metrics.photos_seen(

@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 
 from catalog.settings import Settings
-from models import Batch, Example, Product, SeenPhoto, Tagger, Tagging, UnreadablePhoto
+from models import Example, Product, SeenPhoto, Tagger, Tagging, UnreadablePhoto
+from models.tagger import Collated
 from models.towers import even
 from workers.batch_runner import OutOfMemory
 from workers.served import JobFault, Remembered
@@ -95,12 +96,12 @@ class ModelRuntime:
         """Tokens, as many as the example is padded to where it is the longest of its batch."""
         return even(example.tokens)
 
-    def collate(self, examples: list[Example]) -> list[Batch]:
-        return self._tagger.collate(examples)
+    def collate(self, examples: list[Example], *, patient: bool = False) -> Collated:
+        return self._tagger.collate(examples, patient=patient)
 
-    def forward(self, batches: list[Batch]) -> list[Tagging]:
+    def forward(self, collated: Collated) -> list[Tagging]:
         try:
-            return self._tagger.forward(batches)
+            return self._tagger.forward(collated)
         except torch.OutOfMemoryError as error:
             # What the failed forward held is cached by torch, in pieces that the smaller batch may not fit.
             torch.cuda.empty_cache()

@@ -63,17 +63,19 @@ class Runtime(Protocol):
 
     def length(self, example: Any) -> int: ...
 
-    def collate(self, examples: list[Any]) -> Any: ...
+    def collate(self, examples: list[Any], *, patient: bool) -> Any:
+        """Of `patient` examples nobody waits for any."""
 
     def forward(self, batch: Any) -> Sequence[Any]: ...
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """An example and the runtime that prepared it."""
+    """An example, the runtime that prepared it, and whether somebody waits for it."""
 
     runtime: Runtime
     example: Any
+    urgent: bool
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,12 @@ def length(prepared: Prepared) -> int:
 
 def collate(items: list[Prepared]) -> list[Part]:
     """A part for each runtime: one, but for the batches around a change."""
+    patient = not any(item.urgent for item in items)
     rows: dict[Runtime, list[int]] = {}
     for row, item in enumerate(items):
         rows.setdefault(item.runtime, []).append(row)
     return [
-        Part(runtime, own, runtime.collate([items[row].example for row in own]))
+        Part(runtime, own, runtime.collate([items[row].example for row in own], patient=patient))
         for runtime, own in rows.items()
     ]
 

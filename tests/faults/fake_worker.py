@@ -45,7 +45,7 @@ class StandIn:
         return title
 
     @staticmethod
-    def collate(titles: list[str]) -> list[str]:
+    def collate(titles: list[str], *, patient: bool) -> list[str]:
         return titles
 
     @staticmethod

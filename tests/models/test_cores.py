@@ -66,8 +66,9 @@ def test_a_batch_that_is_shared_out_answers_as_one_that_is_not():
     finally:
         torch.set_num_threads(before)
     examples = [alone.prepare(product) for product in products]
-    assert len(shared.collate(examples)) == 2
-    assert len(shared.collate(examples[:TOGETHER])) == 1
+    assert len(shared.collate(examples).batches) == 2
+    assert len(shared.collate(examples[:TOGETHER]).batches) == 1
+    assert [len(part) for part in shared.collate(examples[:3], patient=True).batches] == [2, 1]
     for one, other in zip(alone.predict(examples), shared.predict(examples), strict=True):
         assert [tag.value for tag in one.tags] == [tag.value for tag in other.tags]
         torch.testing.assert_close(
@@ -100,6 +101,38 @@ def test_large_batches_stay_behind_what_a_person_waits_for():
     tagger = tagger_with_cores(2)
     assert tagger.pool.submit(niceness).result() == min(19, niceness() + BEHIND)
     assert tagger.aside.submit(niceness).result() == niceness()
+
+
+def nicenesses(tagger, monkeypatch):
+    """Of the threads that run what is forwarded from now on."""
+    found, run = [], tagger.run
+
+    def observed(batch):
+        found.append(niceness())
+        return run(batch)
+
+    monkeypatch.setattr(tagger, "run", observed)
+    return found
+
+
+def test_what_nobody_waits_for_stays_behind_however_little_it_is(monkeypatch):
+    tagger = tagger_with_cores(2)
+    found = nicenesses(tagger, monkeypatch)
+    examples = [tagger.prepare(Product(f"{word} shirt")) for word in WORDS[:3]]
+    patient = tagger.forward(tagger.collate(examples, patient=True))
+    assert set(found) == {min(19, niceness() + BEHIND)}
+    found.clear()
+    for one, other in zip(tagger.predict(examples), patient, strict=True):
+        assert [tag.value for tag in one.tags] == [tag.value for tag in other.tags]
+    assert found == [niceness()]
+
+
+def test_on_one_core_nothing_is_shared_out():
+    tagger = tagger_with_cores(1)
+    examples = [tagger.prepare(Product(f"{word} shirt")) for word in WORDS[:3]]
+    collated = tagger.collate(examples, patient=True)
+    assert [len(part) for part in collated.batches] == [3]
+    assert len(tagger.forward(collated)) == 3
 
 
 def test_a_product_does_not_queue_behind_the_parts_of_large_batches():

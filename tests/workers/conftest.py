@@ -47,7 +47,8 @@ class StandIn:
     """Tags a product with its title. `on_forward` and `on_prepare` run before, and may raise.
 
     `photos` and `texts` are those of each product it prepared, the latter None where it was not remembered; the
-    features of a photo are the photo's own bytes, and those of a text its title.
+    features of a photo are the photo's own bytes, and those of a text its title. `patient` says of each batch whether
+    it was patient.
     """
 
     name: str = "stand-in"
@@ -57,6 +58,7 @@ class StandIn:
     photos: list[tuple[bytes | Remembered, ...]] = field(default_factory=list)
     texts: list[Remembered | None] = field(default_factory=list)
     new: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
+    patient: list[tuple[list[str], bool]] = field(default_factory=list)
 
     def prepare(
         self,
@@ -78,8 +80,8 @@ class StandIn:
     def length(title: str) -> int:
         return len(title)
 
-    @staticmethod
-    def collate(titles: list[str]) -> list[str]:
+    def collate(self, titles: list[str], *, patient: bool) -> list[str]:
+        self.patient.append((list(titles), patient))
         return titles
 
     def forward(self, titles: list[str]) -> list[Any]:

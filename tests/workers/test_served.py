@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from catalog.settings import Settings
+from catalog.views import Lane
 from workers import memory
 from workers.batch_runner import ResultCountMismatch
 from workers.control import outcome, tell
@@ -77,7 +78,7 @@ def test_once_the_old_one_is_gone_its_memory_goes_back_to_the_system(
     given_back = threading.Event()
     monkeypatch.setattr(memory, "give_back", given_back.set)
     monkeypatch.setattr("workers.served.WEIGHTS_GONE_S", 0.0)
-    item = Prepared(served.runtime, served.runtime.prepare("in flight", "", ()))
+    item = Prepared(served.runtime, served.runtime.prepare("in flight", "", ()), urgent=True)
     change(served, tmp_path / "new")
     shelf.loaded.clear()
     assert not given_back.is_set(), "something is still to be run on it"
@@ -143,16 +144,35 @@ def test_a_batch_around_a_change_runs_each_example_on_its_own_runtime_and_in_ord
     items = []
     for number, runtime in enumerate((old, new, new, old, new)):
         runtime.on_forward = lambda titles, runtime=runtime: ran.append((runtime.version, list(titles)))  # type: ignore[misc]
-        items.append(Prepared(runtime, runtime.prepare(str(number), "", ())))
+        items.append(Prepared(runtime, runtime.prepare(str(number), "", ()), urgent=False))
     answers = forward(collate(items))
     assert [answer.tags[0].value for answer in answers] == ["0", "1", "2", "3", "4"]
     assert ran == [("old", ["0", "3"]), ("new", ["1", "2", "4"])]
 
 
+@pytest.mark.parametrize("urgent", [False, True])
+def test_a_batch_is_patient_where_nobody_waits_for_any_of_it(urgent: bool) -> None:
+    old, new = StandIn(version="old"), StandIn(version="new")
+    collate(
+        [
+            Prepared(old, "a", urgent=False),
+            Prepared(old, "b", urgent=urgent),
+            Prepared(new, "c", urgent=False),
+        ]
+    )
+    assert old.patient + new.patient == [(["a", "b"], not urgent), (["c"], not urgent)]
+
+
+@pytest.mark.parametrize("lane", ["interactive", "bulk"])
+def test_an_interactive_job_is_one_that_somebody_waits_for(desk: Desk, lane: Lane) -> None:
+    desk.run(desk.accept("shirt", lane=lane), lane=lane)
+    assert desk.runtime.patient == [(["shirt"], lane == "bulk")]
+
+
 def test_a_runtime_that_gives_another_number_of_results_is_found_out() -> None:
     old, new = StandIn(version="old"), StandIn(version="new")
     old.forward = lambda titles: ["one", "two"]  # type: ignore[method-assign]
-    items = [Prepared(old, "a"), Prepared(new, "b")]
+    items = [Prepared(old, "a", urgent=True), Prepared(new, "b", urgent=True)]
     with pytest.raises(ResultCountMismatch):
         forward(collate(items))
 
