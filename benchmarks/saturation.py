@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, Row, text
 
 from benchmarks.installation import Installation
 from benchmarks.latency import JobNotTaggedError
@@ -107,6 +107,15 @@ def tagged_in(engine: Engine, job_ids: Sequence[str]) -> float:
 
     Raises JobNotTaggedError, and LaneNotHeldError where the worker began before all was accepted.
     """
+    row = ended(engine, job_ids)
+    if row.overlap:
+        raise LaneNotHeldError("the worker began before all products were accepted")
+    took: float = row.took_s
+    return took
+
+
+def ended(engine: Engine, job_ids: Sequence[str]) -> Row[Any]:
+    """Waits until these jobs have ended; what _PROGRESS says of them. Raises JobNotTaggedError."""
     waiting, changed_at = len(job_ids), time.monotonic()
     while True:
         with transaction(engine) as session:
@@ -120,7 +129,4 @@ def tagged_in(engine: Engine, job_ids: Sequence[str]) -> float:
         time.sleep(LOOK_S)
     if row.succeeded != len(job_ids):
         raise JobNotTaggedError(f"{row.succeeded} of {len(job_ids)} jobs ended tagged")
-    if row.overlap:
-        raise LaneNotHeldError("the worker began before all products were accepted")
-    took: float = row.took_s
-    return took
+    return row

@@ -1,9 +1,10 @@
 """What a person waits for one product: idle, while an import runs, and at shares of what the service can do at most.
 
-Each round of one installation measures all of it in turns: bare forwards of one product; products one at a time on the
-idle service; the same while an import, queued before, is worked off; how fast the service is when as many as it can
-take come at once; and arrivals at shares of that rate. Arrivals are random (Poisson, seeded) and wait for nobody, and
-a product's time runs from when it should have been sent, so that a service that falls behind is not spared the queue.
+Each round of one installation measures all of it in turns: bare forwards of one product; products one at a time on
+the idle service; the same while an import, queued before, is worked off, and while one is being sent; how fast the
+service is when as many as it can take come at once; and arrivals at shares of that rate. Arrivals are random
+(Poisson, seeded) and wait for nobody, and a product's time runs from when it should have been sent, so that a service
+that falls behind is not spared the queue.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 import itertools
 import random
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Engine, text
@@ -22,7 +25,7 @@ from benchmarks.headline import headline
 from benchmarks.installation import Installation
 from benchmarks.latency import WAIT_S, WARM_UP, JobNotTaggedError, milliseconds
 from benchmarks.products import MadeProduct, ProductMaker
-from benchmarks.saturation import accept, held, tagged_in
+from benchmarks.saturation import CLIENTS, accept, ended, held, tagged_in
 from benchmarks.saturation import post as post_product
 from catalog.database import make_engine, transaction
 from catalog.queue import make_celery
@@ -35,8 +38,17 @@ IN_FLIGHT = 64  # arrivals on their way at most; beyond what a service below sat
 PAUSE_S = 0.05  # before asking again for a job, where too many wait already
 
 
+GOAL = 2.0  # p99 beside an import, in those of the idle service
+
+
 class ImportTooSmallError(Exception):
     """The import ended before the interactive products did, so that they did not all wait beside it."""
+
+    def __init__(self, products: int, what: str) -> None:
+        super().__init__(
+            f"all {products} products of the import were {what} before the interactive ones were tagged: "
+            "raise --import, or lower --products"
+        )
 
 
 def measure(
@@ -72,6 +84,9 @@ def measure(
                 one["import"] = one_at_a_time(installation, made(count))
                 require_running(engine, imported)
                 tagged_in(engine, imported)
+                with sending(installation, made(import_size)) as sent:
+                    one["sending"] = one_at_a_time(installation, made(count))
+                ended(engine, sent)
                 one["saturation_per_s"] = saturation(installation, made(max(count, 2 * AT_ONCE)))
                 for share in SHARES:
                     plan = arrivals(share * one["saturation_per_s"], count, seed + number)
@@ -113,6 +128,11 @@ def summary(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "headline": [
             headline("interactive p50 under import / idle", statistics.median(import_costs), each=import_costs),
             *(
+                headline(f"interactive p99 {title} / idle", round(waits[state]["p99"] / waits["idle"]["p99"], 2),
+                         goal=GOAL, at_most=True)
+                for state, title in (("import", "under import"), ("sending", "under import being sent"))
+            ),
+            *(
                 headline(f"POST to tags p50 at {share:.0%} of saturation", waits[f"load {share}"]["p50"],
                          unit="ms", each=waits[f"load {share}"]["p50_of_rounds"])
                 for share in SHARES
@@ -149,6 +169,40 @@ def tagged_after(client: Client, product: MadeProduct, since: float) -> float:
 def one_at_a_time(installation: Installation, made: Sequence[MadeProduct]) -> list[float]:
     with Client(installation.base_url, installation.key) as client:
         return [tagged_after(client, product, time.perf_counter()) for product in made]
+
+
+@contextmanager
+def sending(installation: Installation, made: Sequence[MadeProduct]) -> Iterator[list[str]]:
+    """Some connections send the products as an import until the block ends; the ids of the jobs, all of them then.
+
+    Raises ApiError, and ImportTooSmallError where they had sent all by then.
+    """
+    left, stop, begun = iter(made), threading.Event(), threading.Semaphore(0)
+    job_ids: list[str] = []
+    taking = threading.Lock()
+
+    def send() -> None:
+        with Client(installation.base_url, installation.key) as client:
+            while not stop.is_set():
+                with taking:
+                    product = next(left, None)
+                if product is None:
+                    return
+                job_ids.append(post_product(client, product, "bulk")["job"]["id"])
+                begun.release()
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        senders = [pool.submit(send) for _ in range(CLIENTS)]
+        try:
+            for _ in range(CLIENTS):
+                begun.acquire(timeout=WAIT_S)
+            yield job_ids
+        finally:
+            stop.set()
+    for sender in senders:
+        sender.result()
+    if len(job_ids) == len(made):
+        raise ImportTooSmallError(len(made), "sent")
 
 
 def saturation(installation: Installation, made: Sequence[MadeProduct]) -> float:
@@ -207,10 +261,7 @@ _LIVE = text("SELECT count(*) FROM jobs WHERE id = ANY(:ids) AND status IN ('que
 def require_running(engine: Engine, job_ids: Sequence[str]) -> None:
     with transaction(engine) as session:
         if session.execute(_LIVE, {"ids": list(job_ids)}).scalar_one() == 0:
-            raise ImportTooSmallError(
-                f"all {len(job_ids)} products of the import were tagged before the interactive ones: "
-                "raise --import, or lower --products"
-            )
+            raise ImportTooSmallError(len(job_ids), "tagged")
 
 
 def table(document: dict[str, Any]) -> str:
@@ -219,6 +270,7 @@ def table(document: dict[str, Any]) -> str:
         "forward": "bare forward, batch 1",
         "idle": "POST to tags, idle",
         "import": f"POST to tags, import of {document['import']}",
+        "sending": f"POST to tags, import being sent by {CLIENTS}",
         **{f"load {share}": f"POST to tags at {share:.0%} of saturation" for share in SHARES},
     }
     return "\n".join(

@@ -12,13 +12,16 @@ from click.testing import CliRunner
 from sqlalchemy import text
 
 from benchmarks.__main__ import main
+from benchmarks.installation import Installation
 from benchmarks.latency import JobNotTaggedError
 from benchmarks.products import MadeProduct
+from benchmarks.saturation import CLIENTS
 from benchmarks.under_load import (
     SHARES,
     ImportTooSmallError,
     arrivals,
     require_running,
+    sending,
     started_at,
     summary,
     table,
@@ -98,9 +101,38 @@ def test_an_import_that_ended_too_early_is_an_error(engine, settings, tenant):
         require_running(engine, [job.id])
 
 
-def one_round(idle, imported, per_s):
+def test_an_import_is_sent_as_long_as_the_block_lasts(monkeypatch, tmp_path):
+    titles = []
+
+    def post(client, product, lane):
+        assert lane == "bulk"
+        titles.append(product.title)
+        return {"job": {"id": f"job of {product.title}"}}
+
+    monkeypatch.setattr("benchmarks.under_load.post_product", post)
+    (tmp_path / "api-key").write_text("tsk_a")
+    here = Installation("http://127.0.0.1:1", tmp_path)
+    products = [MadeProduct(str(number), "", ()) for number in range(100_000)]
+    with sending(here, products) as sent:
+        assert len(sent) >= CLIENTS
+    assert sorted(sent) == sorted(f"job of {title}" for title in titles)
+    assert CLIENTS <= len(set(titles)) == len(titles) < len(products)
+
+
+def test_an_import_that_was_sent_too_early_is_an_error(monkeypatch, tmp_path):
+    monkeypatch.setattr("benchmarks.under_load.post_product", lambda *_: {"job": {"id": "job_1"}})
+    (tmp_path / "api-key").write_text("tsk_a")
+    few = [MadeProduct(str(number), "", ()) for number in range(CLIENTS)]
+    with (
+        pytest.raises(ImportTooSmallError, match=f"all {CLIENTS} products of the import were sent"),
+        sending(Installation("http://127.0.0.1:1", tmp_path), few) as sent,
+    ):
+        assert len(sent) == len(few)
+
+
+def one_round(idle, imported, per_s, sent=(0.2, 0.5)):
     return {
-        "forward": [0.01, 0.01], "idle": idle, "import": imported, "saturation_per_s": per_s,
+        "forward": [0.01, 0.01], "idle": idle, "import": imported, "sending": list(sent), "saturation_per_s": per_s,
         **{f"load {share}": [share, share] for share in SHARES},
     }  # fmt: skip
 
@@ -117,6 +149,10 @@ def test_the_summary_holds_percentiles_of_all_and_the_median_of_each_round():
     assert document["saturation_per_s"] == 22
     assert document["headline"][0]["value"] == 1.0
     assert document["headline"][0]["range"] == [1.0, 3.0]
+    idle, imported, sending = (document["ms"][state]["p99"] for state in ("idle", "import", "sending"))
+    assert [line["value"] for line in document["headline"][1:3]] == [
+        pytest.approx(imported / idle, abs=0.01), pytest.approx(sending / idle, abs=0.01)
+    ]  # fmt: skip
 
 
 def test_the_help_ends_with_an_example():
