@@ -18,9 +18,9 @@ QUIET_S = 20.0
 # What one upload waits for people: the time of two products of theirs. However many come, an import goes on.
 GIVE_WAY_S = 0.2
 # And for the uploads before it; shorter than web's grace at a stop.
-TURN_S = 3.0
+TURN_S = 4.0
 # Uploads that wait, each on a thread of web's; the next ones are taken in at once.
-MOST_IN_LINE = 16
+MOST_IN_LINE = 32
 
 
 class Precedence:
