@@ -172,7 +172,7 @@ def exported(checkpoint: Checkpoint, networks: Networks, precision: Precision) -
 
 def examples(checkpoint: Checkpoint) -> list[Example]:
     """Drawn products that have a photo, for the ranges of activations."""
-    maker = ProductMaker.draw()
+    maker = ProductMaker.from_samples()
     found: list[Example] = []
     number = 0
     while len(found) < QUANTISE_ON:

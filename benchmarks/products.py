@@ -1,6 +1,6 @@
 """The products of a benchmark: texts and photos of different sizes, no two alike, so that no memory answers for one.
 
-Photos are cut from the drawings of `samples.draw`; a number always gives the same product.
+Photos are cut from those of the samples; a number always gives the same product.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from PIL import Image
 
 from samples.client import Sample, read_samples
-from samples.draw import DRAWINGS, render
 
 # How many products of ten have so many photos.
 PHOTOS = (0, 1, 2, 3)
@@ -44,9 +43,11 @@ class ProductMaker:
         ]
 
     @classmethod
-    def draw(cls) -> ProductMaker:
-        """Draws the pictures, which takes some seconds."""
-        return cls(read_samples(), {name: render(drawing) for name, drawing in DRAWINGS.items()})
+    def from_samples(cls) -> ProductMaker:
+        samples = read_samples()
+        return cls(
+            samples, {one.photo_name: Image.open(io.BytesIO(one.photo)).convert("RGB") for one in samples}
+        )
 
     def make(self, number: int) -> MadeProduct:
         choice = random.Random(number)

@@ -146,7 +146,7 @@ def measure(
     settings = settings.model_copy(update={"var": installation.var})
     runtime = ModelRuntime.load(settings)
     bare = Bare(runtime, PhotoStore.open(settings.resolved_photo_store_url()), settings)
-    maker = ProductMaker.draw()
+    maker = ProductMaker.from_samples()
     engine = make_engine(settings)
     counted = []
     try:

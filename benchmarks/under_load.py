@@ -65,7 +65,7 @@ def measure(
 
     settings = settings.model_copy(update={"var": installation.var})
     runtime = ModelRuntime.load(settings)
-    maker = ProductMaker.draw()
+    maker = ProductMaker.from_samples()
     numbers = itertools.count()
     engine = make_engine(settings)
     found: list[dict[str, Any]] = []

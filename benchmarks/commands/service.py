@@ -35,7 +35,7 @@ from catalog.views import LANES, Lane
 def command(towers: Towers, lane: Lane, products: int, rounds: int, as_json: bool, out: Path | None) -> None:
     """Products per second through a saturated service, beside bare forward and decode.
 
-    Starts an installation of its own with fresh state, and draws the products. Each round accepts its products
+    Starts an installation of its own with fresh state, and makes the products. Each round accepts its products
     while the worker waits, has them tagged, then prepares, runs and decodes the same ones bare, while the worker is
     idle.
     """

@@ -38,7 +38,7 @@ from benchmarks.machine import describe
 def command(products: int, import_size: int, rounds: int, seed: int, as_json: bool, out: Path | None) -> None:
     """POST to tags of interactive products: idle, while an import runs, and at 10, 50 and 80 % of saturation.
 
-    Starts an installation of its own with fresh state, and draws the products. Bare forwards of one product stand
+    Starts an installation of its own with fresh state, and makes the products. Bare forwards of one product stand
     beside them. All states are measured in turns in each round.
     """
     from benchmarks import under_load

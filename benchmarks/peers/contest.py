@@ -64,7 +64,7 @@ def measure(
     settings = settings.model_copy(update={"var": installation.var})
     computes_with = ours_computes_with(settings)
     store = PhotoStore.open(settings.resolved_photo_store_url())
-    maker = ProductMaker.draw()
+    maker = ProductMaker.from_samples()
     engine = make_engine(settings)
     counted: list[dict[str, float]] = []
     with ExitStack() as stack:

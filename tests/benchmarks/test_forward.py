@@ -73,6 +73,7 @@ def test_the_document_of_a_tiny_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setenv("TAGSMITH_CHECKPOINT", str(tmp_path / "checkpoint"))
     monkeypatch.setenv("TAGSMITH_DEVICE", "cpu")
     monkeypatch.setattr(peaks, "SIDES", {"cpu": (64,)})
+    monkeypatch.setattr(peaks, "TOKENS", 64)
     threads = torch.get_num_threads()
     try:
         result = CliRunner().invoke(main, ["forward", "--rounds", "1", "--json"])
