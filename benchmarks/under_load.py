@@ -1,4 +1,4 @@
-"""What a person waits for one product: idle, while an import runs, and at shares of what the service can do at most.
+"""What a person waits for one product: idle, beside an import, and at shares of what the service can do at most.
 
 Each round of one installation measures all of it in turns: bare forwards of one product; products one at a time on
 the idle service; the same while an import, queued before, is worked off, and while one is being sent; how fast the
@@ -36,8 +36,6 @@ SHARES = (0.1, 0.5, 0.8)  # of the service's rate at saturation
 AT_ONCE = 16  # products on their way at saturation: as many as may hold a `wait`
 IN_FLIGHT = 64  # arrivals on their way at most; beyond what a service below saturation lets pile up
 PAUSE_S = 0.05  # before asking again for a job, where too many wait already
-
-
 GOAL = 2.0  # p99 beside an import, in those of the idle service
 
 

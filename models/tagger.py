@@ -27,7 +27,8 @@ from models.traced import traced_photo, traced_text
 ALTERNATIVES = 3  # what a reviewer can take in beside the offered value
 # On a CPU larger batches are not faster (sixteen fill a core), they only pad and hold more.
 CPU_BATCH = 16
-# So few products are run by all cores together, while nothing else is run; more are shared out, see `models.cores`.
+# So few products that somebody waits for are run by all cores together, while nothing else is run; more, and patient
+# ones, are shared out, see `models.cores`.
 TOGETHER = 8
 
 
@@ -95,8 +96,7 @@ class Tagger:
         self.cores = torch.get_num_threads() if apart else 1
         # For patient and for large batches: all that a person's product needs goes first.
         self.pool = one_core_each(self.cores, behind=True) if self.cores > 1 else None
-        # What is too small to be shared out does not queue behind the parts of large batches, nor, with a thread more,
-        # behind its like.
+        # A person's product does not queue behind the parts of those, nor, with a thread more, behind its like.
         self.aside = one_core_each(2) if self.cores > 1 else None
         self.callers = Callers()
 
@@ -137,9 +137,7 @@ class Tagger:
         return self.forward(self.collate(examples))
 
     def collate(self, examples: list[Example], *, patient: bool = False) -> Collated:
-        """The examples as the device takes them, made ready on any thread while it is busy with others. Of `patient`
-        ones nobody waits for any: on a CPU their threads stay behind all others of the process.
-        """
+        """The examples as the device takes them, made ready on any thread. Nobody waits for `patient` ones."""
         if self.device.type == "cpu":
             together = len(examples) <= TOGETHER and not patient
             share = len(examples) if together else -(-len(examples) // self.cores)

@@ -14,8 +14,8 @@ from catalog.errors import SettingsError
 from catalog.settings import Settings
 from web.precedence import MOST_IN_LINE
 
-# Beside the threads that may all hold a `wait`, and those of uploads that let people pass: uploads, reads, probes and
-# scrapes always find one of these.
+# Beside the threads that may all hold a `wait`, and those of an import's uploads in line: uploads, reads, probes and
+# scrapes find one of these.
 FREE_THREADS = 16
 
 

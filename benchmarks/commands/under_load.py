@@ -28,7 +28,7 @@ from benchmarks.machine import describe
     default=400,
     show_default=True,
     type=click.IntRange(min=1),
-    help="Bulk products of a round's import, which must outlast the interactive ones.",
+    help="Bulk products of each of a round's two imports, which must outlast the interactive ones.",
 )
 @click.option(
     "--rounds", default=5, show_default=True, type=click.IntRange(min=1), help="Fewer than five say little."
@@ -36,7 +36,7 @@ from benchmarks.machine import describe
 @click.option("--seed", default=0, show_default=True, help="Of the arrivals.")
 @result_options
 def command(products: int, import_size: int, rounds: int, seed: int, as_json: bool, out: Path | None) -> None:
-    """POST to tags of interactive products: idle, while an import runs, and at 10, 50 and 80 % of saturation.
+    """POST to tags of interactive products: idle, beside an import, and at 10, 50 and 80 % of saturation.
 
     Starts an installation of its own with fresh state, and makes the products. Bare forwards of one product stand
     beside them. All states are measured in turns in each round.
