@@ -97,7 +97,8 @@ class Bare:
             return list(pool.map(one, made, photo_ids))
 
     def collate(self, examples: Sequence[Any], *, urgent: bool) -> list[Any]:
-        batches = full_batches(examples, self._runtime.length, self._settings, urgent=urgent)
+        runtime = self._runtime
+        batches = full_batches(examples, runtime.length, runtime.new_photos, self._settings, urgent=urgent)
         return [self._runtime.collate(batch, patient=not urgent) for batch in batches]
 
     def forward(self, batches: Sequence[Any]) -> None:
@@ -118,15 +119,21 @@ class Bare:
 
 
 def full_batches(
-    examples: Iterable[Any], length: Callable[[Any], int], settings: Settings, *, urgent: bool
+    examples: Iterable[Any],
+    length: Callable[[Any], int],
+    new_photos: Callable[[Any], int],
+    settings: Settings,
+    *,
+    urgent: bool,
 ) -> list[list[Any]]:
     """The batches that the worker's queue gives out when all examples wait in it."""
     queue: ReadyQueue[Any, Any] = ReadyQueue()
     for example in examples:
-        queue.put(Entry(example, max(1, length(example)), urgent=urgent, submitted_at=0))
+        entry: Entry[Any, Any] = Entry(example, max(1, length(example)), urgent, 0, new_photos(example))
+        queue.put(entry)
     batches = []
     while len(queue):
-        taken = queue.take(settings.max_batch, settings.max_batch_tokens)
+        taken = queue.take(settings.max_batch, settings.max_batch_tokens, settings.max_batch_photos)
         batches.append([entry.item for entry in taken])
     return batches
 

@@ -89,6 +89,10 @@ class SimulatedRuntime:
         return titles
 
     @staticmethod
+    def new_photos(title: str) -> int:
+        return 0
+
+    @staticmethod
     def length(title: str) -> int:
         return len(title)
 

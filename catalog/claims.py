@@ -6,7 +6,11 @@ that somebody holds right now is being claimed by another worker, or sent by the
 In the bulk lane a message is a hint that so many jobs are due. Taking the named ones would let one tenant's import
 keep every other tenant waiting, since messages come in the order of sending. So tenants take turns, in a ring: a
 claim goes on behind the tenant that was served last, and gives all that wait an equal share, oldest jobs first. The
-named jobs count in one case only: a lease that has lapsed is no queued job, and comes back by its name.
+named jobs count in two cases only: a lease that has lapsed is no queued job, and comes back by its name; and so does a
+suspect.
+
+A suspect is a job whose attempts ended without a word, as when its worker was killed, SUSPECT_AFTER times: it may be
+what kills them. Taken with others it would take them along to `failed`, so it is only taken where it is asked for.
 """
 
 import json
@@ -24,6 +28,7 @@ from catalog.settings import Settings
 from catalog.views import LEASE_RAN_OUT, SUPERSEDED, Lane
 
 BULK: Lane = "bulk"
+SUSPECT_AFTER = 2
 
 
 @dataclass(frozen=True)
@@ -48,15 +53,23 @@ class ClaimedJob:
         return text_id(self.title, self.description)
 
 
-def claim(session: Session, job_ids: Sequence[str], *, worker: str, settings: Settings) -> list[ClaimedJob]:
-    """Takes those of the jobs that are due and free; the others are done, cancelled, or in other hands.
+def claim(
+    session: Session, job_ids: Sequence[str], *, worker: str, settings: Settings, suspects: bool = False
+) -> list[ClaimedJob]:
+    """Takes those of the jobs that are due and free, and no suspects, or nothing but `suspects`; the others are done,
+    cancelled, or in other hands.
 
     Free is a queued job, and a running one whose lease ran out. Such a one that has had all its attempts becomes
     `failed`, and one whose product has moved on to a newer revision becomes `cancelled`; neither is returned.
     """
     taking = _Taking(session, worker, settings)
-    taking.take(_NAMED, job_ids=list(job_ids))
+    taking.take(_SUSPECTS if suspects else _NAMED, job_ids=list(job_ids))
     return taking.claimed
+
+
+def suspects_among(session: Session, job_ids: Sequence[str]) -> list[str]:
+    """Those of the jobs that are due and suspects."""
+    return list(session.execute(_SUSPECTED, {"job_ids": list(job_ids)}).scalars())
 
 
 def claim_by_turns(
@@ -85,27 +98,38 @@ def claim_by_turns(
     return taking.claimed
 
 
+_IS_NAMED = "id = ANY(CAST(:job_ids AS text[]))"
+_IS_DUE = "(status = 'queued' AND not_before <= now() OR status = 'running' AND lease_until <= now())"
+# Whoever puts a job back says why.
+_IS_SUSPECT = f"(attempts >= {SUSPECT_AFTER} AND error IS NULL)"
+_SUSPECTED = text(f"SELECT id FROM jobs WHERE {_IS_NAMED} AND {_IS_DUE} AND {_IS_SUSPECT} ORDER BY id")
+
 # The candidates are locked first and joined to nothing; the rest of the statement works on what it got.
-_NAMED = """
+_NAMED = f"""
     SELECT id, product_id, revision, attempts FROM jobs
-    WHERE id = ANY(CAST(:job_ids AS text[]))
-      AND (status = 'queued' AND not_before <= now() OR status = 'running' AND lease_until <= now())
+    WHERE {_IS_NAMED} AND {_IS_DUE} AND NOT {_IS_SUSPECT}
     ORDER BY id
     FOR UPDATE SKIP LOCKED
 """
-_NAMED_AND_LAPSED = """
+_SUSPECTS = f"""
     SELECT id, product_id, revision, attempts FROM jobs
-    WHERE id = ANY(CAST(:job_ids AS text[])) AND status = 'running' AND lease_until <= now()
+    WHERE {_IS_NAMED} AND {_IS_DUE} AND {_IS_SUSPECT}
+    ORDER BY id
+    FOR UPDATE SKIP LOCKED
+"""
+_NAMED_AND_LAPSED = f"""
+    SELECT id, product_id, revision, attempts FROM jobs
+    WHERE {_IS_NAMED} AND status = 'running' AND lease_until <= now() AND NOT {_IS_SUSPECT}
     ORDER BY id
     FOR UPDATE SKIP LOCKED
 """
 # LATERAL: each tenant's own range of ix_jobs_turns, read only as far as its share needs. BETWEEN, which is `=` here:
 # of `=` the planner concludes that any order by time will do, and reads another tenant's whole import to find a job.
-_OLDEST_OF_EACH = """
+_OLDEST_OF_EACH = f"""
     SELECT oldest.* FROM unnest(CAST(:tenants AS text[])) WITH ORDINALITY AS ring (tenant_id, place)
     CROSS JOIN LATERAL (
         SELECT id, product_id, revision, attempts FROM jobs
-        WHERE status = 'queued' AND lane = 'bulk' AND not_before <= now()
+        WHERE status = 'queued' AND lane = 'bulk' AND not_before <= now() AND NOT {_IS_SUSPECT}
           AND jobs.tenant_id BETWEEN ring.tenant_id AND ring.tenant_id
         ORDER BY jobs.tenant_id, submitted_at LIMIT :share
         FOR UPDATE SKIP LOCKED
@@ -144,7 +168,7 @@ _TAKE = """
 """
 _STATEMENTS = {
     candidates: text(_TAKE.format(candidates=candidates))
-    for candidates in (_NAMED, _NAMED_AND_LAPSED, _OLDEST_OF_EACH)
+    for candidates in (_NAMED, _SUSPECTS, _NAMED_AND_LAPSED, _OLDEST_OF_EACH)
 }
 
 

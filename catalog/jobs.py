@@ -12,13 +12,13 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import func, text, update
 from sqlalchemy.orm import Session
 
 from catalog import embedding_cache
-from catalog.claims import ClaimedJob, claim, claim_by_turns
+from catalog.claims import ClaimedJob, claim, claim_by_turns, suspects_among
 from catalog.errors import NotCancellable, NotFound
 from catalog.lanes import LaneCount, counts
 from catalog.sweep import SweepResult, sweep
@@ -43,6 +43,7 @@ __all__ = [
     "get_job",
     "put_back",
     "replay",
+    "suspects_among",
     "sweep",
 ]
 
@@ -182,18 +183,18 @@ _PUT_BACK = text(
         WHERE mine.id = :id
     ) AS next
     WHERE jobs.id = next.id AND jobs.status = 'running' AND jobs.lease_token = :token
-    RETURNING jobs.id
+    RETURNING jobs.status
     """
 )
 
 
 def put_back(
     session: Session, job: ClaimedJob, problem: Problem, delay_s: float, *, tried: bool = True
-) -> bool:
-    """Queues the job again, due in `delay_s` seconds, after a fault of the world; False where its lease was lost.
+) -> Literal["queued", "failed", "cancelled"] | None:
+    """Queues the job again, due in `delay_s` seconds, after a fault of the world; None where its lease was lost.
 
-    After the last attempt it is `failed` instead, and `cancelled` where a newer revision has its own job. One that
-    nobody `tried` gets its attempt back.
+    Says what the job is now: after the last attempt it is `failed` instead, and `cancelled` where a newer revision has
+    its own job. One that nobody `tried` gets its attempt back.
     """
     row = session.execute(
         _PUT_BACK,
@@ -206,7 +207,8 @@ def put_back(
             "problem": json.dumps(problem),
         },
     )
-    return row.scalar_one_or_none() is not None
+    status: Literal["queued", "failed", "cancelled"] | None = row.scalar_one_or_none()
+    return status
 
 
 def cancel(session: Session, tenant_id: str, job_id: str) -> JobView:

@@ -18,6 +18,7 @@ from models.errors import BackboneUnavailable
 from models.fusion import FusionConfig, FusionTagger
 from models.preprocessing import Preprocessing
 from models.taxonomy import Taxonomy
+from models.towers import most_tokens
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def from_backbones(
         photo_size=preprocess["size"],
         mean=tuple(preprocess["mean"]),
         std=tuple(preprocess["std"]),
-        max_tokens=min(max_tokens, text_config.get("max_position_embeddings", max_tokens)),
+        max_tokens=most_tokens(text_config, max_tokens),
         max_photos=max_photos,
     )
     model.photo_tower.normalise_with(preprocessing.mean, preprocessing.std)

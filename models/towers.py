@@ -83,6 +83,16 @@ def even(tokens: int) -> int:
     return tokens if left_over < LANES // 2 else tokens - left_over + LANES
 
 
+def most_tokens(config: dict[str, Any], wanted: int) -> int:
+    """As many of the wanted tokens as an encoder of this configuration has positions for, also when they are made
+    even; some encoders begin to count at their padding's position and have fewer than they say.
+    """
+    positions = config.get("max_position_embeddings")
+    if positions is None:
+        return wanted
+    return min(wanted, positions if positions < LANES else positions - positions % LANES)
+
+
 class Encoding(nn.Module):
     """The text tower without its batching, as a module of its own: only those can be traced. (B, T) to (B, D)."""
 

@@ -40,7 +40,7 @@ from workers.lane_order import POLL_S, LaneOrder, wants_bulk
 from workers.leases import LeaseKeeper
 from workers.metrics import WorkerMetrics
 from workers.room import Room
-from workers.served import Prepared, Served, collate, forward, length
+from workers.served import Prepared, Runtime, Served, collate, forward, length, new_photos
 from workers.tasks import TagProducts
 
 if TYPE_CHECKING:
@@ -165,14 +165,13 @@ class Serving:
         settings = self._settings
         worker = worker_identity()
         self._metrics = WorkerMetrics()
-        self._served = Served(self._load_runtime, settings, observe=self._metrics.model_served)
-        answer_commands(self._served)
         self._engine = make_engine(settings)
         self._batcher: Batcher[Prepared, Any] = Batcher(
             forward,
             limits=Limits(
                 max_batch=settings.max_batch,
                 max_tokens=settings.max_batch_tokens,
+                max_weight=settings.max_batch_photos,
                 max_ready=settings.max_ready,
                 forward_timeout_s=settings.forward_timeout_s,
                 in_flight=IN_FLIGHT,
@@ -181,12 +180,18 @@ class Serving:
             ),
             collate=collate,
             length=length,
+            weight=new_photos,
+            is_current=lambda prepared: prepared.runtime is self._served.runtime,
             give_up=self._give_up,
             observe=self._metrics.batch_done,
         )
+        self._served = Served(self._load_runtime, settings, observe=self._model_served)
+        answer_commands(self._served)
         self._leases = LeaseKeeper(self._engine, settings, self._send)
         self._heartbeat = Heartbeat(settings.var, worker, self._batcher.alive)
-        self._metrics.watch(ready=self._batcher.ready, held=self._leases.held)
+        self._metrics.watch(
+            ready=self._batcher.ready, held=self._leases.held, max_batch=lambda: self._batcher.max_batch
+        )
         self._tag = TagProducts(
             settings=settings,
             engine=self._engine,
@@ -218,6 +223,10 @@ class Serving:
         self._stop_metrics()
         self._engine.dispose()
         log.info("stopped")
+
+    def _model_served(self, runtime: Runtime) -> None:
+        self._metrics.model_served(runtime)
+        self._batcher.forget_witnesses()  # of the model before, which they would keep in memory
 
     def _send(self, job_ids: Sequence[str], lane: Lane) -> None:
         send(self._celery, job_ids, lane)

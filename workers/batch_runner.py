@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
 
+from workers.batch_limit import BatchLimit
 from workers.busy_time import BusyTime
 from workers.ready_queue import Entry, Item, Result
 
@@ -60,6 +61,7 @@ class Limits:
     max_tokens: int
     max_ready: int  # in each lane
     forward_timeout_s: float
+    max_weight: float = float("inf")  # of all items of a batch that has several
     in_flight: int = 1  # batches that may be in `forward` at the same time
     for_urgent: int = 0  # and so many more that hold nothing but urgent items
     patient_forward_s: float = float("inf")  # how long a forward may take that nobody urgent fills
@@ -69,7 +71,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class BatchReport:
-    """One forward, for metrics."""
+    """One forward, for metrics. `waited_s` of each item is empty where they were run before, in a batch that failed."""
 
     size: int
     tokens: int
@@ -77,7 +79,6 @@ class BatchReport:
     waited_s: tuple[float, ...]
     forward_s: float
     busy_s: float  # of the device since the report before, in this forward or in one beside it
-    max_batch: int
     error: str | None
 
 
@@ -100,9 +101,14 @@ class BatchRunner(Generic[Item, Result]):
         observe: Callable[[BatchReport], None],
         clock: Callable[[], float],
         busy: BusyTime,
+        limit: BatchLimit,
+        is_current: Callable[[Item], bool],
     ) -> None:
-        """`busy` is that of the device, shared with the other runners that have batches on it."""
-        self.max_batch = limits.max_batch  # the limit in force; lower for a while after running out of memory
+        """`busy` and `limit` are those of the device, shared with the other runners that have batches on it.
+        `is_current`: whether an item that went well shows that new ones can go well.
+        """
+        self._limit = limit
+        self._is_current = is_current
         self._forward = forward
         self._collate = collate
         self._limits = limits
@@ -113,7 +119,6 @@ class BatchRunner(Generic[Item, Result]):
         self._resolving = threading.Lock()  # a shutdown that loses patience resolves from another thread
         self._began: float | None = None  # when the running forward began; read by the watchdog
         self._witness: Entry[Item, Result] | None = None
-        self._clean_batches = 0
         self._device_failures = 0
 
     def stage(self, entries: list[Entry[Item, Result]]) -> Staged[Item, Result]:
@@ -130,18 +135,18 @@ class BatchRunner(Generic[Item, Result]):
         witness = None
         while pending:
             part = pending.pop()
-            if not isinstance(part, Staged) and len(part) > self.max_batch:
+            if not isinstance(part, Staged) and len(part) > self._limit.now:
                 pending += _halves(part)  # made before the limit fell
                 continue
             staged = part if isinstance(part, Staged) else self.stage(part)
             try:
-                results = self._run(staged)
+                results = self._run(staged, again=part is not first)
             except ResultCountMismatch as error:
                 # No entry is to blame, so halving would only repeat it.
                 self.refuse(staged.entries, error)
             except Exception as error:
                 if isinstance(error, OutOfMemory):
-                    self._lower_max_batch(len(staged.entries))
+                    self._limit.out_of_memory(len(staged.entries))
                 if len(staged.entries) == 1:
                     failures.append((staged.entries[0], error))
                 else:
@@ -150,12 +155,16 @@ class BatchRunner(Generic[Item, Result]):
                 witness = staged.entries[-1]
                 for entry, result in zip(staged.entries, results, strict=True):
                     self._resolve(entry, result)
-        if witness is not None:
+        if witness is not None and self._is_current(witness.item):
             self._witness = witness
         if failures:
             self._judge(failures, device_works=witness is not None or self._witness_still_works())
         else:
             self._device_failures = 0
+
+    def forget_witness(self) -> None:
+        """What went well is current no longer, and may hold much memory."""
+        self._witness = None
 
     def hangs(self) -> bool:
         """Whether the running forward is over its time; if so the process is given up. For the watchdog."""
@@ -178,8 +187,8 @@ class BatchRunner(Generic[Item, Result]):
             if not entry.future.done() and entry.future.set_running_or_notify_cancel():
                 entry.future.set_result(result)
 
-    def _run(self, staged: Staged[Item, Result]) -> Sequence[Result]:
-        """One forward, timed, watched and reported."""
+    def _run(self, staged: Staged[Item, Result], *, again: bool) -> Sequence[Result]:
+        """One forward, timed, watched and reported; of items that ran before where it is done `again`."""
         if staged.error is not None:
             raise staged.error
         self._busy.begin()
@@ -197,23 +206,24 @@ class BatchRunner(Generic[Item, Result]):
             failure = error
             raise
         else:
-            self._recover_max_batch()
+            self._limit.clean()
             return results
         finally:
             self._began = None
-            self._report(staged.entries, began, failure)
+            self._report(staged.entries, began, failure, again)
 
-    def _report(self, entries: list[Entry[Item, Result]], began: float, failure: Exception | None) -> None:
+    def _report(
+        self, entries: list[Entry[Item, Result]], began: float, failure: Exception | None, again: bool
+    ) -> None:
         lengths = [entry.length for entry in entries]
         self._observe(
             BatchReport(
                 size=len(entries),
                 tokens=sum(lengths),
                 padded_tokens=max(lengths) * len(lengths),
-                waited_s=tuple(began - entry.submitted_at for entry in entries),
+                waited_s=() if again else tuple(began - entry.submitted_at for entry in entries),
                 forward_s=self._clock() - began,
                 busy_s=self._busy.end(),
-                max_batch=self.max_batch,
                 error=type(failure).__name__ if failure else None,
             )
         )
@@ -240,27 +250,15 @@ class BatchRunner(Generic[Item, Result]):
 
     def _witness_still_works(self) -> bool:
         """Run an item that is known to be good, to tell a broken device from a faulty item."""
-        if self._witness is None:
+        witness = self._witness
+        if witness is None or not self._is_current(witness.item):
             return False
         try:
-            self._run(self.stage([self._witness]))
+            self._run(self.stage([witness]), again=True)
         except Exception:
             # What brought us here is reported with its own error; this run only decides whose fault it is.
             return False
         return True
-
-    def _lower_max_batch(self, failed_size: int) -> None:
-        self.max_batch = max(1, min(self.max_batch, failed_size // 2))
-        self._clean_batches = 0
-
-    def _recover_max_batch(self) -> None:
-        """Raise a lowered limit by one after enough clean batches: what took the memory may have gone."""
-        if self.max_batch == self._limits.max_batch:
-            return
-        self._clean_batches += 1
-        if self._clean_batches >= self._limits.recover_after:
-            self.max_batch += 1
-            self._clean_batches = 0
 
 
 def _halves(entries: list[Entry[Item, Result]]) -> list[list[Entry[Item, Result]]]:

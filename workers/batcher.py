@@ -8,10 +8,10 @@ supervisor restarts only what has died.
 
 What it promises: the device takes all that is ready the moment it is free and waits for nothing when idle; beside a
 batch that runs it takes another one only where that is full, so that what comes one by one still grows together; no
-batch is over `max_batch` or the token budget; urgent items go first and start at once beside batches of others, in a
-place of their own (`limits.for_urgent`), and while there are some now and then, others run one batch at a time, as
-short as `patient_forward_s` where that pays (`workers.pace`); a faulty item fails alone; every future is resolved, also
-at shutdown; a full lane makes the submitter wait, and then says so.
+batch is over `max_batch` or the budgets of tokens and weight; urgent items go first and start at once beside batches of
+others, in a place of their own (`limits.for_urgent`), and while there are some now and then, others run one batch at a
+time, as short as `patient_forward_s` where that pays (`workers.pace`); a faulty item fails alone; every future is
+resolved, also at shutdown; a full lane makes the submitter wait, and then says so.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Generic
 
+from workers.batch_limit import BatchLimit
 from workers.batch_runner import BatcherClosed, BatcherFull, BatchReport, BatchRunner, Limits, Staged
 from workers.busy_time import BusyTime
 from workers.pace import Pace
@@ -41,22 +42,27 @@ class Batcher(Generic[Item, Result]):
         limits: Limits,
         length: Callable[[Item], int],
         give_up: Callable[[str], None],
+        weight: Callable[[Item], int] = lambda item: 1,
         collate: Callable[[list[Item]], Any] = list,
+        is_current: Callable[[Item], bool] = lambda item: True,
         observe: Callable[[BatchReport], None] = lambda report: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`give_up(reason)` must end the process: it is called when the device hangs or keeps failing."""
+        """`give_up(reason)` must end the process: it is called when the device hangs or keeps failing. `is_current`:
+        whether an item that went well tells that the device works, for those that come now.
+        """
         self._limits = limits
         self._length = length
+        self._weight = weight
         self._give_up = give_up
         self._clock = clock
         self._observe = observe
         self._urgent_at = float("-inf")  # when the last urgent item came
         self._pace = Pace(limits.patient_forward_s, limits.max_batch)
         # One for each batch in flight: what it learned of the device it learned from its own forwards.
-        busy = BusyTime(clock)
+        busy, self._limit = BusyTime(clock), BatchLimit(limits.max_batch, limits.recover_after)
         self._runners: list[BatchRunner[Item, Result]] = [
-            BatchRunner(forward, collate, limits, give_up, self._learn, clock, busy)
+            BatchRunner(forward, collate, limits, give_up, self._learn, clock, busy, self._limit, is_current)
             for _ in range(limits.in_flight + limits.for_urgent)
         ]
 
@@ -91,7 +97,11 @@ class Batcher(Generic[Item, Result]):
                     f"{self._limits.max_ready} items already wait for the device; try again later"
                 )
             entry: Entry[Item, Result] = Entry(
-                item=item, length=max(1, self._length(item)), urgent=urgent, submitted_at=self._clock()
+                item=item,
+                length=max(1, self._length(item)),
+                weight=self._weight(item),
+                urgent=urgent,
+                submitted_at=self._clock(),
             )
             if urgent:
                 self._urgent_at = entry.submitted_at
@@ -102,12 +112,17 @@ class Batcher(Generic[Item, Result]):
     @property
     def max_batch(self) -> int:
         """The limit in force: lower than the configured one for a while after the device ran out of memory."""
-        return min(runner.max_batch for runner in self._runners)
+        return self._limit.now
 
     def ready(self) -> int:
         """How many items wait for the device."""
         with self._lock:
             return len(self._ready) + (len(self._staged.entries) if self._staged else 0)
+
+    def forget_witnesses(self) -> None:
+        """No item that went well is current any more, see `is_current`."""
+        for runner in self._runners:
+            runner.forget_witness()
 
     # -- life --------------------------------------------------------------------------------------------
 
@@ -193,7 +208,7 @@ class Batcher(Generic[Item, Result]):
             if not self._has_work():
                 return False
             beside = self._urgent_goes_beside()
-            staged = None if beside else self._take_staged(runner.max_batch)
+            staged = None if beside else self._take_staged(self.max_batch)
             entries = staged.entries if staged else self._take(urgent_only=beside)
             self._running[slot] = entries
             self._wake()
@@ -226,7 +241,8 @@ class Batcher(Generic[Item, Result]):
 
     def _take(self, *, urgent_only: bool = False) -> list[Entry[Item, Result]]:
         size = self.max_batch if urgent_only else self._size()
-        taken = self._ready.take(size, self._limits.max_tokens, urgent_only=urgent_only)
+        limits = self._limits
+        taken = self._ready.take(size, limits.max_tokens, limits.max_weight, urgent_only=urgent_only)
         self._submitters.notify_all()
         return taken
 
@@ -295,7 +311,7 @@ class Batcher(Generic[Item, Result]):
             any(self._running)
             and self._staged is None
             and not self._urgent_goes_beside()
-            and self._ready.holds_a_full_batch(self._size(), self._limits.max_tokens)
+            and self._ready.holds_a_full_batch(self._size(), self._limits.max_tokens, self._limits.max_weight)
         )
 
     # -- the watchdog ------------------------------------------------------------------------------------

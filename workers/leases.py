@@ -122,13 +122,18 @@ class LeaseKeeper:
         """Returns the seconds until the next one."""
         interval = self._lease_s / 3
         try:
+            self._renew()
             if not self._recovered:
                 self._recover()
-            self._renew()
         except (Unavailable, ProgrammingError) as error:
             # ProgrammingError: the schema is still being made. Tried again soon, while the leases still last: one that
             # lapses costs a second attempt at most.
             log.warning("leases not renewed", reason=str(error))
+            return min(RETRY_S, interval)
+        except Exception:
+            # Whatever it is (a database that has become read-only, say), without this thread every later job would be
+            # run twice.
+            log.exception("leases not renewed")
             return min(RETRY_S, interval)
         return interval
 

@@ -16,7 +16,7 @@ from prometheus_client.process_collector import ProcessCollector
 from workers.batch_runner import BatchReport
 from workers.served import Runtime
 
-Outcome = Literal["succeeded", "failed", "put_back", "lease_lost"]
+Outcome = Literal["succeeded", "failed", "cancelled", "put_back", "lease_lost"]
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 ATTEMPTS = (1, 2, 3, 4, 5, 10)
@@ -118,7 +118,6 @@ class WorkerMetrics:
             self.batch_wait_seconds.observe(waited)
         self.forward_seconds.observe(report.forward_s)
         self.device_busy_seconds.inc(report.busy_s)
-        self.max_batch.set(report.max_batch)
         if report.error:
             self.forward_errors.labels(report.error).inc()
 
@@ -137,9 +136,12 @@ class WorkerMetrics:
     def text_seen(self, *, remembered: bool) -> None:
         self.texts.labels("remembered" if remembered else "new").inc()
 
-    def watch(self, *, ready: Callable[[], int], held: Callable[[], int]) -> None:
-        """Read these two gauges when they are scraped."""
+    def watch(
+        self, *, ready: Callable[[], int], held: Callable[[], int], max_batch: Callable[[], int]
+    ) -> None:
+        """Read these gauges when they are scraped."""
         self.ready.set_function(ready)
+        self.max_batch.set_function(max_batch)
         self.held.set_function(held)
 
     def serve(self, port: int) -> Callable[[], None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import structlog
 from sqlalchemy import Engine
@@ -57,9 +57,21 @@ class Outcomes:
         A connection lost during the commit leaves open whether it happened, so it is simply done again: the
         second time writes nothing for a job that has ended already. Which is why, after a repetition, a job
         that was not written may well have succeeded.
+
+        Where it cannot be written at all, each is by itself: the one that is at fault is tried again alone.
         """
         write = self._write if finished[0].job.lane == "bulk" else self._finish_named
-        written = write(finished)
+        try:
+            written = write(finished)
+        except Exception as error:
+            if len(finished) == 1:
+                job = finished[0].job
+                log.exception("an outcome could not be written", job=job.id)
+                self.put_back(job, problem("unwritten", "The tags could not be stored", repr(error)))
+                return
+            for entry in finished:
+                self.finish([entry])
+            return
         if written is None:
             return  # The leases lapse and the sweep sends the jobs again.
         for entry in finished:
@@ -81,24 +93,32 @@ class Outcomes:
         return self.persistently("finish", finish_them)
 
     def fail(self, job: ClaimedJob, reason: Problem) -> None:
-        self._settle(job, "failed", lambda session: fail(session, job, reason))
+        self._settle(job, lambda session: "failed" if fail(session, job, reason) else None)
 
     def put_back(self, job: ClaimedJob, reason: Problem) -> None:
         delay = self._settings.retry_delay_s
-        self._settle(job, "put_back", lambda session: put_back(session, job, reason, delay))
+        self._settle(job, lambda session: put_back(session, job, reason, delay))
 
     def put_back_unrun(self, job: ClaimedJob, error: BatcherError) -> None:
         if isinstance(error, BatcherClosed):
             # Another worker can take it at once, and however often workers are stopped, that never makes it fail.
             reason = problem("worker-stopped", "The worker was stopped", str(error))
-            self._settle(job, "put_back", lambda session: put_back(session, job, reason, 0, tried=False))
+            self._settle(job, lambda session: put_back(session, job, reason, 0, tried=False))
         else:
             self.put_back(job, problem("device-failed", "The device could not run the product", str(error)))
 
-    def _settle(self, job: ClaimedJob, outcome: Outcome, write: Callable[[Session], bool]) -> None:
-        written = self.persistently(outcome, write)
-        if written is not None:
-            self._metrics.job_left(job.lane, outcome if written else "lease_lost", job.attempts)
+    def _settle(
+        self, job: ClaimedJob, write: Callable[[Session], Literal["queued", "failed", "cancelled"] | None]
+    ) -> None:
+        """`write` says what the job is afterwards, None where its lease was lost."""
+
+        def outcome_of(session: Session) -> Outcome:
+            status = write(session)
+            return "lease_lost" if status is None else "put_back" if status == "queued" else status
+
+        outcome = self.persistently("settle", outcome_of)
+        if outcome is not None:
+            self._metrics.job_left(job.lane, outcome, job.attempts)
 
     def persistently(self, what: str, write: Callable[[Session], Answer]) -> Answer | None:
         """Run a transaction, again while the database is away; None when it stays away."""

@@ -1,11 +1,12 @@
 """The items that are prepared and wait for the device, and the rule that picks the next batch.
 
 Pure bookkeeping: no thread, no clock and no lock of its own (the batcher calls it under its lock), and no
-idea what an item is beyond its length and whether somebody waits for it.
+idea what an item is beyond its length, its weight and whether somebody waits for it.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future
@@ -29,6 +30,7 @@ class Entry(Generic[Item, Result]):
     length: int
     urgent: bool
     submitted_at: float
+    weight: int = 1
     future: Future[Result] = field(default_factory=Future)
 
 
@@ -53,33 +55,38 @@ class ReadyQueue(Generic[Item, Result]):
         for entry in sorted(entries, key=_age, reverse=True):
             self._lane(entry).appendleft(entry)
 
-    def holds_a_full_batch(self, max_batch: int, max_tokens: int) -> bool:
+    def holds_a_full_batch(self, max_batch: int, max_tokens: int, max_weight: float = math.inf) -> bool:
         """Whether waiting longer could not make the next batch any fuller."""
         if len(self) >= max_batch:
             return True
-        return sum(entry.length for lane in (self._urgent, self._patient) for entry in lane) >= max_tokens
+        waiting = [entry for lane in (self._urgent, self._patient) for entry in lane]
+        return (
+            sum(entry.length for entry in waiting) >= max_tokens
+            or sum(entry.weight for entry in waiting) >= max_weight
+        )
 
     def take(
-        self, max_batch: int, max_tokens: int, *, urgent_only: bool = False
+        self, max_batch: int, max_tokens: int, max_weight: float = math.inf, *, urgent_only: bool = False
     ) -> list[Entry[Item, Result]]:
         """Remove and return the next batch, shortest first; empty only when nothing waits.
 
         A batch costs the device its longest length times its size, padding included, and that product
-        stays within `max_tokens`; an entry that is over it by itself runs alone, since no smaller batch
-        exists. Urgent entries go first, but the oldest patient entry keeps one place: otherwise a stream of
-        urgent ones could keep an import in the queue for good. `urgent_only` is for a batch beside one
-        of those others.
+        stays within `max_tokens`; its weights, of which none is padded, add up to `max_weight` at most. An
+        entry that is over either by itself runs alone, since no smaller batch exists. Urgent entries go
+        first, but the oldest patient entry keeps one place: otherwise a stream of urgent ones could keep an
+        import in the queue for good. `urgent_only` is for a batch beside one of those others.
         """
         batch: list[Entry[Item, Result]] = []
-        longest = 0
+        longest = weight = 0
         for entry in self._candidates(max_batch, urgent_only=urgent_only):
             if len(batch) == max_batch:
                 break
             width = max(longest, entry.length)
-            if batch and width * (len(batch) + 1) > max_tokens:
+            heavier = weight + entry.weight
+            if batch and (width * (len(batch) + 1) > max_tokens or heavier > max_weight):
                 continue  # A shorter one behind it may still fit; this one leads a later batch.
             batch.append(entry)
-            longest = width
+            longest, weight = width, heavier
         taken = set(map(id, batch))
         self._urgent = deque(entry for entry in self._urgent if id(entry) not in taken)
         self._patient = deque(entry for entry in self._patient if id(entry) not in taken)

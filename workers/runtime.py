@@ -96,6 +96,10 @@ class ModelRuntime:
         """Tokens, as many as the example is padded to where it is the longest of its batch."""
         return even(example.tokens)
 
+    @staticmethod
+    def new_photos(example: Example) -> int:
+        return len(example.photos)
+
     def collate(self, examples: list[Example], *, patient: bool = False) -> Collated:
         return self._tagger.collate(examples, patient=patient)
 

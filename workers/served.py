@@ -63,6 +63,9 @@ class Runtime(Protocol):
 
     def length(self, example: Any) -> int: ...
 
+    def new_photos(self, example: Any) -> int:
+        """How many the photo tower has to run on."""
+
     def collate(self, examples: list[Any], *, patient: bool) -> Any:
         """Of `patient` examples nobody waits for any."""
 
@@ -89,6 +92,10 @@ class Part:
 
 def length(prepared: Prepared) -> int:
     return prepared.runtime.length(prepared.example)
+
+
+def new_photos(prepared: Prepared) -> int:
+    return prepared.runtime.new_photos(prepared.example)
 
 
 def collate(items: list[Prepared]) -> list[Part]:

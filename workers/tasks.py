@@ -7,6 +7,8 @@ what became of the jobs, and the sweep sends again what is still due; with False
 
 from __future__ import annotations
 
+import functools
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
@@ -20,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from catalog import embedding_cache
 from catalog.errors import InvalidMessage
-from catalog.jobs import ClaimedJob, Finished, claim, claim_by_turns
+from catalog.jobs import ClaimedJob, Finished, claim, claim_by_turns, suspects_among
 from catalog.photo_store import PhotoStore
 from catalog.queue import parse_message
 from catalog.settings import Settings
@@ -73,6 +75,7 @@ class TagProducts:
         self._prepare = Preparing(settings, photo_store, batcher, self.outcomes, metrics, bulk_preparers)
         # Interactive jobs come one in a message: those that come at the same time share their transactions.
         self._claim_named = Together(self._claim_together)
+        self._one_suspect = threading.Lock()
 
     def __call__(self, message: dict[str, Any], lane: str) -> bool:
         """False when the message is for another worker, or for later: this process has had no room for it."""
@@ -88,22 +91,46 @@ class TagProducts:
                 self._metrics.messages.labels(lane, "no_room").inc()
                 return False
             claimed = self._claim(job_ids, lane)
-            self._metrics.messages.labels(lane, "claimed" if claimed else "nothing_to_do").inc()
-            if claimed:
-                self._leases.hold(claimed.jobs)
-                try:
-                    self._tag(claimed)
-                finally:
-                    self._leases.let_go(claimed.jobs)
+            found = self._tagged(claimed)
+            if claimed is not None and (lane == "bulk" or not claimed.jobs):
+                found += self._tag_suspects(job_ids)
+            outcome = "database_away" if claimed is None else "claimed" if found else "nothing_to_do"
+            self._metrics.messages.labels(lane, outcome).inc()
         return True
 
     # -- the stages --------------------------------------------------------------------------------------
 
+    def _tag_suspects(self, job_ids: Sequence[str]) -> int:
+        """One after the other, in the whole process: what kills it then costs the others at most an attempt."""
+
+        def among_them(session: Session) -> list[str]:
+            return suspects_among(session, job_ids)
+
+        found = 0
+        for job_id in self.outcomes.persistently("claim", among_them) or ():
+            if not self._one_suspect.acquire(timeout=self.PATIENCE_S):
+                break  # the sweep sends them again
+            try:
+                found += self._tagged(self._take(functools.partial(claim, suspects=True), [job_id]))
+            finally:
+                self._one_suspect.release()
+        return found
+
+    def _tagged(self, claimed: Claimed | None) -> int:
+        """How many jobs were claimed; of each it is written what became of it."""
+        if claimed is None or not claimed.jobs:
+            return 0
+        self._leases.hold(claimed.jobs)
+        try:
+            self._tag(claimed)
+        finally:
+            self._leases.let_go(claimed.jobs)
+        return len(claimed.jobs)
+
     def _claim(self, job_ids: Sequence[str], lane: str) -> Claimed | None:
-        """None when nothing of the message is due."""
+        """None when the database stays away."""
         with self._metrics.stage_seconds.labels("claim").time():
-            claimed = self._take(claim_by_turns, job_ids) if lane == "bulk" else self._claim_named(job_ids)
-        return claimed if claimed and claimed.jobs else None
+            return self._take(claim_by_turns, job_ids) if lane == "bulk" else self._claim_named(job_ids)
 
     def _claim_together(self, messages: Sequence[Sequence[str]]) -> list[Claimed | None]:
         """Claims for several messages in one transaction; a job that two of them name goes to the first."""

@@ -94,7 +94,7 @@ def test_the_summary_holds_medians_and_the_ratio_of_the_medians():
 def test_the_bare_forward_gets_the_batches_of_the_workers_queue():
     settings = Settings(max_batch=4, max_batch_tokens=40)
     lengths = [3, 20, 5, 4, 19, 6, 50, 3, 4]
-    batches = full_batches(lengths, lambda length: length, settings, urgent=False)
+    batches = full_batches(lengths, lambda length: length, lambda length: 1, settings, urgent=False)
     assert sorted(length for batch in batches for length in batch) == sorted(lengths)
     for batch in batches:
         assert batch == sorted(batch)

@@ -83,6 +83,10 @@ class Shop:
         with transaction(self.engine) as session:
             return jobs.claim(session, job_ids, worker=worker, settings=self.settings)
 
+    def claim_suspects(self, *job_ids: str, worker: str = "worker") -> list[ClaimedJob]:
+        with transaction(self.engine) as session:
+            return jobs.claim(session, job_ids, worker=worker, settings=self.settings, suspects=True)
+
     def claim_by_turns(self, *job_ids: str, worker: str = "worker") -> list[ClaimedJob]:
         with transaction(self.engine) as session:
             return jobs.claim_by_turns(session, job_ids, worker=worker, settings=self.settings)
@@ -101,7 +105,7 @@ class Shop:
         with transaction(self.engine) as session:
             return jobs.fail(session, job, PROBLEM)
 
-    def put_back(self, job: ClaimedJob, delay_s: float = 0) -> bool:
+    def put_back(self, job: ClaimedJob, delay_s: float = 0) -> str | None:
         with transaction(self.engine) as session:
             return jobs.put_back(session, job, PROBLEM, delay_s)
 

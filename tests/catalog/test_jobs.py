@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy import Engine
 
 from catalog import jobs
+from catalog.claims import SUSPECT_AFTER, suspects_among
 from catalog.database import transaction
 from catalog.errors import NotCancellable, NotFound
 from catalog.jobs import Finished
@@ -74,7 +75,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(shop: "Shop", outcome: str)
     shop.let_lease_lapse(job.id)
     shop.claim_one(job.id)
     before = shop.sql("SELECT * FROM jobs")
-    assert getattr(shop, outcome)(slow) is False
+    assert not getattr(shop, outcome)(slow)
     assert shop.sql("SELECT * FROM jobs") == before
     assert shop.sql("SELECT * FROM tags") == []
 
@@ -84,7 +85,7 @@ def test_a_job_that_has_ended_takes_no_second_outcome(shop: "Shop", outcome: str
     _, job = shop.accept()
     claimed = shop.claim_one(job.id)
     assert shop.finish(claimed)
-    assert getattr(shop, outcome)(claimed) is False
+    assert not getattr(shop, outcome)(claimed)
     assert shop.job(job.id).status == "succeeded"
     assert len(shop.job(job.id).tags or ()) == 2
 
@@ -136,9 +137,43 @@ def test_a_job_whose_every_worker_died_is_failed_at_the_claim_after_its_last_att
     for _ in range(2):
         shop.claim_one(job.id)
         shop.let_lease_lapse(job.id)
-    assert shop.claim(job.id) == []
+    assert shop.claim_suspects(job.id) == []
     failed = shop.job(job.id)
     assert (failed.status, failed.attempts, failed.error) == ("failed", 2, LEASE_RAN_OUT)
+
+
+def lapse(shop: "Shop", job_id: str, times: int) -> None:
+    for _ in range(times):
+        shop.claim_one(job_id)
+        shop.let_lease_lapse(job_id)
+
+
+def test_a_job_that_may_have_killed_its_workers_is_taken_with_no_other(shop: "Shop") -> None:
+    suspect, other = (shop.accept()[1].id for _ in range(2))
+    lapse(shop, suspect, SUSPECT_AFTER)
+    assert [job.id for job in shop.claim(suspect, other)] == [other]
+    with transaction(shop.engine) as session:
+        assert suspects_among(session, [suspect, other]) == [suspect]
+    (claimed,) = shop.claim_suspects(suspect, other)
+    assert (claimed.id, claimed.attempts) == (suspect, SUSPECT_AFTER + 1)
+
+
+def test_a_job_that_was_put_back_with_a_reason_is_no_suspect(shop: "Shop") -> None:
+    job_id = shop.accept()[1].id
+    lapse(shop, job_id, SUSPECT_AFTER - 1)
+    assert shop.put_back(shop.claim_one(job_id)) == "queued"
+    assert shop.claim_suspects(job_id) == []
+    assert shop.claim_one(job_id).attempts == SUSPECT_AFTER + 1
+
+
+def test_put_back_says_what_the_job_is_now(shop: "Shop") -> None:
+    shop = shop.with_settings(max_attempts=1)
+    product, job = shop.accept()
+    assert shop.put_back(shop.claim_one(job.id)) == "failed"
+    product, job = shop.accept()
+    claimed = shop.claim_one(job.id)
+    shop.revise(product.id, title="another")
+    assert shop.put_back(claimed) == "cancelled"
 
 
 def test_a_job_with_a_running_lease_cannot_be_claimed(shop: "Shop") -> None:

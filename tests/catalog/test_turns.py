@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine, text
 
 from catalog import claims, jobs
+from catalog.claims import SUSPECT_AFTER
 from catalog.database import transaction
 
 if TYPE_CHECKING:
@@ -130,10 +131,24 @@ def test_jobs_that_are_not_due_are_passed_over(shop: "Shop", make_tenant: Callab
 def test_superseded_and_worn_out_jobs_end_and_are_not_handed_out(shop: "Shop") -> None:
     ids = queue(shop, shop.tenant, 4)
     shop.sql("UPDATE products SET revision = 2 WHERE job_id = :id", id=ids[0])
-    shop.sql("UPDATE jobs SET attempts = :most WHERE id = :id", most=shop.settings.max_attempts, id=ids[1])
+    shop.sql(
+        """UPDATE jobs SET attempts = :most, error = '{"type": "test"}' WHERE id = :id""",
+        most=shop.settings.max_attempts, id=ids[1],
+    )  # fmt: skip
     shop.cancel(ids[2])
     assert [job.id for job in shop.claim_by_turns(*ids)] == [ids[3]]
     assert [shop.job(job_id).status for job_id in ids] == ["cancelled", "failed", "cancelled", "running"]
+
+
+def test_a_suspect_is_left_out(shop: "Shop") -> None:
+    ids = queue(shop, shop.tenant, 3)
+    shop.sql("UPDATE jobs SET attempts = :tries WHERE id = :id", tries=SUSPECT_AFTER, id=ids[0])
+    assert {job.id for job in shop.claim_by_turns(*ids)} == set(ids[1:])
+    shop.sql(
+        "UPDATE jobs SET status = 'running', lease_token = 'of the dead', lease_until = now() WHERE id = :id",
+        id=ids[0],
+    )
+    assert shop.claim_by_turns(*ids) == []
 
 
 def test_interactive_jobs_are_left_to_their_own_messages(shop: "Shop") -> None:

@@ -1,9 +1,9 @@
 """A worker that is real in everything but its tagger: `celery -A fake_worker worker`.
 
 The stand-in tags every product with its own title, takes a fixed time for each batch, and does as some titles
-say: `poison` makes the forward of its batch fail, `hang` makes it hang once (a file remembers that it did), and what
-starts with `heavy` makes a batch of more than two run out of memory. Its version is the text of the checkpoint's file
-`version`, and where that is empty the checkpoint cannot be loaded.
+say: `poison` makes the forward of its batch fail, `hang` makes it hang once (a file remembers that it did), `kill` ends
+the process, and what starts with `heavy` makes a batch of more than two run out of memory. Its version is the text of
+the checkpoint's file `version`, and where that is empty the checkpoint cannot be loaded.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from workers.app import create_app
 from workers.batch_runner import OutOfMemory
 from workers.served import JobFault
 
+KILLED = 71
 FITS = 2  # heavy products in one batch
 
 
@@ -49,6 +50,10 @@ class StandIn:
         return titles
 
     @staticmethod
+    def new_photos(title: str) -> int:
+        return 0
+
+    @staticmethod
     def length(title: str) -> int:
         return len(title)
 
@@ -57,6 +62,8 @@ class StandIn:
             self._hung.touch()
             time.sleep(3600)
         time.sleep(self._batch_seconds)
+        if "kill" in titles:
+            os._exit(KILLED)
         if len(titles) > FITS and any(title.startswith("heavy") for title in titles):
             raise OutOfMemory(f"{len(titles)} products do not fit the stand-in")
         if "poison" in titles:

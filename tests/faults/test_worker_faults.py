@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import random
 import signal
+import subprocess
 import time
 
 import pytest
 
 from tests.faults.fault import Fault
-from tests.faults.installation import PATIENCE_S, Installation
+from tests.faults.installation import PATIENCE_S, Installation, wait_for
 from tests.faults.load import Load, intake
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]  # a loaded machine starts processes slowly
@@ -99,6 +100,22 @@ def test_a_forward_that_hangs_ends_the_process_and_the_next_one_does_its_work(
     jobs += installation.accept(["accepted after the hang"])
     fault.recovers(strike)
     assert fault.ends("forward hangs", jobs).succeeded == 3
+
+
+def lives_as_long_as_there_is_work(installation: Installation, worker: subprocess.Popen[bytes]) -> None:
+    wait_for(lambda: worker.poll() is not None or not installation.unfinished(), "worker or work to end")
+    worker.terminate()
+    worker.wait(PATIENCE_S)
+
+
+def test_a_product_that_kills_every_worker_fails_alone(installation: Installation, fault: Fault) -> None:
+    """It comes back with its message each time; all that was in the same hands must not fail with it."""
+    jobs = installation.accept([*names(20), "kill", *names(20, "more")])
+    while installation.unfinished():
+        lives_as_long_as_there_is_work(installation, installation.start_worker(batch_seconds=0.05))
+    count = fault.ends("a product kills its worker", jobs)
+    assert (count.succeeded, count.failed) == (40, 1)
+    assert installation.outcomes(jobs)[20].attempts == installation.settings.max_attempts
 
 
 def test_faults_of_products_and_messages_touch_nobody_else(installation: Installation, fault: Fault) -> None:

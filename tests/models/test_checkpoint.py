@@ -137,3 +137,14 @@ def test_what_is_no_checkpoint_is_not_replaced_by_one(tmp_path):
     assert (tmp_path / "photos" / "kept.jpg").read_bytes() == b"kept"
     (tmp_path / "empty").mkdir()
     assert save(tiny_checkpoint(), tmp_path / "empty") == version(tmp_path / "empty")
+
+
+def test_a_checkpoint_that_is_replaced_while_it_is_read_is_refused(path, monkeypatch):
+    def slow(of):
+        checkpoint = load(of)
+        save(tiny_checkpoint(), path)
+        return checkpoint
+
+    monkeypatch.setattr("models.tagger.load", slow)
+    with pytest.raises(CheckpointError, match="replaced while it was read"):
+        Tagger.load(path)

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from workers.batch_limit import BatchLimit
 from workers.batch_runner import (
     BatchReport,
     BatchRunner,
@@ -53,6 +54,8 @@ class Bench:
         self.device = Device()
         self.reports: list[BatchReport] = []
         self.gave_up: list[str] = []
+        self.limit = BatchLimit(limits.get("max_batch", 32), limits.get("recover_after", 20))
+        self.outdated: set[int] = set()
         self.runner: BatchRunner[int, int] = BatchRunner(
             forward or self.device,
             list,
@@ -61,6 +64,8 @@ class Bench:
             self.reports.append,
             lambda: self.device.now,
             BusyTime(lambda: self.device.now),
+            self.limit,
+            lambda item: item not in self.outdated,
         )
 
     def run(self, *items: int) -> list[Entry[int, int]]:
@@ -158,7 +163,7 @@ def test_out_of_memory_halves_max_batch_and_loses_nobody() -> None:
     bench = Bench(max_batch=8)
     bench.device.memory = 3
     assert outcomes(bench.run(*range(8))) == [item * 2 for item in range(8)]
-    assert bench.runner.max_batch == 2
+    assert bench.limit.now == 2
     assert bench.device.sizes == [8, 4, 2, 2, 2, 2]
 
 
@@ -166,7 +171,7 @@ def test_max_batch_never_falls_under_one() -> None:
     bench = Bench(max_batch=2)
     bench.device.memory = 0
     bench.run(1, 2)
-    assert bench.runner.max_batch == 1
+    assert bench.limit.now == 1
 
 
 def test_an_item_that_alone_is_out_of_memory_is_not_blamed() -> None:
@@ -180,11 +185,11 @@ def test_max_batch_recovers_by_one_after_enough_clean_batches() -> None:
     bench = Bench(max_batch=8, recover_after=3)
     bench.device.memory = 4
     bench.run(*range(8))
-    limits = [bench.runner.max_batch]
+    limits = [bench.limit.now]
     bench.device.memory = 1000
     for _ in range(14):
         bench.run(1)
-        limits.append(bench.runner.max_batch)
+        limits.append(bench.limit.now)
     assert limits[0] == 4
     assert sorted(limits) == limits
     assert limits[-1] == 8
@@ -282,7 +287,6 @@ def test_each_forward_is_reported() -> None:
         waited_s=(4.0, 1.0),
         forward_s=2.0,
         busy_s=2.0,
-        max_batch=32,
         error=None,
     )
 
@@ -293,3 +297,48 @@ def test_a_forward_that_raised_is_reported_with_its_error() -> None:
     entries = bench.run(1)
     assert [report.error for report in bench.reports] == ["RuntimeError"]
     assert isinstance(entries[0].future.exception(timeout=0), DeviceFailed)
+
+
+def test_what_is_run_again_is_reported_without_the_wait_that_was_told_before() -> None:
+    bench = Bench()
+    bench.device.poisoned = {2}
+    bench.run(1, 2)
+    assert [(report.size, len(report.waited_s)) for report in bench.reports] == [(2, 2), (1, 0), (1, 0)]
+
+
+def test_the_run_of_a_witness_is_nobodys_wait() -> None:
+    bench = Bench()
+    bench.run(1)
+    bench.device.poisoned = {2}
+    assert outcomes(bench.run(2)) == ["ItemFailed"]
+    assert [len(report.waited_s) for report in bench.reports] == [1, 1, 0]
+
+
+def test_an_item_that_is_current_no_longer_is_no_witness() -> None:
+    bench = Bench()
+    bench.run(1)
+    bench.outdated = {1}
+    bench.device.poisoned = {2}
+    assert outcomes(bench.run(2)) == ["DeviceFailed"]
+    assert [report.size for report in bench.reports] == [1, 1], "it is not run either"
+
+
+def test_a_witness_is_forgotten_and_what_is_not_current_is_not_remembered() -> None:
+    bench = Bench()
+    bench.run(1)
+    bench.runner.forget_witness()
+    bench.outdated = {3}
+    bench.run(3)
+    bench.outdated = set()
+    bench.device.poisoned = {2}
+    assert outcomes(bench.run(2)) == ["DeviceFailed"]
+
+
+def test_runners_of_one_device_share_its_limit() -> None:
+    bench, beside = Bench(max_batch=8, recover_after=3), Bench(max_batch=8, recover_after=3)
+    beside.runner._limit = bench.limit
+    bench.device.memory = 2
+    bench.run(1, 2, 3, 4)
+    assert bench.limit.now == 2
+    beside.run(1)
+    assert bench.limit.now == 3

@@ -119,12 +119,17 @@ def test_the_keeper_renews_what_is_held_and_not_what_was_let_go(desk: Desk) -> N
     assert seconds_left(desk, let_go.id) <= 1
 
 
-def test_a_renewal_that_failed_is_tried_again_soon(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "failure", [DatabaseUnavailable("away"), RuntimeError("cannot execute UPDATE in a read-only transaction")]
+)
+def test_a_renewal_that_failed_is_tried_again_soon(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
     interval = desk.settings.lease_s / 3
     assert desk.leases._round() == interval > leases.RETRY_S
     (held,) = claimed(desk, desk.accept(), worker=worker_identity())
     desk.leases.hold([held])
     with monkeypatch.context() as away:
-        away.setattr(leases, "renew", Mock(side_effect=DatabaseUnavailable("away")))
+        away.setattr(leases, "renew", Mock(side_effect=failure))
         assert desk.leases._round() == leases.RETRY_S
     assert desk.leases._round() == interval

@@ -21,7 +21,6 @@ def report(error: str | None = None) -> BatchReport:
         waited_s=(0.1, 0.2, 0.3),
         forward_s=0.5,
         busy_s=0.25,
-        max_batch=16,
         error=error,
     )
 
@@ -33,7 +32,6 @@ def report(error: str | None = None) -> BatchReport:
         ("tagsmith_worker_batch_wait_seconds_count", 3),
         ("tagsmith_worker_forward_seconds_sum", 0.5),
         ("tagsmith_worker_device_busy_seconds_total", 0.25),
-        ("tagsmith_worker_max_batch", 16),
     ],
 )
 def test_a_batch_is_counted(name: str, value: float) -> None:
@@ -61,11 +59,12 @@ def test_a_forward_that_raised_is_counted_by_its_error() -> None:
 def test_gauges_are_read_when_they_are_scraped() -> None:
     metrics = WorkerMetrics()
     waiting = [1]
-    metrics.watch(ready=lambda: waiting[0], held=lambda: 9)
+    metrics.watch(ready=lambda: waiting[0], held=lambda: 9, max_batch=lambda: 16)
     waiting[0] = 5
     scraped = generate_latest(metrics.registry).decode()
     assert "tagsmith_worker_ready_jobs 5.0" in scraped
     assert "tagsmith_worker_held_jobs 9.0" in scraped
+    assert "tagsmith_worker_max_batch 16.0" in scraped
 
 
 def free_port() -> int:

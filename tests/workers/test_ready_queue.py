@@ -56,6 +56,17 @@ def test_an_item_over_the_whole_budget_runs_alone() -> None:
     assert items(queue.take(8, 100)) == ["p1", "p2"]
 
 
+def test_the_budget_of_weights_counts_no_padding() -> None:
+    queue: ReadyQueue[str, str] = ReadyQueue()
+    for number, weight in enumerate((8, 1, 7, 0, 20, 3)):
+        queue.put(Entry(f"w{weight}", 1, False, submitted_at=number, weight=weight))
+    assert not queue.holds_a_full_batch(100, 100, 40)
+    assert queue.holds_a_full_batch(100, 100, 39)
+    assert items(queue.take(8, 100, 10)) == ["w8", "w1", "w0"]
+    assert items(queue.take(8, 100, 10)) == ["w7", "w3"]
+    assert items(queue.take(8, 100, 10)) == ["w20"], "over the whole budget by itself"
+
+
 def test_an_item_that_does_not_fit_leaves_its_place_to_shorter_ones_behind_it() -> None:
     queue = queue_of(5, 50, 5)
     assert items(queue.take(8, 20)) == ["p5", "p5"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,10 @@ from sqlalchemy.orm import Session
 
 from catalog.database import transaction
 from catalog.errors import DatabaseUnavailable, StoreUnavailable
-from catalog.jobs import Finished, claim
+from catalog.jobs import Finished, claim, finish_many
 from catalog.photo_store import PhotoStore
 from catalog.queue import make_message
+from catalog.views import LANES, Lane
 from workers.tasks import tag_views
 
 from .conftest import tagging
@@ -183,6 +184,54 @@ def test_a_product_that_the_device_cannot_take_fails_alone(desk: Desk) -> None:
     desk.run(*jobs.values(), lane="bulk")
     statuses = {title: desk.job(job_id).status for title, job_id in jobs.items()}
     assert statuses == {title: "failed" if title == "poison" else "succeeded" for title in titles}
+
+
+def test_jobs_that_may_have_killed_a_worker_run_one_by_one_after_the_others(desk: Desk) -> None:
+    batches: list[list[str]] = []
+    desk.runtime.on_forward = lambda titles: batches.append(sorted(titles))
+    jobs = {title: desk.accept(title, lane="bulk") for title in ("a", "suspect 1", "b", "suspect 2")}
+    with transaction(desk.engine) as session:
+        session.execute(
+            text("UPDATE jobs SET attempts = 2 WHERE id = ANY(:ids)"),
+            {"ids": [jobs["suspect 1"], jobs["suspect 2"]]},
+        )
+    desk.run(*jobs.values(), lane="bulk")
+    assert sorted(title for batch in batches[:-2] for title in batch) == ["a", "b"]
+    assert sorted(batches[-2:]) == [["suspect 1"], ["suspect 2"]]
+    assert {desk.job(job_id).status for job_id in jobs.values()} == {"succeeded"}
+
+
+def test_an_interactive_suspect_is_run_as_well(desk: Desk) -> None:
+    job_id = desk.accept()
+    with transaction(desk.engine) as session:
+        session.execute(text("UPDATE jobs SET attempts = 2"))
+    desk.run(job_id)
+    assert desk.job(job_id).status == "succeeded"
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_tags_that_cannot_be_stored_put_their_job_back_and_spare_the_others(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, lane: Lane
+) -> None:
+    def refuse(session: Session, finished: Sequence[Finished]) -> set[str]:
+        if "bad" in {entry.job.title for entry in finished}:
+            raise ValueError("Out of range float values are not JSON compliant: nan")
+        return finish_many(session, finished)
+
+    monkeypatch.setattr("workers.outcomes.finish_many", refuse)
+    jobs = {title: desk.accept(title, lane=lane) for title in ("good", "bad", "better")}
+    if lane == "bulk":
+        desk.run(*jobs.values(), lane=lane)
+    else:
+        for job_id in jobs.values():
+            desk.run(job_id)
+    found = {title: desk.job(job_id) for title, job_id in jobs.items()}
+    assert {title: job.status for title, job in found.items()} == {
+        "good": "succeeded",
+        "bad": "queued",
+        "better": "succeeded",
+    }
+    assert found["bad"].error is not None and found["bad"].error["type"] == "unwritten"
 
 
 def test_a_device_that_fails_with_everything_puts_the_job_back(desk: Desk) -> None:
