@@ -1,7 +1,7 @@
 """From the body of a POST or PATCH to one checked upload: texts, and photos as bytes, nothing stored.
 
-Reads multipart and JSON, holds every limit of the settings, fetches photo addresses, and bounds what all
-requests together may hold in memory. Knows nothing of the database, the store or what becomes of an upload.
+Reads multipart and JSON, holds every limit of the settings, fetches photo addresses when it is asked to, and bounds
+what all requests together may hold in memory. Knows nothing of the database, the store or what becomes of an upload.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import json
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,15 +36,24 @@ MAX_JSON_BYTES = 1_000_000
 _MIN_BYTES_PER_S = 100_000
 _BODY_GRACE_S = 30
 _MAX_REPORTED_ERRORS = 20
-# Bodies that are held in memory at once, in largest requests; a decoded photo comes on top of it.
-_BODIES_AT_ONCE = 2
+# Bodies that are held in memory at once, in largest requests; a decoded photo comes on top of it. A slow line may hold
+# its place for minutes, so one account gets no more than its own places, and small bodies have a place of their own.
+_BODIES_AT_ONCE, _BODIES_OF_ONE = 3, 2
+_SMALL_BYTES = MAX_JSON_BYTES
 _BODY_WAIT_S = 10
 
 
 @dataclass(frozen=True)
 class Upload(Generic[Content]):
+    """`photos` came with it; those behind `photo_urls` of a JSON body are still to be fetched."""
+
     content: Content
     photos: tuple[bytes, ...]
+    photo_urls: tuple[str, ...] = ()
+
+    @property
+    def has_photos(self) -> bool:
+        return bool(self.photos or self.photo_urls)
 
 
 class Intake:
@@ -52,21 +62,23 @@ class Intake:
     def __init__(self, settings: Settings, fetcher: PhotoUrlFetcher) -> None:
         self._settings = settings
         self._fetcher = fetcher
-        self._bytes = _ByteBudget(_BODIES_AT_ONCE * settings.max_request_bytes)
+        largest = settings.max_request_bytes
+        self._large = _ByteBudget(_BODIES_AT_ONCE * largest, _BODIES_OF_ONE * largest)
+        self._small = _ByteBudget(largest, largest)
 
     @contextmanager
-    def room_for(self, request: Request) -> Iterator[None]:
+    def room_for(self, request: Request, tenant_id: str) -> Iterator[None]:
         """Held while a request keeps its body in memory; 503 when others hold too much for too long."""
         size = request.content_length
         largest = self._settings.max_request_bytes
         if size is None:  # chunked: it could become the largest
-            size = largest
+            size = MAX_JSON_BYTES if request.mimetype == "application/json" else largest
         if size > largest:
             raise ProblemError(
                 problems.REQUEST_TOO_LARGE,
                 f"The request has {size:,} bytes; at most {largest:,} ({largest / 1e6:g} MB) are accepted.",
             )
-        with self._bytes.take(size):
+        with (self._small if size <= _SMALL_BYTES else self._large).take(size, tenant_id):
             yield
 
     def read(self, request: Request, schema: type[Content]) -> Upload[Content]:
@@ -121,7 +133,11 @@ class Intake:
             raise ProblemError(
                 problems.TOO_MANY_PHOTOS, f"At most {self._settings.max_photos} photos are accepted."
             )
-        return Upload(content, tuple(self._fetcher.fetch_all(urls)))
+        return Upload(content, (), tuple(urls))
+
+    def photos_of(self, upload: Upload[Any]) -> list[bytes]:
+        """All photos of an upload, fetched where it names addresses. Raises ProblemError."""
+        return [*upload.photos, *self._fetcher.fetch_all(upload.photo_urls)]
 
     def _check_lengths(self, content: ProductIn | ProductChange) -> None:
         settings = self._settings
@@ -142,9 +158,10 @@ class Intake:
 def fingerprint(request: Request, upload: Upload[Any]) -> str:
     """Names a request by everything that its answer depends on: two requests with one key must agree in it.
 
-    Photos count by content, so the same file fetched again or sent under another name is the same.
+    Photos that were sent count by content, so the same file under another name is the same; others by their addresses,
+    since a repetition is answered without fetching them again. No photos are not the same as none named.
     """
-    content = upload.content.model_dump(mode="json", exclude={"photo_urls"}, exclude_unset=True)
+    content = upload.content.model_dump(mode="json", exclude_unset=True)
     return idempotency.fingerprint(
         [
             request.method.encode(),
@@ -186,27 +203,36 @@ def _shown(name: str) -> str:
 
 
 class _ByteBudget:
-    """So many bytes of bodies at once, first come first served as far as they fit."""
+    """So many bytes of bodies at once, and so many `of_one` account, first come first served as far as they fit."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, of_one: int) -> None:
         self._free = total
+        self._of_one = of_one
+        self._held: Counter[str] = Counter()  # by account
         self._changed = threading.Condition()
 
+    def _fits(self, amount: int, tenant_id: str) -> bool:
+        return amount <= self._free and self._held[tenant_id] + amount <= self._of_one
+
     @contextmanager
-    def take(self, amount: int) -> Iterator[None]:
+    def take(self, amount: int, tenant_id: str) -> Iterator[None]:
         with self._changed:
-            if not self._changed.wait_for(lambda: self._free >= amount, timeout=_BODY_WAIT_S):
+            if not self._changed.wait_for(lambda: self._fits(amount, tenant_id), timeout=_BODY_WAIT_S):
                 raise ProblemError(
                     problems.BUSY,
                     "Too many large uploads are running; try again shortly.",
                     headers={"Retry-After": "5"},
                 )
             self._free -= amount
+            self._held[tenant_id] += amount
         try:
             yield
         finally:
             with self._changed:
                 self._free += amount
+                self._held[tenant_id] -= amount
+                if not self._held[tenant_id]:
+                    del self._held[tenant_id]
                 self._changed.notify_all()
 
 

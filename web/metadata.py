@@ -17,6 +17,9 @@ from dataclasses import dataclass
 
 # In entropy-coded data FF is followed by 00 or by a restart marker; anything else is the next marker.
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_FILL = re.compile(rb"\xff+")  # before a marker, which has the last of them
+# Of a file: thousands of rows each in a chunk of its own still fit, and what is cut into millions keeps nobody busy.
+_MOST_PARTS = 50_000
 _SOI, _EOI, _SOS, _COM, _APP1 = 0xD8, 0xD9, 0xDA, 0xFE, 0xE1
 _EXIF_HEADER = b"Exif\0\0"
 
@@ -39,7 +42,10 @@ class Stripped:
 
 
 def strip(data: bytes, kind: str) -> Stripped | None:
-    """None for a container that is not laid out as expected, and for AVIF, whose metadata lies among its pixels."""
+    """None for a container that is not laid out as expected, and for AVIF, whose metadata lies among its pixels.
+
+    Raises ValueError for one of more than _MOST_PARTS segments or chunks.
+    """
     strippers: dict[str, Callable[[bytes], Stripped | None]] = {
         "JPEG": _strip_jpeg,
         "PNG": _strip_png,
@@ -53,9 +59,9 @@ def _strip_jpeg(data: bytes) -> Stripped | None:
     kept = [data[:2]]
     exif = b""
     at = 2
-    while True:
-        while data[at : at + 2] == b"\xff\xff":  # fill bytes before a marker
-            at += 1
+    for _ in range(_MOST_PARTS):
+        if fill := _FILL.match(data, at):
+            at = fill.end() - 1
         if len(data) < at + 2 or data[at] != 0xFF:
             return None
         marker = data[at + 1]
@@ -78,6 +84,7 @@ def _strip_jpeg(data: bytes) -> Stripped | None:
             kept.append(data[end : following.start()])
             end = following.start()
         at = end
+    raise ValueError("too many segments")
 
 
 def _jpeg_segment_is_kept(marker: int, head: bytes) -> bool:
@@ -96,7 +103,9 @@ def _strip_png(data: bytes) -> Stripped | None:
     kept = [_PNG_SIGNATURE]
     exif = b""
     at = len(_PNG_SIGNATURE)
-    while at + 12 <= len(data):
+    for _ in range(_MOST_PARTS):
+        if at + 12 > len(data):
+            return None
         length = int.from_bytes(data[at : at + 4], "big")
         name = data[at + 4 : at + 8]
         end = at + 12 + length
@@ -113,14 +122,16 @@ def _strip_png(data: bytes) -> Stripped | None:
         if name == b"IEND":
             return Stripped(b"".join(kept), exif)
         at = end
-    return None
+    raise ValueError("too many chunks")
 
 
 def _strip_webp(data: bytes) -> Stripped | None:
     kept = [b"WEBP"]
     exif = b""
     at, stop = 12, min(len(data), 8 + int.from_bytes(data[4:8], "little"))
-    while at + 8 <= stop:
+    for _ in range(_MOST_PARTS):
+        if at + 8 > stop:
+            return Stripped(b"RIFF" + sum(map(len, kept)).to_bytes(4, "little") + b"".join(kept), exif)
         name = data[at : at + 4]
         size = int.from_bytes(data[at + 4 : at + 8], "little")
         end = at + 8 + size
@@ -134,4 +145,4 @@ def _strip_webp(data: bytes) -> Stripped | None:
         elif name == b"EXIF":
             exif = data[at + 8 : end]
         at = end + size % 2
-    return Stripped(b"RIFF" + sum(map(len, kept)).to_bytes(4, "little") + b"".join(kept), exif)
+    raise ValueError("too many chunks")

@@ -49,6 +49,10 @@ _JPEG_MAX_SIDE = 65_500
 # Above this many decoded pixels two pictures at once would cost hundreds of megabytes: one at a time.
 _LARGE_PIXELS = 12_000_000
 _STRIP_PIXELS = 1_000_000
+# Encoders write ten to twenty scans of a progressive JPEG. Each costs a pass over all blocks, however few bytes it has:
+# a file of 40 kB with a thousand of them would be decoded for minutes. There is no marker in a scan (T.81, B.1.1.5).
+_SCAN = b"\xff\xda"
+_MOST_SCANS = 32
 
 # Fully transparent pixels of a cut-out product carry arbitrary colours; shops show them on white.
 _BACKGROUND = (255, 255, 255)
@@ -81,13 +85,17 @@ class PhotoIntake:
                 problems.UNSUPPORTED_PHOTO,
                 f"{name} is {'empty' if not data else 'not a JPEG, PNG, WebP or AVIF'}.",
             )
-        stripped = metadata.strip(data, kind)
-        with self._readable(name):
-            picture = Image.open(io.BytesIO(stripped.data if stripped else data), formats=[kind])
+        with self._slots, self._readable(name):  # a container of many parts takes its time as well
+            stripped = metadata.strip(data, kind)
+            content = stripped.data if stripped else data
+            picture = Image.open(io.BytesIO(content), formats=[kind])
         with picture:
             self._check_header(picture, name)
+            if kind == "JPEG":
+                _check_scans(content, name)
             orientation = _orientation_in(stripped.exif) if stripped else _orientation_of(picture)
-            with self._slots, self._room_for(picture), self._readable(name):
+            # What waits for the room of large ones must not keep a small one out.
+            with self._room_for(picture), self._slots, self._readable(name):
                 if stripped is None or orientation != 1:
                     return self._written_anew(picture, orientation)
                 return self._as_it_came(picture, stripped.data, kind)
@@ -162,6 +170,15 @@ class PhotoIntake:
         return PreparedPhoto(ref, original, model_view)
 
 
+def _check_scans(content: bytes, name: str) -> None:
+    scans = content.count(_SCAN)
+    if scans > _MOST_SCANS:
+        raise ProblemError(
+            problems.PHOTO_UNREADABLE,
+            f"{name} is a JPEG of {scans:,} scans; at most {_MOST_SCANS} are accepted. Save it as an ordinary JPEG.",
+        )
+
+
 def too_large(name: str, max_bytes: int) -> ProblemError:
     return ProblemError(
         problems.PHOTO_TOO_LARGE, f"{name} is larger than {max_bytes:,} bytes ({max_bytes / 1e6:g} MB)."
@@ -215,22 +232,24 @@ def _model_view(picture: Image.Image, side: int) -> Image.Image:
     short, long = sorted(picture.size)
     scale = min(1.0, side / short, side * _MODEL_VIEW_MAX_ASPECT / long)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    # Whole-number reduction first, leaving twice the wanted size for the good filter that follows.
-    factor = min(picture.width // (2 * size[0]), picture.height // (2 * size[1]))
-    small = _reduce(picture, factor) if factor > 1 else _rgb(picture)
+    # Whole-number reduction first, leaving twice the wanted size for the good filter that follows. By either side: of a
+    # picture three pixels wide and millions high a full copy would be made.
+    factors = (max(1, picture.width // (2 * size[0])), max(1, picture.height // (2 * size[1])))
+    small = _reduce(picture, factors) if max(factors) > 1 else _rgb(picture)
     if small.size == size:
         return small
     return small.resize(size, Image.Resampling.BICUBIC)
 
 
-def _reduce(picture: Image.Image, factor: int) -> Image.Image:
-    """A box filter by `factor`, one strip of rows at a time."""
-    rows = max(1, _STRIP_PIXELS // (picture.width * factor)) * factor
-    size = (-(-picture.width // factor), -(-picture.height // factor))
+def _reduce(picture: Image.Image, factors: tuple[int, int]) -> Image.Image:
+    """A box filter by a factor for each side, one strip of rows at a time."""
+    across, down = factors
+    rows = max(1, _STRIP_PIXELS // (picture.width * down)) * down
+    size = (-(-picture.width // across), -(-picture.height // down))
     small = Image.new("RGB", size)
     for top in range(0, picture.height, rows):
         strip = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
-        small.paste(_rgb(strip).convert("RGB").reduce(factor), (0, top // factor))
+        small.paste(_rgb(strip).convert("RGB").reduce(factors), (0, top // down))
     return small
 
 
@@ -243,9 +262,9 @@ def _rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I") or picture.mode == "F":
         return picture.convert("I").point(lambda value: value / 257).convert("L")
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
-        cut_out = picture.convert("RGBA")
+        cut_out = picture if picture.mode == "RGBA" else picture.convert("RGBA")
         flat = Image.new("RGB", cut_out.size, _BACKGROUND)
-        flat.paste(cut_out, mask=cut_out.getchannel("A"))
+        flat.paste(cut_out, mask=cut_out)
         return flat
     return picture.convert("RGB")
 

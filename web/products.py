@@ -89,10 +89,10 @@ _UPLOAD_PROBLEMS = (
 )
 def create_product(query_data: NoQuery) -> Response:
     key = _idempotency_key()
-    with services().intake.room_for(request):
+    with services().intake.room_for(request, tenant_id()):
         upload = services().intake.read(request, ProductIn)
         content = upload.content
-        if not content.title and not upload.photos:
+        if not content.title and not upload.has_photos:
             raise ProblemError(problems.EMPTY_PRODUCT, "The product has neither a title nor a photo.")
         request_key = _request_key(key, upload)
 
@@ -127,10 +127,10 @@ def create_product(query_data: NoQuery) -> Response:
 def change_product(product_id: str, query_data: NoQuery) -> Response:
     checked(PRODUCT, product_id)
     key = _idempotency_key()
-    with services().intake.room_for(request):
+    with services().intake.room_for(request, tenant_id()):
         upload = services().intake.read(request, ProductChange)
         given = upload.content.model_fields_set
-        photos_change = bool(upload.photos) or "photo_urls" in given
+        photos_change = upload.has_photos or "photo_urls" in given
         if not photos_change and not given & {"title", "description"}:
             raise ProblemError(problems.NOTHING_TO_CHANGE, problems.NOTHING_TO_CHANGE.advice)
 
@@ -220,7 +220,7 @@ def _document(product: ProductView) -> dict[str, object]:
 
 def _prepared(upload: Upload[ProductIn] | Upload[ProductChange]) -> list[PreparedPhoto]:
     prepared = []
-    for number, photo in enumerate(upload.photos, 1):
+    for number, photo in enumerate(services().intake.photos_of(upload), 1):
         start = time.perf_counter()
         prepared.append(services().photo_intake.prepare(photo, f"photo {number}"))
         services().metrics.photo_seconds.observe(time.perf_counter() - start)

@@ -3,7 +3,9 @@
 import hashlib
 import io
 import struct
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,7 +13,9 @@ from PIL import Image, ImageCms, ImageOps
 
 from catalog.settings import Settings
 from tests.web.seller import encoded, picture
+from web import photos
 from web.photos import PhotoIntake, PreparedPhoto, sniff
+from web.problems import ProblemError
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +182,68 @@ def test_a_progressive_jpeg_is_kept_whole(intake: PhotoIntake) -> None:
     data = encoded(picture(700, 900), progressive=True)
     prepared: PreparedPhoto = intake.prepare(data, "photo 1")
     assert prepared.original == data
+
+
+def many_scans(count: int) -> bytes:
+    """A progressive JPEG whose last scan comes so many times again."""
+    data = encoded(picture(64, 64), "JPEG", progressive=True)
+    last, end = data.rindex(b"\xff\xda"), data.rindex(b"\xff\xd9")
+    return data[:end] + data[last:end] * count + data[end:]
+
+
+@pytest.mark.parametrize("cut_off", [0, 2])
+def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded(
+    intake: PhotoIntake, monkeypatch: pytest.MonkeyPatch, cut_off: int
+) -> None:
+    data = many_scans(100)
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was decoded"))
+    with pytest.raises(ProblemError, match="scans"):
+        intake.prepare(data[: len(data) - cut_off], "photo 1")
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"), [("JPEG", b"\xff\xfe\0\2"), ("PNG", b"\0\0\0\0tEXt\0\0\0\0"), ("WEBP", b"XMP \0\0\0\0")]
+)
+def test_a_file_of_endless_parts_is_refused(intake: PhotoIntake, kind: str, part: bytes) -> None:
+    data = encoded(picture(64, 64), kind)
+    at = {"JPEG": 2, "PNG": 33, "WEBP": 12}[kind]
+    data = data[:at] + part * 60_000 + data[at:]
+    if kind == "WEBP":
+        data = data[:4] + struct.pack("<I", len(data) - 8) + data[8:]
+    with pytest.raises(ProblemError, match="damaged"):
+        intake.prepare(data, "photo 1")
+
+
+def test_fill_bytes_are_passed_at_once(intake: PhotoIntake) -> None:
+    data = encoded(picture(64, 64), "JPEG")
+    prepared = intake.prepare(data[:2] + b"\xff" * 5_000_000 + data[2:], "photo 1")
+    assert prepared.original == data
+
+
+def test_a_small_photo_does_not_wait_for_large_ones() -> None:
+    intake = PhotoIntake(Settings())
+    intake._slots = threading.BoundedSemaphore(1)
+    large = encoded(Image.new("L", (4000, 3001)), "PNG")
+    small = encoded(picture(64, 64), "JPEG")
+    with ThreadPoolExecutor() as pool, intake._large_slot:
+        waits = pool.submit(intake.prepare, large, "photo 1")
+        passes = pool.submit(intake.prepare, small, "photo 2")
+        assert passes.result(timeout=30).ref.width == 64
+        assert not waits.done()
+        intake._large_slot.release()
+        assert waits.result(timeout=30).ref.width == 4000
+        intake._large_slot.acquire()
+
+
+def test_a_picture_that_is_all_length_is_reduced_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of it in another colour mode would be as large as itself."""
+    copied: list[int] = []
+    rgb = photos._rgb
+    monkeypatch.setattr(photos, "_rgb", lambda part: copied.append(part.height) or rgb(part))
+    view = photos._model_view(Image.new("RGBA", (3, 2_000_000), (255, 0, 0, 255)), 320)
+    assert view.size == (1, 1920)
+    assert view.getpixel((0, 100)) == (255, 0, 0)
+    assert max(copied) < 2_000_000
 
 
 def test_a_broken_orientation_leaves_the_photo_upright(intake: PhotoIntake) -> None:

@@ -1,0 +1,53 @@
+"""A request with photo addresses and an idempotency key, and the same one again."""
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from web.photo_urls import PhotoUrlFetcher
+
+if TYPE_CHECKING:
+    from tests.web.seller import Seller
+
+URL = "https://cdn.example/shoe.jpg?expires=1"
+KEY = {"Idempotency-Key": "k"}
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch, jpeg: bytes) -> list[Any]:
+    """The addresses of each fetch."""
+    urls: list[Any] = []
+
+    def fetch_all(self: PhotoUrlFetcher, wanted: Any) -> list[bytes]:
+        urls.extend(wanted)
+        return [jpeg] * len(wanted)
+
+    monkeypatch.setattr(PhotoUrlFetcher, "fetch_all", fetch_all)
+    return urls
+
+
+def test_it_gets_the_first_answer_and_nothing_is_fetched_again(seller: "Seller", fetched: list[Any]) -> None:
+    first = seller.send_json({"photo_urls": [URL]}, headers=KEY)
+    assert first.status_code == 202
+    again = seller.send_json({"photo_urls": [URL]}, headers=KEY)
+    assert (again.status_code, again.json) == (202, first.json)
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert fetched == [URL]
+
+
+def test_another_address_is_another_request(seller: "Seller", fetched: list[Any]) -> None:
+    assert seller.send_json({"photo_urls": [URL]}, headers=KEY).status_code == 202
+    other = seller.send_json({"photo_urls": [URL + "&2"]}, headers=KEY)
+    assert (other.status_code, other.json["type"]) == (422, "/problems/idempotency-key-reused")
+    assert fetched == [URL]
+
+
+@pytest.mark.parametrize("photo_urls", [[], None])
+def test_to_remove_photos_is_another_request_than_to_leave_them(
+    seller: "Seller", fetched: list[Any], photo_urls: list[str] | None
+) -> None:
+    made = seller.send_json({"title": "Shoe", "photo_urls": [URL]}).json["product"]
+    path = f"/v1/products/{made['id']}"
+    assert seller.call("PATCH", path, json={"title": "Boot"}, headers=KEY).status_code == 202
+    removal = seller.call("PATCH", path, json={"title": "Boot", "photo_urls": photo_urls}, headers=KEY)
+    assert (removal.status_code, removal.json["type"]) == (422, "/problems/idempotency-key-reused")

@@ -1,0 +1,62 @@
+"""Who may hold how much of a body in memory, and who is not kept waiting by it."""
+
+from contextlib import ExitStack
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from catalog.settings import Settings
+from web import intake
+from web.intake import Intake
+from web.photo_urls import PhotoUrlFetcher
+from web.problems import ProblemError
+
+SETTINGS = Settings()
+LARGEST = SETTINGS.max_request_bytes
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> Intake:
+    monkeypatch.setattr(intake, "_BODY_WAIT_S", 0.01)
+    return Intake(SETTINGS, PhotoUrlFetcher(SETTINGS))
+
+
+def body(size: int | None, kind: str = "multipart/form-data") -> Any:
+    return SimpleNamespace(content_length=size, mimetype=kind)
+
+
+def test_one_account_cannot_take_the_room_of_all(room: Intake) -> None:
+    with ExitStack() as held:
+        for _ in range(2):
+            held.enter_context(room.room_for(body(LARGEST), "one"))
+        with pytest.raises(ProblemError, match="Too many large uploads"), room.room_for(body(LARGEST), "one"):
+            pass
+        held.enter_context(room.room_for(body(LARGEST), "another"))
+        with pytest.raises(ProblemError), room.room_for(body(LARGEST), "a third"):
+            pass
+
+
+@pytest.mark.parametrize("small", [body(1000), body(100_000), body(None, "application/json")])
+def test_a_small_body_passes_however_many_large_ones_drip_in(room: Intake, small: Any) -> None:
+    with ExitStack() as held:
+        for account in ("one", "two", "three"):
+            held.enter_context(room.room_for(body(None), account))
+        with room.room_for(small, "one"):
+            pass
+
+
+def test_what_was_held_is_free_again(room: Intake) -> None:
+    for _ in range(5):
+        with (
+            pytest.raises(ZeroDivisionError),
+            room.room_for(body(LARGEST), "one"),
+            room.room_for(body(LARGEST), "one"),
+        ):
+            raise ZeroDivisionError
+    assert not room._large._held
+
+
+def test_a_body_over_the_limit_is_refused_by_its_size(room: Intake) -> None:
+    with pytest.raises(ProblemError, match="at most"), room.room_for(body(LARGEST + 1), "one"):
+        pass
