@@ -1,9 +1,11 @@
 """`python -m catalog`: schema, keys and replays, for the operator."""
 
+import json
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -58,6 +60,35 @@ def create(tenant: str, name: str) -> None:
         tenant_id = tenants.create_tenant(session, tenant).id
         plain = tenants.create_api_key(session, tenant_id, name)
     click.echo(plain)
+
+
+@key.command("list")
+@click.option("--tenant", help="Only the keys of the tenant of this name.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def list_keys(tenant: str | None, as_json: bool) -> None:
+    """Show which keys there are, without the keys themselves."""
+    with _engine() as (_, engine), database.transaction(engine) as session:
+        keys = [
+            {**asdict(view), "created_at": view.created_at.isoformat(timespec="seconds")}
+            for view in tenants.api_keys(session, tenant)
+        ]
+    if as_json:
+        click.echo(json.dumps(keys, ensure_ascii=False))
+        return
+    for entry in keys:
+        click.echo("  ".join(filled for filled in entry.values() if filled))
+
+
+@key.command(epilog="Example: python -m catalog key revoke 2c26b46b68ffc68f")
+@click.argument("key_id")
+def revoke(key_id: str) -> None:
+    """Make the key of this id, see `key list`, useless from the next request on."""
+    with _engine() as (_, engine), database.transaction(engine) as session:
+        if not tenants.revoke_api_key(session, key_id):
+            raise click.ClickException(
+                f"there is no key of the id {key_id!r}: see python -m catalog key list"
+            )
+    click.echo(f"revoked {key_id}")
 
 
 @main.group()

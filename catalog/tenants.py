@@ -6,8 +6,10 @@ hash finds the row by its index.
 
 import hashlib
 import secrets
+from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import insert, select, text
+from sqlalchemy import delete, func, insert, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
@@ -16,6 +18,7 @@ from catalog.tables import ApiKey, Tenant
 
 KEY_PREFIX = "tsk_"
 KEY_BYTES = 32
+ID_DIGITS = 16  # of a hash: two keys never share them
 # Every request asks this.
 _TENANT_OF = text("SELECT tenant_id FROM api_keys WHERE hash = :hash")
 
@@ -33,6 +36,39 @@ def create_api_key(session: Session, tenant_id: str, name: str) -> str:
     key = KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
     session.execute(insert(ApiKey).values(hash=hash_key(key), tenant_id=tenant_id, name=name))
     return key
+
+
+@dataclass(frozen=True)
+class KeyView:
+    """A key as far as it may be shown: `id` is the beginning of its hash and opens nothing."""
+
+    id: str
+    tenant: str
+    name: str
+    created_at: datetime
+
+
+def api_keys(session: Session, tenant: str | None = None) -> list[KeyView]:
+    """The keys of the tenant of this name, or of all, the oldest first."""
+    rows = (
+        select(ApiKey.hash, Tenant.name, ApiKey.name, ApiKey.created_at)
+        .join(Tenant, Tenant.id == ApiKey.tenant_id)
+        .order_by(ApiKey.created_at, ApiKey.hash)
+    )
+    if tenant is not None:
+        rows = rows.where(Tenant.name == tenant)
+    return [
+        KeyView(of[:ID_DIGITS], owner, name, created_at)
+        for of, owner, name, created_at in session.execute(rows)
+    ]
+
+
+def revoke_api_key(session: Session, key_id: str) -> bool:
+    """From the next request on the key of this id opens nothing; False where there is none."""
+    revoked = session.execute(
+        delete(ApiKey).where(func.left(ApiKey.hash, ID_DIGITS) == key_id).returning(ApiKey.hash)
+    )
+    return bool(revoked.all())
 
 
 def authenticate(session: Session, key: str) -> str | None:

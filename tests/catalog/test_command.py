@@ -1,3 +1,4 @@
+import json
 import os
 import stat
 from pathlib import Path
@@ -28,6 +29,29 @@ def test_a_key_is_printed_once_and_works(environment: dict[str, str], engine: En
     with transaction(engine) as session:
         tenant_id = tenants.authenticate(session, result.stdout.strip())
         assert tenant_id == tenants.create_tenant(session, "acme").id
+
+
+def test_keys_are_listed_without_being_shown_and_a_revoked_one_opens_nothing(
+    environment: dict[str, str], engine: Engine
+) -> None:
+    leaked, kept = (
+        run(environment, "key", "create", "--tenant", "leaky", "--name", name).stdout.strip()
+        for name in ("leaked", "kept")
+    )
+    listed = run(environment, "key", "list", "--tenant", "leaky", "--json")
+    ids = {entry["name"]: entry["id"] for entry in json.loads(listed.stdout)}
+    assert set(ids) == {"leaked", "kept"}
+    table = run(environment, "key", "list", "--tenant", "leaky").stdout
+    assert ids["kept"] in table and "leaky" in table
+    assert leaked not in listed.stdout + table
+
+    assert run(environment, "key", "revoke", ids["leaked"]).exit_code == 0
+    with transaction(engine) as session:
+        assert tenants.authenticate(session, leaked) is None
+        assert tenants.authenticate(session, kept) is not None
+    again = run(environment, "key", "revoke", ids["leaked"])
+    assert again.exit_code == 1
+    assert "there is no key" in again.output
 
 
 def test_prepare_writes_the_first_key_for_its_owner_only(
