@@ -129,7 +129,7 @@ def heads(logits: Logits, index: int, attribute: Attribute) -> dict[str, NDArray
     return {
         head: answered(getattr(logits, head)[index], attribute, attribute.values)
         for head, lacking in without.items()
-        if any(pattern != lacking for pattern in logits.patterns)
+        if any(pattern not in (lacking, None) for pattern in logits.patterns)
     }
 
 

@@ -42,11 +42,11 @@ def known(targets: Sequence[Tensor], taxonomy: Taxonomy) -> tuple[Known, ...]:
     return tuple(found[attribute.name] for attribute in taxonomy)
 
 
-def told(of: InScope, truth: Known) -> dict[str, float | None]:
-    """Precision and recall of `applies` over the rows where it is known; None where there are none."""
-    right = int((of.offered & truth.inside).sum())
-    offered = right + int((of.offered & truth.outside).sum())
-    applying = int(truth.inside.sum())
+def told(of: InScope, truth: Known, seen: Tensor) -> dict[str, float | None]:
+    """Precision and recall of `applies` over the rows that are `seen` (N,) and where it is known; None without any."""
+    right = int((of.offered & truth.inside & seen).sum())
+    offered = right + int((of.offered & truth.outside & seen).sum())
+    applying = int((truth.inside & seen).sum())
     return {
         "precision": right / offered if offered else None,
         "recall": right / applying if applying else None,

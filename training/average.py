@@ -15,24 +15,31 @@ from torch import Tensor
 
 from models.checkpoint import Checkpoint, load_to_train, version
 from models.errors import CheckpointError
+from training.calibrate import certainty_of
 from training.catalogue import rows_for
 from training.data import targets_of
+from training.errors import DataError
 from training.evaluation import evaluate_rows, summary
 from training.fit import finish
+from training.readable import require_readable
 from training.recipe import BackbonesSection, CalibrationSection, DataSection, Recipe
 from training.split import PARTS, Part, part_of, split_of
 from training.table import Row
 
 Method = Literal["uniform", "greedy"]
 Weights = dict[str, Tensor]
+MEASURED_ON: tuple[Part, ...] = ("validation", "calibration", "test")
 
 
 def average(paths: Sequence[Path], data: Path, out: Path, method: Method, workers: int) -> Path:
     """Leaves the averaged checkpoint in `out/checkpoint`; `metrics.json` says what it is made of.
 
     `uniform` takes every run; `greedy` starts with the best on the validation part and takes another only where the
-    average does not get worse (recipe 1 of the paper). Raises CheckpointError for runs that do not belong together.
+    average does not get worse (recipe 1 of the paper). Raises CheckpointError for runs that do not belong together, and
+    DataError where that checkpoint is there already, or a part of the table has no rows to measure on.
     """
+    if (out / "checkpoint").exists():
+        raise DataError(f"{out / 'checkpoint'} is there already: name a new folder")
     members = {str(path): load_to_train(path) for path in paths}
     for path, member in members.items():
         check(members[str(paths[0])], member, str(paths[0]), path)
@@ -42,6 +49,10 @@ def average(paths: Sequence[Path], data: Path, out: Path, method: Method, worker
     parts: dict[Part, list[Row]] = {
         part: [row for row in rows if part_of(row.group, split) == part] for part in PARTS
     }
+    for part in MEASURED_ON:
+        if not parts[part]:
+            raise DataError(f"{data}: none of {len(rows)} rows falls into the {part} part")
+    require_readable([row for part in MEASURED_ON for row in parts[part]])
     # Copies: the network of the first is what every average is measured in.
     weights = {
         path: {name: tensor.clone() for name, tensor in member.model.state_dict().items()}
@@ -65,7 +76,9 @@ def average(paths: Sequence[Path], data: Path, out: Path, method: Method, worker
         backbones=BackbonesSection(checkpoint=taken[0]),
         data=DataSection(workers=workers),
         split=split,
-        calibration=CalibrationSection(targets=first.calibration.targets(first.taxonomy)),
+        calibration=CalibrationSection(
+            certainty=certainty_of(first.metrics), targets=first.calibration.targets(first.taxonomy)
+        ),
     )
     made_of = {
         "method": method,

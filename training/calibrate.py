@@ -1,7 +1,8 @@
 """Finds the numbers of `calibration.json` on a split that nothing was trained or chosen on."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from models.calibration import (
 )
 from models.taxonomy import Attribute, Taxonomy
 from training.applicable import known
+from training.errors import RecipeError
 from training.evaluation import Logits, judged, labelled, mean_loss, offers, said
 from training.promise import fewest, safe_threshold
 from training.recipe import CalibrationSection
@@ -66,9 +68,7 @@ def calibrate_attribute(
         best_temperature(attribute, photos[rows["photos"]], target[rows["photos"]]),
     )
     both = seen.runs["both"]
-    rows["both"] &= shows(
-        found.patterns_for(both.patterns, both.text_only[index], attribute.multiple), "both"
-    )
+    rows["both"] &= shows(found.patterns_for(both.served, both.text_only[index], attribute.multiple), "both")
     for pattern in PATTERNS:
         logits, wanted = seen.runs[pattern].fused[index][rows[pattern]], target[rows[pattern]]
         found.temperature[pattern] = best_temperature(attribute, logits, wanted)
@@ -79,6 +79,23 @@ def calibrate_attribute(
             attribute, confidence, wanted, owner, found.target_precision, section.certainty
         )
     return found
+
+
+def check_targets(targets: Mapping[str, float], taxonomy: Taxonomy) -> None:
+    """Raises RecipeError for a precision of an attribute that there is none of."""
+    names = [attribute.name for attribute in taxonomy]
+    for name in targets:
+        if name not in names:
+            raise RecipeError(
+                f"no attribute {name!r} to promise a precision of; there are {', '.join(names)}"
+            )
+
+
+def certainty_of(metrics: Mapping[str, Any]) -> float:
+    """With which a checkpoint of these metrics was calibrated."""
+    return (
+        float(metrics["contract"]["certainty"]) if "contract" in metrics else CalibrationSection().certainty
+    )
 
 
 def least_familiar(
@@ -98,12 +115,12 @@ def set_scoped_thresholds(
     """
     run = seen.runs[pattern]
     scoped, truth = said(run, taxonomy, found), known(seen.targets, taxonomy)
-    by_attribute = found.patterns_for(run.patterns, run.text_only, taxonomy)
+    by_attribute = found.patterns_for(run.served, run.text_only, taxonomy)
     for attribute, one, target, of, applies, patterns in zip(
         taxonomy, found.attributes, seen.targets, scoped, truth, by_attribute, strict=True
     ):
         if attribute.applies_when is not None:
-            rows = judged(attribute, target, of, applies) & shows(patterns, pattern)
+            rows = judged(attribute, target, of, applies) & shows(patterns, pattern) & run.seen
             one.auto_from[pattern] = threshold(
                 attribute,
                 of.confidence[rows],

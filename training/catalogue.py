@@ -1,6 +1,9 @@
 """The table of a run as the recipe and its taxonomy file would have it."""
 
+import json
+import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +12,7 @@ from training.declared import Declared, read_declared
 from training.errors import DataError
 from training.recipe import DataSection
 from training.scope import say, within_scope
-from training.table import Row, Table, read_table
+from training.table import SEVERAL, Row, Table, read_table
 
 
 def read_catalogue(data: Path, section: DataSection) -> tuple[Table, Declared]:
@@ -21,7 +24,27 @@ def read_catalogue(data: Path, section: DataSection) -> tuple[Table, Declared]:
     table = read_table(data, section.attributes, multiple, among=declared.names)
     table, emptied = checked(table, declared)
     say(emptied, declared.scopes)
+    for sentence in perhaps_several(table, declared):
+        print(sentence, file=sys.stderr)
     return table, declared
+
+
+def perhaps_several(table: Table, declared: Declared) -> Iterator[str]:
+    """A sentence for each attribute of one value whose cells look as if they held several, unless the file says so."""
+    sure = {entry.name for entry in declared.attributes if entry.multiple is False or entry.values}
+    cells = {
+        name: sum(SEVERAL in value for row in table.rows for value in row.values[name])
+        for name in table.columns
+        if name not in table.multiple and name not in sure
+    }
+    # All of them, and those that are it already: a setting takes the place of the one before it.
+    several = json.dumps([name for name in table.columns if name in table.multiple or cells.get(name)])
+    for name, found in cells.items():
+        if found:
+            yield (
+                f"column {name!r}: {found} cells hold {SEVERAL!r} and are taken as one value each; if they are several "
+                f"values, use --set 'data.multiple={several}'"
+            )
 
 
 def rows_for(taxonomy: Taxonomy, data: Path) -> list[Row]:

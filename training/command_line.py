@@ -25,10 +25,8 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable
 workers = click.option("--workers", default=1, show_default=True, help="Processes that read photos.")
 certainty = click.option(
     "--certainty",
-    default=0.95,
-    show_default=True,
     type=CHANCE,
-    help="With which probability each promise is to hold.",
+    help="With which probability each promise is to hold (default: as the checkpoint has it).",
 )
 
 

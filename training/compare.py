@@ -33,6 +33,7 @@ from training.errors import DataError
 from training.evaluation import Logits, evaluate_rows
 from training.model_card import row
 from training.promotion import in_words
+from training.readable import require_readable
 from training.renderings import Rendering, by_glossary
 from training.scope import say, within_scope
 from training.split import Part, rows_of, split_of
@@ -159,6 +160,7 @@ def read_rows(metadata: Path, checkpoints: Sequence[Checkpoint], part: Part | Li
             rows = rows_of(rows, part, split_of(checkpoint))
         if not rows:
             raise DataError(f"{metadata}: no row falls into the {part} part of the split")
+    require_readable(rows)
     return rows
 
 

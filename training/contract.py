@@ -21,10 +21,11 @@ from models.checkpoint import load, version
 from models.cores import one_core
 from models.taxonomy import Taxonomy
 from training.applicable import known
-from training.calibrate import IN_WORDS, calibrate
+from training.calibrate import IN_WORDS, calibrate, certainty_of
 from training.catalogue import rows_for
 from training.errors import DataError
 from training.evaluation import familiar_in, judged, labelled, offers, said, those
+from training.readable import require_readable
 from training.recipe import CalibrationSection
 from training.seen import Seen, see, shows
 from training.split import rows_of, split_of
@@ -45,10 +46,11 @@ class Kept:
 
 
 def contract_of(
-    path: Path, data: Path, splits: int, certainty: float, seed: int, workers: int
+    path: Path, data: Path, splits: int, certainty: float | None, seed: int, workers: int
 ) -> dict[str, Any]:
-    """The document of `contract --json` for the checkpoint at `path`: by its own targets, on the calibration and
-    test parts of the table by its own split rule. Raises DataError and CheckpointError.
+    """The document of `contract --json` for the checkpoint at `path`: by its own targets, and its own certainty where
+    None is given, on the calibration and test parts of the table by its own split rule. Raises DataError and
+    CheckpointError.
     """
     checkpoint = load(path)
     split = split_of(checkpoint)
@@ -56,8 +58,10 @@ def contract_of(
     unseen = [row for part in ("calibration", "test") for row in rows_of(rows, part, split)]
     if len({row.group for row in unseen}) < 2:
         raise DataError(f"{data} has {len(unseen)} rows that no training saw: too few to halve")
+    require_readable(unseen)
     section = CalibrationSection(
-        certainty=certainty, targets=checkpoint.calibration.targets(checkpoint.taxonomy)
+        certainty=certainty or certainty_of(checkpoint.metrics),
+        targets=checkpoint.calibration.targets(checkpoint.taxonomy),
     )
     seen = see(checkpoint.model, unseen, checkpoint.preprocessor, checkpoint.taxonomy, workers, quiet=False)
     found = contract(seen, checkpoint.taxonomy, section, splits, seed, quiet=False)
@@ -125,7 +129,7 @@ def tried(calibration: Calibration, taxonomy: Taxonomy, seen: Seen) -> Iterator[
     truth = known(seen.targets, taxonomy)
     for pattern, run in seen.runs.items():
         scoped, of = said(run, taxonomy, calibration), shows(run.patterns, pattern)
-        by_attribute = calibration.patterns_for(run.patterns, run.text_only, taxonomy)
+        by_attribute = calibration.patterns_for(run.served, run.text_only, taxonomy)
         familiar = familiar_in(run, taxonomy, calibration)
         for index, attribute in enumerate(taxonomy):
             auto_from, target = calibration.attributes[index].auto_from, seen.targets[index]

@@ -67,13 +67,15 @@ def single(attribute: Attribute, rows: Sequence[Row]) -> np.ndarray:
 
 
 def several(attribute: Attribute, rows: Sequence[Row]) -> np.ndarray:
-    """float32 (B, V); rows without a known value are NaN."""
+    """float32 (B, V); rows without a label are NaN. Where the taxonomy holds none of a row's values, every value that
+    is offered is wrong.
+    """
     index = {value: position for position, value in enumerate(attribute.values)}
     targets = np.zeros((len(rows), len(attribute.values)), dtype=np.float32)
     for position, row in enumerate(rows):
-        known = [index[value] for value in row.values.get(attribute.name, ()) if value in index]
-        targets[position, known] = 1
-        if not known:
+        labels = row.values.get(attribute.name, ())
+        targets[position, [index[value] for value in labels if value in index]] = 1
+        if not labels:
             targets[position] = np.nan
     return targets
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -29,18 +29,31 @@ from training.conditions import Condition, shown
 from training.data import MISSING, Collator, Products, targets_of
 from training.table import Row
 
+Shown = TypeVar("Shown", Pattern, Pattern | None)
 ECE_BINS = 15
 BATCH = 128
 
 
 @dataclass(frozen=True)
 class Logits:
-    """float32 (N, V) of each attribute by head, and the pattern of each row."""
+    """float32 (N, V) of each attribute by head, and the pattern of each row; None where nothing was left to see, as of
+    a product without text that is shown without its photos. Such a row tells nothing of any pattern.
+    """
 
     fused: tuple[Tensor, ...]
     text_only: tuple[Tensor, ...]
     photo_only: tuple[Tensor, ...]
-    patterns: list[Pattern]
+    patterns: list[Pattern | None]
+
+    @property
+    def served(self) -> list[Pattern]:
+        """The patterns as a tagger takes them, see `models.calibration.patterns`."""
+        return [pattern or "text" for pattern in self.patterns]
+
+    @property
+    def seen(self) -> Tensor:
+        """bool (N,): the rows of which there was something to see."""
+        return torch.tensor([pattern is not None for pattern in self.patterns], dtype=torch.bool)
 
 
 @torch.inference_mode()
@@ -65,12 +78,14 @@ def evaluate_rows(
         generator=generator,
     )
     heads: dict[str, list[tuple[Tensor, ...]]] = {"fused": [], "text_only": [], "photo_only": []}
-    of: list[Pattern] = []
+    of: list[Pattern | None] = []
     for labelled in tqdm(loader, desc="evaluating", disable=quiet, file=sys.stderr):
         output = model(labelled.batch.to(device))
         for name, batches in heads.items():
             batches.append(tuple(logits.float().cpu() for logits in getattr(output, name)))
-        of.extend(patterns(output.has_text, output.has_photos))
+        seen = (output.has_text | output.has_photos).tolist()
+        found = patterns(output.has_text, output.has_photos)
+        of.extend(pattern if anything else None for pattern, anything in zip(found, seen, strict=True))
     whole = {
         name: tuple(torch.cat(column) for column in zip(*batches, strict=True))
         for name, batches in heads.items()
@@ -93,13 +108,15 @@ def summary(logits: Logits, targets: tuple[Tensor, ...], taxonomy: Taxonomy) -> 
 def report(
     logits: Logits, targets: tuple[Tensor, ...], taxonomy: Taxonomy, calibration: Calibration
 ) -> dict[str, dict[str, Any]]:
-    """The `attributes` of `evaluate --json`: an entry for each attribute that has a label in these rows."""
+    """The `attributes` of `evaluate --json`: an entry for each attribute that has a label in these rows, of which those
+    count that there is something to see of.
+    """
     entries = {}
     scoped, truth = said(logits, taxonomy, calibration), known(targets, taxonomy)
-    of = calibration.patterns_for(logits.patterns, logits.text_only, taxonomy)
+    of = calibration.patterns_for(logits.served, logits.text_only, taxonomy)
     familiar = familiar_in(logits, taxonomy, calibration)
     for index, attribute in enumerate(taxonomy):
-        if labelled(targets[index], attribute).any():
+        if (labelled(targets[index], attribute) & logits.seen).any():
             entries[attribute.name] = entry(
                 attribute,
                 calibration.attributes[index],
@@ -116,7 +133,7 @@ def report(
 
 def said(logits: Logits, taxonomy: Taxonomy, calibration: Calibration) -> tuple[InScope, ...]:
     """What a tagger says of rows with these logits."""
-    of = calibration.patterns_for(logits.patterns, logits.text_only, taxonomy)
+    of = calibration.patterns_for(logits.served, logits.text_only, taxonomy)
     heads = zip(calibration.attributes, logits.fused, of, taxonomy, strict=True)
     return in_scope(
         taxonomy, [one.confidences(head, each, attribute.multiple) for one, head, each, attribute in heads]
@@ -125,7 +142,7 @@ def said(logits: Logits, taxonomy: Taxonomy, calibration: Calibration) -> tuple[
 
 def familiar_in(logits: Logits, taxonomy: Taxonomy, calibration: Calibration) -> Tensor:
     """bool (N,)."""
-    found = calibration.familiar(logits.text_only, logits.photo_only, logits.patterns, taxonomy)
+    found = calibration.familiar(logits.text_only, logits.photo_only, logits.served, taxonomy)
     return torch.tensor(found, dtype=torch.bool)
 
 
@@ -143,7 +160,8 @@ def entry(
     """The heads are judged by the rows with a label, offers as a buyer meets them (see `judged`); `of` are the patterns
     as far as this attribute goes.
     """
-    rows, met = labelled(target, attribute), judged(attribute, target, scoped, truth)
+    rows = labelled(target, attribute) & logits.seen
+    met = judged(attribute, target, scoped, truth) & logits.seen
     present, labels = those(logits.patterns, rows), target[rows]
     confidence, right = offers(scoped.confidence[met], target[met], attribute)
     each = confidence.shape[1]
@@ -154,7 +172,7 @@ def entry(
     auto = torch.tensor([decision == "auto" for decision in decisions], dtype=torch.bool)
     offered = sum(decision != "abstain" for decision in decisions)
     considered = offered if attribute.multiple else int((rows | met).sum())
-    applicable = {} if attribute.applies_when is None else {"applicable": told(scoped, truth)}
+    applicable = {} if attribute.applies_when is None else {"applicable": told(scoped, truth, logits.seen)}
     return {
         "rows": int(rows.sum()),
         "fused": {**score(attribute, logits.fused[index][rows], labels), "ece": ece(confidence, right)},
@@ -169,7 +187,7 @@ def entry(
     }
 
 
-def those(of: list[Pattern], rows: Tensor) -> list[Pattern]:
+def those(of: list[Shown], rows: Tensor) -> list[Shown]:
     return [pattern for pattern, wanted in zip(of, rows.tolist(), strict=True) if wanted]
 
 
@@ -180,9 +198,11 @@ def judged(attribute: Attribute, target: Tensor, scoped: InScope, truth: Known) 
     return scoped.offered & (labelled(target, attribute) | truth.outside)
 
 
-def having(of: list[Pattern], lacking: Pattern, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def having(
+    of: list[Pattern | None], lacking: Pattern, logits: Tensor, target: Tensor
+) -> tuple[Tensor, Tensor]:
     """The rows that do not show the pattern `lacking`: a head is only judged where its modality is there."""
-    rows = torch.tensor([pattern != lacking for pattern in of])
+    rows = torch.tensor([pattern != lacking for pattern in of], dtype=torch.bool)
     return logits[rows], target[rows]
 
 

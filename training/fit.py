@@ -19,9 +19,10 @@ from models.checkpoint import Checkpoint, load_to_train, save
 from models.fusion import FusionConfig, FusionTagger
 from models.preprocessing import Preprocessor
 from models.taxonomy import Taxonomy
+from models.towers import most_tokens
 from training import contract
 from training.adapters import Adapters
-from training.calibrate import calibrate, unpromised
+from training.calibrate import calibrate, check_targets, unpromised
 from training.catalogue import read_catalogue
 from training.colour import colour_attribute
 from training.contrastive import contrastive_stage
@@ -38,6 +39,7 @@ from training.naming import name_values
 from training.photos import photos_stage
 from training.plots import draw_curves, histories
 from training.promotion import in_words
+from training.readable import require_readable
 from training.recipe import Recipe
 from training.remembered import forget
 from training.replay import read_replay
@@ -77,6 +79,8 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
         seed, checkpoint = recipe.train.seed, recipe.backbones.checkpoint
         replay = read_replay(recipe.replay, checkpoint, recipe.split, table.rows, seed)
         taxonomy = replay.extended(taxonomy)
+    check_targets(recipe.calibration.targets, taxonomy)
+    require_readable(table.rows)
     if recipe.augment.colour and (asking := colour_attribute(taxonomy)):
         print(f"augment.colour is not used: {asking!r} asks for colours", file=sys.stderr)
 
@@ -226,12 +230,11 @@ def with_limits(model: FusionTagger, preprocessor: Preprocessor, recipe: Recipe)
     vision = model.config.photo["vision_cfg"]
     if size != preprocessor.config.photo_size and "timm_model_name" not in vision:
         raise RecipeError("model.photo_size: this photo tower takes no other size than its own, leave it out")
-    wanted = recipe.model.max_tokens
     config = replace(
         preprocessor.config,
         photo_size=size,
         # The tower's own limit, and not that of the checkpoint it comes from, whose texts may have been shorter.
-        max_tokens=min(wanted, model.config.text.get("max_position_embeddings", wanted)),
+        max_tokens=most_tokens(model.config.text, recipe.model.max_tokens),
         max_photos=recipe.model.max_photos,
     )
     return Preprocessor(config, preprocessor.tokenizer)

@@ -86,6 +86,9 @@ def run(stage: Stage, accelerator: Accelerator, out: Path, save_every_steps: int
 
     while progress.epoch < stage.settings.epochs and not stage.stopping.stop:
         loader.set_epoch(progress.epoch)
+        # Where there are several processes, Accelerate tells its sampler alone.
+        if hasattr(stage.loader.dataset, "set_epoch"):
+            stage.loader.dataset.set_epoch(progress.epoch)
         freeze_statistics(network.train())
         batches = accelerator.skip_first_batches(loader, progress.step) if progress.step else loader
         bar = tqdm(
@@ -161,7 +164,7 @@ class Progress:
 
     def save(self, accelerator: Accelerator) -> None:
         """A folder of its own each time: a kill while writing leaves the earlier state whole."""
-        folder = self.out / f"state-{self.total_steps}"
+        folder = self.out / f"state-{self.epoch}-{self.total_steps}"
         accelerator.save_state(str(folder))
         if accelerator.is_main_process:
             written = self.out / "progress.json.new"

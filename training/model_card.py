@@ -1,12 +1,13 @@
 """The model card: what a checkpoint is, what it was made from, what was measured (Mitchell et al. 2019)."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 from models.taxonomy import Taxonomy
 from training import contract
 from training.promotion import in_words
-from training.recipe import Recipe
+from training.recipe import CalibrationSection, Recipe
 from training.renderings import RENDERINGS
 
 COLUMNS = ("attribute", "values", "rows", "fused", "text only", "photos only", "ECE", "auto")
@@ -28,7 +29,7 @@ CARD = """# {name}
 ## Measured on the test part
 
 Accuracy / macro-F1 of the fused head and of each modality alone; `auto` is precision / coverage of the tags
-that need no person, aiming at a precision of {target:.0%}.
+that need no person, aiming at a precision of {target}.
 
 {as_is}
 
@@ -74,7 +75,7 @@ def card(recipe: Recipe, taxonomy: Taxonomy, metrics: dict[str, Any]) -> str:
         **metrics["rows"],
         rule=metrics["split"]["rule"],
         scopes=scopes(taxonomy, metrics["test"]["attributes"]),
-        target=recipe.calibration.target_precision,
+        target=target(recipe.calibration, taxonomy),
         as_is=table(taxonomy, metrics["test"]["attributes"]),
         masked_titles=table(taxonomy, metrics["test_masked_titles"]["attributes"]),
         without_photos=table(taxonomy, metrics["test_without_photos"]["attributes"]),
@@ -85,6 +86,14 @@ def card(recipe: Recipe, taxonomy: Taxonomy, metrics: dict[str, Any]) -> str:
         contract=contract.in_words(metrics["contract"]),
         contract_table=contract_table(metrics["contract"]),
     )
+
+
+def target(section: CalibrationSection, taxonomy: Taxonomy) -> str:
+    """The precision that most attributes aim at, and those of the others."""
+    targets = {one.name: section.targets.get(one.name, section.target_precision) for one in taxonomy}
+    usual = Counter(targets.values()).most_common(1)[0][0]
+    others = ", ".join(f"{name} {100 * goal:.4g}%" for name, goal in targets.items() if goal != usual)
+    return f"{100 * usual:.4g}%" + (f" ({others})" if others else "")
 
 
 def description_of(text: str) -> str:

@@ -46,31 +46,32 @@ def name_values(
     continues = continuing(preprocessor.tokenizer, model.config.text["vocab_size"])
     model.names = NamedValues(len(names), len(continues), model.config.sizes)
     model.names.remember(names, continues)
-    found = found_in(model.names, preprocessor, rows)  # (B, W)
-    right = is_value(rows, taxonomy)  # (B, W), NaN where no label says
-    weights = torch.cat(
-        [
-            weighed(its, so, section)
-            for its, so in zip(
-                found.split(list(taxonomy.sizes), dim=1),
-                right.split(list(taxonomy.sizes), dim=1),
-                strict=True,
-            )
-        ]
-    )
+    counts = torch.zeros(3, model.names.width)
+    # A part of the rows at a time: of a large table with many values all would take gigabytes.
+    for start in range(0, len(rows), LOOKED_AT):
+        part = rows[start : start + LOOKED_AT]
+        counts += counted(found_in(model.names, preprocessor, part), is_value(part, taxonomy))
+    by_attribute = counts.split(list(taxonomy.sizes), dim=1)  # (3, V) each
+    weights = torch.cat([weighed(its, section) for its in by_attribute])
     model.names.weights = weights[model.names.values]
 
 
-def weighed(found: Tensor, right: Tensor, section: NamesSection) -> Tensor:
-    """(V,) weights of one attribute's values: bool (B, V) where a name was found, (B, V) whether it is the value."""
-    labelled = ~right.isnan()
-    found = found & labelled
-    titles, hits = found.sum(dim=0), (found & (right == 1)).sum(dim=0)  # (V,)
+def counted(found: Tensor, right: Tensor) -> Tensor:
+    """Of each value (3, W): titles with a label that name it, the right ones among them, and products that have it;
+    from bool (B, W) where a name was found, and (B, W) whether it is the value, NaN where no label says.
+    """
+    named = found & ~right.isnan()
+    return torch.stack([named.sum(dim=0), (named & (right == 1)).sum(dim=0), right.nansum(dim=0)])
+
+
+def weighed(counts: Tensor, section: NamesSection) -> Tensor:
+    """(V,) weights of one attribute's values, from what `counted` gives of them, (3, V)."""
+    titles, hits, products = counts
     usually = (hits.sum() + PRIOR_RIGHT) / (titles.sum() + PRIOR_TITLES)
     precision = (hits + SHRINKAGE * usually) / (titles + SHRINKAGE)
     # A name that is wrong as often as right says nothing.
     trust = (2 * precision - 1).clamp(min=0)
-    return section.weight * trust / (1 + right.nansum(dim=0) / section.rare)
+    return section.weight * trust / (1 + products / section.rare)
 
 
 def names_of(taxonomy: Taxonomy, tokenizer: Tokenizer, glossary: Glossary | None) -> list[Name]:
@@ -135,16 +136,14 @@ def continuing(tokenizer: Tokenizer, vocabulary: int) -> Tensor:
 @torch.inference_mode()
 def found_in(names: NamedValues, preprocessor: Preprocessor, rows: Sequence[Row]) -> Tensor:
     """bool (B, W): the values whose names stand in the titles."""
-    found = [torch.zeros(0, names.width, dtype=torch.bool)]
-    for start in range(0, len(rows), LOOKED_AT):
-        tokens = [preprocessor.tokens(row.title, "")[0] for row in rows[start : start + LOOKED_AT]]
-        ids = torch.zeros(len(tokens), max(1, *(len(some) for some in tokens)), dtype=torch.int64)
-        mask = torch.zeros_like(ids, dtype=torch.bool)
-        for row, some in enumerate(tokens):
-            ids[row, : len(some)] = torch.from_numpy(some)
-            mask[row, : len(some)] = True
-        found.append(names(ids, mask) > 0)
-    return torch.cat(found)
+    tokens = [preprocessor.tokens(row.title, "")[0] for row in rows]
+    ids = torch.zeros(len(tokens), max(1, *(len(some) for some in tokens)), dtype=torch.int64)
+    mask = torch.zeros_like(ids, dtype=torch.bool)
+    for row, some in enumerate(tokens):
+        ids[row, : len(some)] = torch.from_numpy(some)
+        mask[row, : len(some)] = True
+    found: Tensor = names(ids, mask) > 0
+    return found
 
 
 def is_value(rows: Sequence[Row], taxonomy: Taxonomy) -> Tensor:

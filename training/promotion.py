@@ -48,7 +48,7 @@ PARTS: dict[Condition, tuple[Part, ...]] = {
     "without_text": ("photo_only",),
 }
 # Logits.patterns of a row that lacks the part's modality.
-LACKING: dict[Part, str] = {"text_only": "photos", "photo_only": "text"}
+LACKING: dict[Part, tuple[str | None, ...]] = {"text_only": ("photos", None), "photo_only": ("text", None)}
 # A loss that shows in figures of two digits is told even where chance explains it.
 NOTED = 0.005
 PART_IN_WORDS: dict[Part, str] = {"text_only": "the text alone", "photo_only": "the photos alone"}
@@ -113,7 +113,7 @@ def of_attribute(
     for condition, logits in measured.items():
         fused = answered(logits.fused[index], attribute, values)
         for part in PARTS[condition]:
-            there = np.array([pattern != LACKING[part] for pattern in logits.patterns]) & true.any(axis=1)
+            there = np.array([pattern not in LACKING[part] for pattern in logits.patterns]) & true.any(axis=1)
             if there.any():
                 alone = answered(getattr(logits, part)[index], attribute, values)
                 part_counts, fused_counts = (

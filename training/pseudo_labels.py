@@ -18,6 +18,7 @@ from models.product import Tag
 from models.tagger import Tagger
 from models.taxonomy import Attribute, Taxonomy
 from training.data import Collator, Products
+from training.readable import require_readable
 from training.recipe import PseudoLabelsSection, SplitSection
 from training.split import part_of
 from training.table import Row, read_frame, read_rows
@@ -42,6 +43,7 @@ def with_pseudo_labels(
     asked = list(rows)
     if section.table:
         asked = [row for row in others(Path(section.table), taxonomy) if part_of(row.group, split) == "train"]
+        require_readable(asked)  # also those that nothing is asked of are trained on
     if not kept.is_file():
         write(kept, asked, ask(asked, taxonomy, section, workers))
     found = read(kept)
@@ -111,5 +113,6 @@ def write(path: Path, rows: Sequence[Row], filled: Filled) -> None:
 
 
 def read(path: Path) -> Filled:
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    with path.open(encoding="utf-8") as stream:
+        lines = [json.loads(line) for line in stream]
     return {line["row"]: {name: tuple(values) for name, values in line["values"].items()} for line in lines}

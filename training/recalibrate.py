@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.checkpoint import Checkpoint, load, save
-from models.taxonomy import Taxonomy
 from training import contract
-from training.calibrate import calibrate, unpromised
+from training.calibrate import calibrate, certainty_of, check_targets, unpromised
 from training.catalogue import rows_for
-from training.errors import DataError, RecipeError
+from training.errors import DataError
 from training.measure import measure
 from training.model_card import card, description_of
+from training.readable import require_readable
 from training.recipe import BackbonesSection, CalibrationSection, DataSection, Recipe, TranslateSection
 from training.seen import see
 from training.split import PARTS, rows_of, split_of
@@ -25,18 +25,19 @@ TRAINED_ON = ("train", "validation")
 
 @dataclass(frozen=True)
 class Wanted:
-    """Precisions by attribute; those of the others, None for the checkpoint's own; the certainty of the promise."""
+    """Precisions by attribute; those of the others and the certainty of the promise, None for the checkpoint's own."""
 
     targets: Mapping[str, float]
     target_precision: float | None
-    certainty: float
+    certainty: float | None
 
     def section(self, checkpoint: Checkpoint) -> CalibrationSection:
         """Raises RecipeError for a target of an attribute that the checkpoint does not have."""
-        check(self.targets, checkpoint.taxonomy)
+        check_targets(self.targets, checkpoint.taxonomy)
         kept = checkpoint.calibration.targets(checkpoint.taxonomy) if self.target_precision is None else {}
         default = {} if self.target_precision is None else {"target_precision": self.target_precision}
-        return CalibrationSection(certainty=self.certainty, targets={**kept, **self.targets}, **default)
+        certainty = self.certainty or certainty_of(checkpoint.metrics)
+        return CalibrationSection(certainty=certainty, targets={**kept, **self.targets}, **default)
 
 
 def recalibrate(
@@ -57,6 +58,7 @@ def recalibrate(
     for part in ("calibration", "test"):
         if not parts[part]:
             raise DataError(f"{data}: none of {len(rows)} rows falls into the {part} part")
+    require_readable([*parts["calibration"], *parts["test"]])
     recipe = Recipe(
         name=checkpoint.name,
         description=description_of(checkpoint.card),
@@ -69,7 +71,7 @@ def recalibrate(
     model, preprocessor, taxonomy = checkpoint.model, checkpoint.preprocessor, checkpoint.taxonomy
     seen = see(model, parts["calibration"], preprocessor, taxonomy, workers, quiet=False)
     calibration = calibrate(seen, taxonomy, recipe.calibration)
-    for sentence in unpromised(calibration, taxonomy, seen, wanted.certainty):
+    for sentence in unpromised(calibration, taxonomy, seen, recipe.calibration.certainty):
         print(sentence, file=sys.stderr)
     measured = measure(recipe, model, preprocessor, taxonomy, calibration, parts, seen)
     stale = {"test_translated"} - measured.keys()
@@ -86,10 +88,3 @@ def recalibrate(
     save(changed, out)
     print(contract.in_words(metrics["contract"]), file=sys.stderr)
     return out
-
-
-def check(targets: Mapping[str, float], taxonomy: Taxonomy) -> None:
-    names = [attribute.name for attribute in taxonomy]
-    for name in targets:
-        if name not in names:
-            raise RecipeError(f"the checkpoint has no attribute {name!r}; it has {', '.join(names)}")

@@ -17,6 +17,7 @@ from training.catalogue import rows_for
 from training.data import targets_of
 from training.errors import RecipeError
 from training.evaluation import evaluate_rows, labelled, score
+from training.readable import require_readable
 from training.recipe import ReplaySection, SplitSection
 from training.split import part_of, split_of
 from training.table import Row
@@ -102,4 +103,6 @@ def read_replay(
         raise RecipeError(f"[replay]: {section.table} holds no product of the older checkpoint's test part")
     order = np.random.default_rng(seed).permutation(len(learned))
     again = sorted(order[: round(section.share * len(learned))].tolist())
-    return Replay(old, tuple(learned[place] for place in again), tuple(test))
+    replay = Replay(old, tuple(learned[place] for place in again), tuple(test))
+    require_readable([*replay.rows, *replay.test])
+    return replay

@@ -75,7 +75,7 @@ def seen_in(logits: Mapping[Condition, Logits], rows: Sequence[Row], taxonomy: T
     return Seen(runs, targets_of(rows, taxonomy), owners(rows)[0])
 
 
-def shows(of: Sequence[Pattern], pattern: Pattern) -> Tensor:
+def shows(of: Sequence[Pattern | None], pattern: Pattern) -> Tensor:
     """bool (N,): the rows that have the pattern, of these; one without photos cannot show "both"."""
     return torch.tensor([found == pattern for found in of], dtype=torch.bool)
 

@@ -103,9 +103,15 @@ def read_frame(path: Path) -> pd.DataFrame:
         if path.suffix == ".csv":
             # keep_default_na=False: "NA" and "None" are values of some attributes (usage, season), not holes
             frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+            if not isinstance(frame.index, pd.RangeIndex):
+                # pandas takes the first cells of such a table for names of its rows, and shifts the others.
+                raise DataError(
+                    f"{path}, row 1: more cells than the {len(frame.columns)} columns of the header; put quotes around "
+                    "a cell that holds a comma, and end no row in one"
+                )
         elif path.suffix in {".jsonl", ".ndjson"}:
-            lines = path.read_text(encoding="utf-8").splitlines()
-            frame = pd.DataFrame([json.loads(line) for line in lines if line.strip()])
+            with path.open(encoding="utf-8-sig") as lines:
+                frame = pd.DataFrame([json.loads(line) for line in lines if line.strip()])
         elif path.suffix == ".parquet":
             frame = pd.read_parquet(path)
         else:
@@ -125,7 +131,7 @@ def read_rows(path: Path, frame: pd.DataFrame, columns: Sequence[str], several: 
     ]
     if not rows:
         raise DataError(f"{path} has no rows")
-    missing = [photo for row in rows for photo in row.photos if not photo.is_file()]
+    missing = [photo for row in rows for photo in row.photos if not is_there(photo)]
     if missing:
         raise DataError(f"{path}: {len(missing)} photos are missing, the first is {missing[0]}")
     return tuple(rows)
@@ -135,9 +141,8 @@ def read_row(
     path: Path, number: int, record: dict[str, Any], columns: Sequence[str], several: set[str]
 ) -> Row:
     title, description = text(record.get("title")), text(record.get("description"))
-    names: Any = record.get("file_names") if "file_names" in record else record.get("file_name")
-    files = [text(name) for name in names] if is_list(names) else text(names).split(SEVERAL)
-    photos = tuple(path.parent / name for name in files if name)
+    files = named_in(record.get("file_names")) or named_in(record.get("file_name"))
+    photos = tuple(path.parent / name for name in files)
     if not (title or description or photos):
         raise DataError(f"{path}, row {number}: neither a title, a description nor a photo")
     values = {name: cell(record.get(name), name in several) for name in columns}
@@ -146,9 +151,30 @@ def read_row(
         title=title,
         description=description,
         photos=photos,
-        group=text(record.get("group")) or normalised(title) or str(photos or number),
+        group=text(record.get("group")) or group_of(title, description, files),
         values=values,
     )
+
+
+def named_in(content: Any) -> tuple[str, ...]:
+    """The photos of a cell."""
+    names = [text(name) for name in content] if is_list(content) else text(content).split(SEVERAL)
+    return tuple(name.strip() for name in names if name.strip())
+
+
+def is_there(photo: Path) -> bool:
+    """Also False of a name that no file can have, such as a long address."""
+    try:
+        return photo.is_file()
+    except OSError:
+        return False
+
+
+def group_of(title: str, description: str, files: Sequence[str]) -> str:
+    """What makes two products the same. By what the table says alone, never by where it or the row stands: every later
+    table has to be split alike.
+    """
+    return normalised(title) or SEVERAL.join(files) or normalised(description) or title or description
 
 
 def cell(content: Any, several: bool) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """Offers are judged as a buyer meets them: where an attribute does not apply, every value is wrong."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -96,3 +98,11 @@ def test_the_promise_counts_offers_that_do_not_apply():
     auto = int((0.99 * shirts >= threshold).sum())
     assert 0 < auto < 400 / 0.9 - 400
     assert found.attributes[1].auto_from["text"] is None
+
+
+def test_rows_of_which_nothing_is_left_to_see_do_not_say_how_well_applying_is_told():
+    taxonomy = Taxonomy((KIND, HEEL))
+    wanted = targets(taxonomy, (SHOE, HIGH), (SHIRT, EMPTY), (SHOE, LOW))
+    seen = replace(logits([0.9, 0.9, 0.1], [0.9, 0.9, 0.1]), patterns=["text", None, None])
+    entries = report(seen, wanted, taxonomy, Calibration.uncalibrated(taxonomy, 0.9))
+    assert entries["heel"]["applicable"] == {"precision": 1.0, "recall": 1.0}

@@ -4,19 +4,20 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from models.checkpoint import load, save
+from models.checkpoint import load, save, version
 from models.taxonomy import Attribute, Taxonomy
 from tests.tiny_tagger import TAXONOMY, tiny_checkpoint
 from training.__main__ import main
 from training.average import greedy, mean
 from training.recipe import SplitSection
+from training.split import part_of
 
 SPLIT = {**SplitSection(validation=0.15, calibration=0.2, test=0.15).model_dump(), "rule": "by hash"}
 
 
 def written(path, shift, taxonomy=TAXONOMY, split=SPLIT, words="words"):
     checkpoint = tiny_checkpoint(taxonomy)
-    checkpoint.metrics.update(split=split, words=words)
+    checkpoint.metrics.update(split=split, words=words, contract={"certainty": 0.8})
     with torch.no_grad():
         for parameter in checkpoint.model.parameters():
             parameter.add_(shift)
@@ -44,6 +45,7 @@ def test_a_uniform_average_is_the_mean_of_the_weights_calibrated_and_measured(ca
     assert averaged.metrics["rows"]["test"] == averaged.metrics["test"]["rows"] > 20
     assert averaged.metrics["split"] == {**SPLIT, "rule": averaged.metrics["split"]["rule"]}
     assert averaged.calibration != load(one).calibration
+    assert averaged.metrics["contract"]["certainty"] == 0.8
 
 
 def test_the_greedy_soup_takes_what_does_not_make_it_worse():
@@ -88,3 +90,26 @@ def test_runs_that_do_not_belong_together_are_refused(catalogue, tmp_path, chang
 def test_one_checkpoint_is_no_average(catalogue, tmp_path):
     one = written(tmp_path / "one", 0.0)
     assert command(one, one, "--data", catalogue, "--out", tmp_path / "out").exit_code == 2
+
+
+def test_an_average_that_is_there_already_is_not_replaced(catalogue, tmp_path):
+    one, other = written(tmp_path / "one", 0.0), written(tmp_path / "other", 0.01)
+    there = written(tmp_path / "out" / "checkpoint", 0.02)
+    before = version(there)
+    result = command(one, other, "--data", catalogue, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "is there already: name a new folder" in result.stderr
+    assert version(there) == before
+
+
+@pytest.mark.parametrize("missing", ["validation", "calibration", "test"])
+def test_a_table_with_nothing_to_measure_on_is_refused(tmp_path, missing):
+    one, other = written(tmp_path / "one", 0.0), written(tmp_path / "other", 0.01)
+    section = SplitSection(**{key: value for key, value in SPLIT.items() if key != "rule"})
+    groups = [f"g{n}" for n in range(60) if part_of(f"g{n}", section) != missing]
+    lines = ["title,group,colour", *(f"red shirt,{group},red" for group in groups)]
+    (tmp_path / "metadata.csv").write_text("\n".join(lines))
+    result = command(one, other, "--data", tmp_path / "metadata.csv", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert f"none of {len(groups)} rows falls into the {missing} part" in result.stderr
+    assert not (tmp_path / "out").exists()

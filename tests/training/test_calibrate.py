@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from models.calibration import AttributeCalibration
-from models.taxonomy import Attribute, Taxonomy
+from models.taxonomy import Attribute, Scope, Taxonomy
 from training.calibrate import best_beta, best_temperature, calibrate, unpromised
 from training.evaluation import Logits, ece, mean_loss
 from training.recipe import CalibrationSection
@@ -106,3 +106,31 @@ def test_all_but_two_in_a_hundred_of_the_shops_own_products_are_familiar():
     found = calibrate(seen, colour, CalibrationSection())
     assert found.familiar_from["photos"] is None, "no row has one"
     assert sum(found.familiar((logits,), (logits,), run.patterns, colour)) == 980
+
+
+def test_rows_of_which_nothing_is_left_to_see_move_no_number():
+    """Half of the products have a text and half have photos: what the heads say of nothing is of no account."""
+    kind = Attribute("kind", ("shirt", "shoe"))
+    size = Attribute("size", ("S", "M"), applies_when=Scope("kind", ("shoe",)))
+    rows = torch.arange(400)
+    targets = (torch.ones(400, dtype=torch.long), rows % 2)
+    has_text = rows < 200
+
+    def run(patterns, unseen):
+        """Sure and right of what there is to see; `unseen` is how strongly it says the same of the rest."""
+        strength = torch.where(torch.tensor([pattern is not None for pattern in patterns]), 8.0, unseen)
+        heads = tuple(strength[:, None] * torch.nn.functional.one_hot(target, 2) for target in targets)
+        return Logits(heads, heads, heads, patterns)
+
+    def found(unseen):
+        runs = {
+            "both": ["text" if text else "photos" for text in has_text],
+            "text": ["text" if text else None for text in has_text],
+            "photos": [None if text else "photos" for text in has_text],
+        }
+        seen = Seen({name: run(of, unseen) for name, of in runs.items()}, targets, np.arange(400))
+        return calibrate(seen, Taxonomy((kind, size)), CalibrationSection())
+
+    expected = found(unseen=8.0)
+    assert all(one.auto_from["text"] and one.auto_from["photos"] for one in expected.attributes)
+    assert found(unseen=-8.0) == expected

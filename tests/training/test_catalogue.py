@@ -132,3 +132,38 @@ def test_a_column_that_the_file_names_is_an_attribute_whatever_it_holds(read):
     records = [{"title": str(n), "code": f"c{n}", "kind": "ab"[n % 2]} for n in range(30)]
     assert read(records=records)[0].columns == ("kind",)
     assert read({"name": "code"}, records=records)[0].columns == ("code", "kind")
+
+
+def test_a_column_whose_cells_look_like_several_values_is_told_of(read, capsys):
+    records = [
+        {**record, "season": "summer|winter" if n < 2 else "summer"} for n, record in enumerate(RECORDS)
+    ]
+    read(records=records)
+    told = capsys.readouterr().err.splitlines()
+    assert [line.partition(" and are")[0] for line in told] == [
+        "column 'material': 1 cells hold '|'",
+        "column 'season': 2 cells hold '|'",
+    ]
+    assert all(line.endswith("""--set 'data.multiple=["material", "season"]'""") for line in told)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "section"),
+    [
+        ([], {"multiple": ("material",)}),
+        ([{"name": "material", "multiple": True}], {}),
+        ([{"name": "material", "multiple": False}], {}),
+        ([{"name": "material", "values": ["wool|silk", "wool", "silk"]}], {}),
+    ],
+)
+def test_a_column_of_which_that_is_settled_is_not(read, capsys, attributes, section):
+    read(*attributes, **section)
+    assert "hold" not in capsys.readouterr().err
+
+
+def test_the_setting_that_it_names_keeps_what_is_set_already(read, capsys):
+    records = [
+        {**record, "season": "summer|winter" if n < 2 else "summer"} for n, record in enumerate(RECORDS)
+    ]
+    read(records=records, multiple=("season",))
+    assert """'data.multiple=["material", "season"]'""" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """How often the promise of `auto` is broken on halves of rows that no training saw."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,6 +47,21 @@ def test_of_honest_confidences_few_promises_are_broken():
     assert 0.5 < entry["coverage"] < 1
     assert f"{entry['broken']} of 30 promises were broken" in in_words(found)
     assert contract(seen(1600, 4.0), ONE, section, splits=30) == found
+
+
+def test_rows_of_which_nothing_is_left_to_see_break_no_promise():
+    section, found = CalibrationSection(targets={"colour": 0.9}), []
+    for unseen in (9.0, -9.0):
+        here = seen(1600, 4.0)
+        run, target = here.runs["text"], here.targets[0]
+        nothing = torch.arange(1600) % 4 == 0
+        colour = torch.where(nothing[:, None], unseen * torch.nn.functional.one_hot(target, 3), run.fused[0])
+        heads = (colour, run.fused[1])
+        patterns = [None if gone else "text" for gone in nothing.tolist()]
+        here.runs["text"] = Logits(heads, heads, heads, patterns)
+        found.append(contract(here, ONE, section, splits=5))
+    assert found[0] == found[1]
+    assert found[0]["promised"] == 5
 
 
 def test_a_model_that_guesses_promises_nothing_and_says_so():
@@ -100,6 +116,26 @@ def test_the_command_tries_a_checkpoint_on_the_rows_it_kept_apart(checkpoint, ca
     assert "2 random halvings" in table.stdout
 
 
+def with_certainty(checkpoint, certainty):
+    old = load(checkpoint)
+    save(replace(old, metrics={**old.metrics, "contract": {"certainty": certainty}}), checkpoint)
+
+
+def test_a_promise_is_tried_with_the_certainty_it_was_made_with(checkpoint, catalogue):
+    arguments = ("contract", checkpoint, "--data", catalogue, "--splits", 1, "--json")
+    assert json.loads(command(*arguments).stdout)["certainty"] == 0.95, "what a recipe has that says nothing"
+    with_certainty(checkpoint, 0.8)
+    assert json.loads(command(*arguments).stdout)["certainty"] == 0.8
+    assert json.loads(command(*arguments, "--certainty", 0.9).stdout)["certainty"] == 0.9
+
+
+def test_a_certainty_that_is_not_named_stays(checkpoint, catalogue, tmp_path):
+    with_certainty(checkpoint, 0.8)
+    result = command("calibrate", checkpoint, "--data", catalogue, "--out", tmp_path / "new")
+    assert result.exit_code == 0, result.output
+    assert load(tmp_path / "new").metrics["contract"]["certainty"] == 0.8
+
+
 def test_targets_change_without_training(checkpoint, catalogue, tmp_path):
     new = tmp_path / "new"
     result = command(
@@ -122,6 +158,7 @@ def test_targets_change_without_training(checkpoint, catalogue, tmp_path):
     assert after.metrics["rows"]["test"] == after.metrics["test"]["rows"] > 20
     assert after.metrics["test"]["attributes"]["colour"]["auto"]["target_precision"] == 0.98
     assert in_words(after.metrics["contract"]) in after.card
+    assert "aiming at a precision of 90% (colour 98%)." in after.card
 
 
 def test_targets_that_are_not_named_stay(checkpoint, catalogue, tmp_path):
@@ -140,7 +177,7 @@ def test_targets_that_are_not_named_stay(checkpoint, catalogue, tmp_path):
 @pytest.mark.parametrize(
     ("target", "code", "message"),
     [
-        ("size=0.9", 1, "no attribute 'size'; it has colour, kind, material"),
+        ("size=0.9", 1, "no attribute 'size' to promise a precision of; there are colour, kind, material"),
         ("colour=1", 2, "1.0 is not in the range"),
         ("colour", 2, "'colour' is not ATTRIBUTE=PRECISION"),
     ],

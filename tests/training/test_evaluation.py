@@ -5,8 +5,10 @@ import torch
 
 from models.calibration import Calibration
 from models.taxonomy import Attribute, Taxonomy
+from tests.tiny_tagger import picture, tiny_checkpoint
+from training.conditions import shown
 from training.data import MISSING, UNKNOWN, targets_of
-from training.evaluation import Logits, report, score
+from training.evaluation import Logits, evaluate_rows, report, score
 from training.table import Row
 
 COLOUR = Attribute("colour", ("red", "green", "blue"))
@@ -40,6 +42,12 @@ def row(**values):
     return Row("1", "title", "", (), "g", {name: tuple(value) for name, value in values.items()})
 
 
+def test_a_row_of_unknown_values_alone_is_a_label_that_no_offer_meets():
+    (material,) = targets_of([row(material=["silk"]), row(material=[])], Taxonomy((MATERIAL,)))
+    assert material[0].tolist() == [0, 0]
+    assert material[1].isnan().all()
+
+
 def test_targets_mark_missing_unknown_and_several():
     colour, material = targets_of(
         [
@@ -65,3 +73,36 @@ def test_heads_are_judged_only_where_their_modality_is():
     assert entry["text_only"]["accuracy"] == 1  # rows 1 and 2
     assert entry["photo_only"]["accuracy"] == 0.5  # rows 1 and 3
     assert entry["auto"] == {"target_precision": 0.9, "precision": None, "coverage": 0.0}
+
+
+def test_a_row_of_which_nothing_is_left_to_see_has_no_pattern(tmp_path):
+    (tmp_path / "red.jpg").write_bytes(picture("red"))
+    photos, checkpoint = (tmp_path / "red.jpg",), tiny_checkpoint()
+    rows = [
+        Row("1", "red shirt", "", photos, "1", {}),
+        Row("2", "", "", photos, "2", {}),
+        Row("3", "red shirt", "", (), "3", {}),
+    ]
+
+    def patterns(condition):
+        seen = shown(rows, condition, checkpoint.taxonomy)
+        return evaluate_rows(checkpoint.model, seen, checkpoint.preprocessor, workers=0).patterns
+
+    assert patterns("as_is") == ["both", "photos", "text"]
+    assert patterns("without_photos") == ["text", None, "text"]
+    assert patterns("without_text") == ["photos", "photos", None]
+
+
+def test_rows_of_which_nothing_is_left_to_see_are_no_part_of_an_entry():
+    """Of the two that are left one is answered rightly; nobody sees the third, whose answer is wrong."""
+    taxonomy = Taxonomy((COLOUR, Attribute("kind", ("shirt", "shoe", "bag"))))
+    heads = (one_hot(0, 1, 0), one_hot(0, 1, 0))
+    logits = Logits(heads, heads, heads, ["text", "photos", None])
+    targets = (torch.tensor([0, 0, 2]), torch.tensor([MISSING, MISSING, 1]))
+    entries = report(logits, targets, taxonomy, Calibration.uncalibrated(taxonomy, 0.9))
+    assert set(entries) == {"colour"}, "nothing with a kind is left to see"
+    entry = entries["colour"]
+    assert entry["rows"] == 2
+    assert entry["fused"]["accuracy"] == 0.5
+    assert entry["text_only"]["accuracy"] == 1
+    assert entry["photo_only"]["accuracy"] == 0

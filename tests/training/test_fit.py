@@ -101,6 +101,18 @@ def test_early_stopping_keeps_the_best_epoch(recipe, catalogue, tmp_path):
     assert progress["early_stopping"]["best_epoch"] == 0
 
 
+def test_a_target_of_an_attribute_that_there_is_none_of_is_said_before_the_folder_is_taken(
+    recipe, catalogue, tmp_path
+):
+    calibration = recipe.calibration.model_copy(update={"targets": {"kind": 0.9, "size": 0.9}})
+    asked = recipe.model_copy(update={"calibration": calibration})
+    with pytest.raises(
+        RecipeError, match="no attribute 'size' to promise a precision of; there are colour, kind"
+    ):
+        fit(asked, catalogue, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_wandb_that_is_not_installed_is_said_before_training(recipe, catalogue, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     asked = recipe.model_copy(update={"log": recipe.log.model_copy(update={"wandb_project": "shop"})})

@@ -1,8 +1,12 @@
 """The loop apart from tags and photos: a line fitted to points."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.data_loader import prepare_data_loader
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -39,9 +43,13 @@ def line_stage(seen, **settings):
     )
 
 
+def make_accelerator():
+    return Accelerator(cpu=True, dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True))
+
+
 @pytest.fixture
 def accelerator():
-    return Accelerator(cpu=True, dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True))
+    return make_accelerator()
 
 
 def test_the_kept_weights_are_the_moving_average_that_was_validated(accelerator, tmp_path):
@@ -74,3 +82,58 @@ def test_an_average_takes_whole_numbers_over_as_they_are():
         network.num_batches_tracked.fill_(count)
         average.update_parameters(network)
         assert average.module.num_batches_tracked.item() == count
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_kill_while_the_end_of_an_epoch_is_saved_leaves_the_state_before_it_whole(tmp_path, monkeypatch):
+    """The last step of an epoch is saved too, so that both states are of the same step."""
+
+    def trained(out, accelerator):
+        stage = line_stage([], epochs=2)
+        return run(stage, accelerator, out, save_every_steps=4), stage.network.weight.item()
+
+    dying, saved = make_accelerator(), []
+    save_state = dying.save_state
+
+    def die_while_saving_again(folder):
+        save_state(folder)
+        saved.append(folder)
+        if len(saved) == 2:
+            for file in Path(folder).iterdir():
+                file.write_bytes(b"")
+            raise Killed
+
+    monkeypatch.setattr(dying, "save_state", die_while_saving_again)
+    with pytest.raises(Killed):
+        trained(tmp_path / "killed", dying)
+    whole = trained(tmp_path / "whole", make_accelerator())
+    assert trained(tmp_path / "killed", make_accelerator()) == whole
+
+
+class Told(TensorDataset):
+    """Remembers the epochs that it is told of."""
+
+    def __init__(self, *tensors):
+        super().__init__(*tensors)
+        self.epochs = []
+
+    def set_epoch(self, epoch):
+        self.epochs.append(epoch)
+
+
+def test_a_dataset_is_told_of_every_epoch_also_where_there_are_several_processes(
+    accelerator, tmp_path, monkeypatch
+):
+    stage = line_stage([], epochs=3)
+    told = Told(*stage.loader.dataset.tensors)
+    loader = DataLoader(told, batch_size=4, shuffle=True, generator=torch.Generator())
+
+    def shared_by_two(loader, **_):
+        return prepare_data_loader(loader, num_processes=2, process_index=0, use_seedable_sampler=True)
+
+    monkeypatch.setattr(accelerator, "prepare_data_loader", shared_by_two)
+    run(replace(stage, loader=loader), accelerator, tmp_path, save_every_steps=100)
+    assert list(dict.fromkeys(told.epochs)) == [0, 1, 2]

@@ -7,7 +7,7 @@ from models.checkpoint import load, save
 from models.taxonomy import Attribute, Taxonomy
 from tests.tiny_tagger import tiny_checkpoint, tiny_tokenizer
 from training.glossary import Glossary
-from training.naming import continuing, in_both_numbers, name_values, names_of
+from training.naming import continuing, in_both_numbers, is_value, name_values, names_of
 from training.recipe import NamesSection
 from training.table import Row
 
@@ -60,6 +60,22 @@ def test_a_name_that_misleads_says_nothing(weights_of):
 def test_rows_without_a_label_prove_nothing(weights_of):
     some = rows(("red shirt", "red", 5), ("green shirt", "green", 5))
     assert weights_of(some) == weights_of([*some, *rows(("green bag", "", 50))])
+
+
+def test_rows_are_looked_at_a_few_at_a_time_and_weigh_as_all_at_once(weights_of, monkeypatch):
+    some = rows(
+        ("red shirt", "red", 3), ("green shirt", "blue", 2), ("blue bag", "blue", 3), ("red bag", "", 1)
+    )
+    at_once, parts = weights_of(some), []
+
+    def counting(part, taxonomy):
+        parts.append(len(part))
+        return is_value(part, taxonomy)
+
+    monkeypatch.setattr("training.naming.is_value", counting)
+    monkeypatch.setattr("training.naming.LOOKED_AT", 2)
+    assert weights_of(some) == at_once
+    assert parts == [2, 2, 2, 2, 1]
 
 
 def test_a_weight_of_nothing_looks_for_no_names(weights_of):

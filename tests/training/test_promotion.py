@@ -122,3 +122,14 @@ def test_an_attribute_without_labels_is_passed_over():
     found = measured(fused=50, text_only=90)
     because = promotion(found, rows, TAXONOMY)["because"]
     assert because and not any(reason.startswith("kind") for reason in because)
+
+
+@pytest.mark.parametrize(
+    ("condition", "part"), [("without_photos", "text_only"), ("without_text", "photo_only")]
+)
+def test_rows_of_which_nothing_is_left_to_see_decide_nothing(condition, part):
+    """The fusion is right where its part is, but for the thirty last, of which nobody sees anything."""
+    found = measured(**{"fused": 60, "text_only": 60, "photo_only": 60, part: 90})[condition]
+    assert promotion({condition: found}, ROWS, TAXONOMY)["verdict"] is False
+    blind = dataclasses.replace(found, patterns=[*found.patterns[:60], *[None] * 30])
+    assert promotion({condition: blind}, ROWS, TAXONOMY)["verdict"] is True

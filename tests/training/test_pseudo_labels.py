@@ -9,7 +9,8 @@ from models.checkpoint import save
 from models.product import Alternative, Evidence, Tag, Tagging
 from models.taxonomy import Attribute, Taxonomy
 from tests.tiny_tagger import TAXONOMY, tiny_checkpoint
-from training.pseudo_labels import sure, with_pseudo_labels
+from training.errors import DataError
+from training.pseudo_labels import read, sure, with_pseudo_labels, write
 from training.recipe import PseudoLabelsSection, SplitSection
 from training.table import Row
 
@@ -101,3 +102,26 @@ def test_the_teacher_is_asked_once(teacher, tmp_path):
     again = with_pseudo_labels(ROWS, TAXONOMY, section, SPLIT, tmp_path / "labels.jsonl", workers=0)
     assert again == first
     assert len(asked) == number
+
+
+def test_the_photos_of_a_second_table_are_looked_at_before_the_teacher_is_asked(teacher, tmp_path):
+    """Also that of a product with every cell filled, of which nothing is asked: it is trained on all the same."""
+    path, asked = teacher
+    for name in ("one.jpg", "other.jpg"):
+        (tmp_path / name).write_text("no picture at all")
+    (tmp_path / "more.csv").write_text(
+        "title,group,file_name,colour,kind,material\n"
+        "red shirt,g0,one.jpg,red,,\n"
+        "blue shoe,g1,other.jpg,blue,shoe,wool\n"
+    )
+    section = PseudoLabelsSection(teacher=path, table=str(tmp_path / "more.csv"))
+    everything = SplitSection(validation=0.0001, calibration=0.0001, test=0.0001)
+    with pytest.raises(DataError, match=r"2 photos cannot be read(?s:.*)one\.jpg(?s:.*)other\.jpg"):
+        with_pseudo_labels(ROWS, TAXONOMY, section, everything, tmp_path / "labels.jsonl", workers=0)
+    assert asked == []
+
+
+def test_a_value_with_a_line_separator_is_read_as_it_was_written(tmp_path):
+    filled = {0: {"colour": ("red\u2028wine",)}, 2: {"kind": ("shirt\u0085",), "material": ("wool", "linen")}}
+    write(tmp_path / "labels.jsonl", ROWS, filled)
+    assert read(tmp_path / "labels.jsonl") == filled

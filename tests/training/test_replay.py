@@ -103,3 +103,18 @@ def test_a_checkpoint_that_records_no_split_is_refused(old, tmp_path):
     save(tiny_checkpoint(), tmp_path / "old")
     with pytest.raises(DataError, match="names no split"):
         read(old)
+
+
+def test_photos_of_an_older_table_that_cannot_be_read_are_named_where_they_will_be_shown(old, tmp_path):
+    (tmp_path / "note.jpg").write_text("no picture at all")
+    trained, tested = (
+        next(f"x{n}" for n in range(99) if part_of(f"x{n}", SPLIT) == part) for part in ("train", "test")
+    )
+    rows = f"red shirt,{trained},red,note.jpg\nred shirt,{tested},red,\n"
+    (tmp_path / "old.csv").write_text(f"title,group,colour,file_name\n{rows}")
+    assert read(old, share=0).rows == ()
+    with pytest.raises(DataError, match=r"1 photos cannot be read(?s:.*)note\.jpg"):
+        read(old, share=1.0)
+    (tmp_path / "old.csv").write_text(f"title,group,colour,file_name\nred shirt,{tested},red,note.jpg\n")
+    with pytest.raises(DataError, match="1 photos cannot be read"):
+        read(old, share=0)

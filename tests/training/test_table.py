@@ -35,6 +35,11 @@ def write(folder, kind, records):
     return path
 
 
+def groups(path):
+    """By id."""
+    return {row.id: row.group for row in read_table(path).rows}
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_every_format_gives_the_same_rows(folder, kind):
     table = read_table(write(folder, kind, RECORDS))
@@ -48,6 +53,62 @@ def test_rows_of_one_title_are_one_group_unless_the_table_says_otherwise(folder)
     assert len({row.group for row in read_table(write(folder, "csv", RECORDS)).rows}) == 3
     grouped = [{**record, "group": number} for number, record in enumerate(RECORDS)]
     assert len({row.group for row in read_table(write(folder, "csv", grouped)).rows}) == 4
+
+
+def test_without_a_title_the_group_is_the_same_wherever_the_table_and_the_row_stand(folder, tmp_path):
+    records = [
+        {"id": "photo", "title": "", "description": "", "file_name": "a.jpg", "colour": "red"},
+        {"id": "photos", "title": "", "description": "", "file_name": "a.jpg|b.jpg", "colour": "blue"},
+        {"id": "described", "title": "", "description": "Soft wool.", "file_name": "", "colour": "red"},
+        {"id": "again", "title": "", "description": "soft wool", "file_name": "", "colour": "blue"},
+        {"id": "symbols", "title": "★★", "description": "Soft wool.", "file_name": "b.jpg", "colour": "red"},
+        {"id": "unshown", "title": "★★", "description": "soft wool", "file_name": "", "colour": "blue"},
+        {"id": "alone", "title": "★★", "description": "", "file_name": "", "colour": "red"},
+    ]
+    found = groups(write(folder, "csv", records))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        (elsewhere / name).write_bytes(picture())
+    assert groups(write(elsewhere, "csv", records[::-1])) == found
+    assert found["described"] == found["again"] == found["unshown"]
+    assert len(set(found.values())) == 5
+
+
+def test_rows_of_one_table_may_name_a_photo_or_a_list_of_them(folder):
+    records = [
+        {"title": "one", "file_name": "a.jpg", "colour": "red"},
+        {"title": "two", "file_names": ["a.jpg", "b.jpg"], "colour": "blue"},
+        {"title": "three", "file_name": "b.jpg", "file_names": [], "colour": "red"},
+        {"title": "four", "colour": "blue"},
+    ]
+    rows = read_table(write(folder, "jsonl", records)).rows
+    assert [[photo.name for photo in row.photos] for row in rows] == [
+        ["a.jpg"],
+        ["a.jpg", "b.jpg"],
+        ["b.jpg"],
+        [],
+    ]
+
+
+def test_a_line_of_jsonl_ends_where_the_line_does_and_not_at_a_separator_inside_of_it(folder):
+    title, description = "red\u2028shirt", "soft\u0085and warm"
+    records = [
+        {"title": title, "description": description, "colour": "red"},
+        {"title": "shoe", "description": "", "colour": "blue"},
+    ]
+    path = folder / "metadata.jsonl"
+    lines = "\n".join(json.dumps(record, ensure_ascii=False) for record in records)
+    path.write_text(lines, encoding="utf-8")
+    first, _ = read_table(path).rows
+    assert (first.title, first.description) == (title, description)
+
+
+def test_a_jsonl_file_may_begin_with_a_mark_of_its_encoding(folder):
+    path = write(folder, "jsonl", RECORDS)
+    expected = read_table(path).rows
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert read_table(path).rows == expected
 
 
 def test_lists_are_several_values_and_several_photos(folder):
@@ -114,6 +175,7 @@ def test_an_attribute_without_a_choice_in_the_training_rows_is_left_out_or_refus
         ([{"colour": "red"}], {}, "neither a title nor a file_name"),
         ([{"title": "", "file_name": "", "colour": "red"}], {}, "row 1: neither"),
         ([{"title": "x", "file_name": "gone.jpg", "colour": "red"}], {}, r"1 photos are missing.*gone\.jpg"),
+        ([{"title": "x", "file_name": "x" * 300, "colour": "red"}], {}, "1 photos are missing"),
         ([{"title": "x", "colour": "red"}], {"attributes": ["size"]}, "no attribute column 'size'"),
         ([{"title": "x", "colour": "red"}], {"attributes": ["title"]}, "no attribute column 'title'"),
         ([{"title": "x", "colour": "red"}], {}, "no usable attribute column"),
@@ -135,6 +197,26 @@ def test_a_file_that_is_no_table_is_refused(folder):
         read_table(folder / "metadata.jsonl")
     with pytest.raises(DataError, match="csv"):
         read_table(folder / "a.jpg")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "title,size\nred shirt,S,M\nblue shoe,M\n",
+        "title,size\nred shirt,S,\nblue shoe,M,\n",
+        "title,size\nred shirt,S,,\nblue shoe,M,,\n",
+    ],
+)
+def test_a_csv_whose_first_row_has_more_cells_than_the_header_is_refused(folder, text):
+    (folder / "metadata.csv").write_text(text)
+    with pytest.raises(DataError, match="row 1: more cells than the 2 columns"):
+        read_table(folder / "metadata.csv")
+
+
+def test_a_csv_of_a_header_alone_is_said_to_have_no_rows(folder):
+    (folder / "metadata.csv").write_text("title,size\n")
+    with pytest.raises(DataError, match="has no rows"):
+        read_table(folder / "metadata.csv")
 
 
 def test_with_optional_a_missing_attribute_is_only_missing(folder):

@@ -51,7 +51,7 @@ def command(
     out: Path,
     targets: dict[str, float],
     target_precision: float | None,
-    certainty: float,
+    certainty: float | None,
     glossary: Path | None,
     workers: int,
 ) -> None:

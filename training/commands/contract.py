@@ -23,7 +23,7 @@ from training.command_line import told
 @shared.as_json
 @shared.workers
 def command(
-    checkpoint: Path, data: Path, splits: int, certainty: float, seed: int, as_json: bool, workers: int
+    checkpoint: Path, data: Path, splits: int, certainty: float | None, seed: int, as_json: bool, workers: int
 ) -> None:
     """Count how often the precision promised for `auto` is broken on a next sample.
 

@@ -54,6 +54,7 @@ def command(
     from training.evaluation import document as document_of
     from training.evaluation import evaluate
     from training.model_card import scopes, table
+    from training.readable import require_readable
     from training.renderings import by_glossary
     from training.split import rows_of, split_of
 
@@ -65,6 +66,7 @@ def command(
         rows, telling = by_glossary(rows, glossary, style, unseen)
         if not rows:
             raise DataError(f"{metadata} has no rows in the {part} part")
+        require_readable(rows)
         if report is None:
             document = evaluate(loaded, checkpoint, rows, workers, condition, telling)
         else:

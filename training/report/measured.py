@@ -44,7 +44,7 @@ class Measured:
         """Of one attribute as its products are: calibrated confidences (N, V), its scope left aside."""
         calibration = self.checkpoint.calibration.attributes[index]
         logits, attribute = self.logits["as_is"], self.checkpoint.taxonomy.attributes[index]
-        of = calibration.patterns_for(logits.patterns, logits.text_only[index], attribute.multiple)
+        of = calibration.patterns_for(logits.served, logits.text_only[index], attribute.multiple)
         return calibration.confidences(logits.fused[index], of, attribute.multiple)
 
 

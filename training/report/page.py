@@ -28,7 +28,9 @@ LONGEST_TEXT = 160  # characters of an example: a title, or the start of a descr
 
 @dataclass(frozen=True)
 class Chapter:
-    """One attribute: its figures under each condition, how far it can be trusted, its mistakes and labels."""
+    """One attribute: its figures under each condition that leaves something of it to see, how far it can be trusted,
+    its mistakes and labels.
+    """
 
     number: int
     attribute: Attribute
@@ -70,7 +72,11 @@ def render(measured: Measured, document: dict[str, Any], table: str, part: str) 
         Chapter(
             number=index,
             attribute=attribute,
-            entries={name: entries[attribute.name] for name, entries in measured.entries.items()},
+            entries={
+                condition: measured.entries[condition][attribute.name]
+                for condition in measured.conditions
+                if attribute.name in measured.entries[condition]
+            },
             trust=trust_of(measured, index),
             mistakes=mistakes_of(measured, index),
             labels=labels_of(measured, index),

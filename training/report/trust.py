@@ -68,7 +68,7 @@ def trust_of(measured: Measured, index: int) -> tuple[Trust, ...]:
             confidence, right = offers(scoped.confidence[met], target[met], attribute)
             run = measured.logits[condition]
             of_offers = those(
-                calibration.patterns_for(run.patterns, run.text_only[index], attribute.multiple), met
+                calibration.patterns_for(run.served, run.text_only[index], attribute.multiple), met
             )
             by = [each for each in of_offers for _ in range(confidence.shape[1])]
             # Where the attribute applies and nothing is offered, nothing is covered.

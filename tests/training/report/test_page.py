@@ -106,7 +106,11 @@ def only(measured, row, pattern, **seen):
     """The page of a catalogue whose products all lack a modality."""
     rows = [replace(row(n), **seen) for n in range(6)]
     found = measured(rows, {"colour": ["red"] * 6, "kind": ["shirt"] * 6, "material": [("cotton",)] * 6})
-    logits = {name: replace(run, patterns=[pattern] * 6) for name, run in found.logits.items()}
+    blind = {"photos": "without_photos", "text": "without_text"}[pattern]
+    logits = {
+        name: replace(run, patterns=[None if name == blind else pattern] * 6)
+        for name, run in found.logits.items()
+    }
     return render(measured_from(found.checkpoint, rows, logits), DOCUMENT, "shop.csv", "test")
 
 
@@ -122,6 +126,29 @@ def test_a_catalogue_of_texts_alone_shows_masked_titles_and_no_column_of_photos(
     assert "with masked titles" in html and "Text alone" in html
     assert "Photos alone" not in html and "without photos" not in html
     assert "nothing to fuse" in html and "Fusion pays" not in html
+
+
+def test_an_attribute_is_shown_under_the_conditions_that_leave_something_of_it_to_see(
+    measured, row, tmp_path
+):
+    """Only products without a text have a colour."""
+    (tmp_path / "red.jpg").write_bytes(picture("red"))
+    rows = [
+        *(replace(row(n, colour=""), photos=()) for n in range(6)),
+        *(replace(row(n), title="", photos=(tmp_path / "red.jpg",)) for n in range(6, 12)),
+    ]
+    found = measured(rows, {"colour": ["red"] * 12, "kind": ["shirt"] * 12, "material": [("cotton",)] * 12})
+    texts, photos, nothing = ["text"] * 6, ["photos"] * 6, [None] * 6
+    patterns = {"without_photos": texts + nothing, "without_text": nothing + photos}
+    logits = {
+        name: replace(run, patterns=patterns.get(name, texts + photos)) for name, run in found.logits.items()
+    }
+    html = render(measured_from(found.checkpoint, rows, logits), DOCUMENT, "shop.csv", "test")
+    lines = html.partition('<section id="conditions">')[2].partition('<section id="attributes">')[0]
+    assert '<th rowspan="3">colour</th>' in lines
+    assert '<th rowspan="4">kind</th>' in lines
+    assert lines.count('<td class="l">without photos</td>') == 2
+    assert lines.count('<td class="l">without text</td>') == 3
 
 
 def test_gains_have_a_sign_that_reads():
