@@ -6,6 +6,8 @@ Beside each original lies its model view, the small JPEG that workers read. Know
 import os
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +28,8 @@ class PhotoStore:
     def __init__(self, filesystem: Any, root: str) -> None:
         self._filesystem = filesystem  # fsspec ships no types
         self._root = root.rstrip("/")
+        # The clients of object stores raise errors of their own when nobody answers, and few of them are an OSError.
+        self._faults = OSError if isinstance(filesystem, LocalFileSystem) else Exception
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -45,11 +49,9 @@ class PhotoStore:
         # The model view first: who finds the original may rely on the other.
         for part, content in ((MODEL_VIEW, model_view), (ORIGINAL, original)):
             path = self._path(photo_id, part)
-            try:
+            with self._asked(f"cannot take photo {photo_id}"):
                 if not self._filesystem.exists(path):
                     self._write(path, content)
-            except OSError as error:
-                raise StoreUnavailable(f"the photo store cannot take photo {photo_id}: {error}") from error
 
     def original(self, photo_id: str) -> bytes:
         """The photo as it was stored. Raises PhotoMissing or StoreUnavailable."""
@@ -63,19 +65,22 @@ class PhotoStore:
         """Removes both parts; one that is gone already is no error. Raises StoreUnavailable."""
         # The other way round than `put`, for the same reason.
         for part in (ORIGINAL, MODEL_VIEW):
-            try:
-                self._filesystem.rm_file(self._path(photo_id, part))
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise StoreUnavailable(f"the photo store cannot delete photo {photo_id}: {error}") from error
+            path = self._path(photo_id, part)
+            with self._asked(f"cannot delete photo {photo_id}"), suppress(FileNotFoundError):
+                self._filesystem.rm_file(path)
 
     def check(self) -> None:
         """Asks the store for an answer. Raises StoreUnavailable when there is none."""
-        try:
+        with self._asked("does not answer"):
             self._filesystem.exists(self._root)
-        except OSError as error:
-            raise StoreUnavailable(f"the photo store does not answer: {error}") from error
+
+    @contextmanager
+    def _asked(self, failure: str) -> Iterator[None]:
+        """Around each call to the filesystem: its faults become StoreUnavailable."""
+        try:
+            yield
+        except self._faults as error:
+            raise StoreUnavailable(f"the photo store {failure}: {error}") from error
 
     def _path(self, photo_id: str, part: str) -> str:
         # The id becomes a path: anything else could climb out of the store.
@@ -85,13 +90,15 @@ class PhotoStore:
 
     def _read(self, photo_id: str, part: str) -> bytes:
         path = self._path(photo_id, part)
-        try:
-            with self._filesystem.open(path, "rb") as file:
-                content: bytes = file.read(MAX_READ_BYTES + 1)
-        except FileNotFoundError as error:
-            raise PhotoMissing(photo_id, part) from error
-        except OSError as error:
-            raise StoreUnavailable(f"the photo store does not give photo {photo_id}: {error}") from error
+        content: bytes | None = None
+        with (
+            self._asked(f"does not give photo {photo_id}"),
+            suppress(FileNotFoundError),
+            self._filesystem.open(path, "rb") as file,
+        ):
+            content = file.read(MAX_READ_BYTES + 1)
+        if content is None:
+            raise PhotoMissing(photo_id, part)
         if len(content) > MAX_READ_BYTES:
             raise StoreUnavailable(
                 f"the {part} of photo {photo_id} has over {MAX_READ_BYTES} bytes; this service stored no such thing"

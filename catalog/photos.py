@@ -12,6 +12,7 @@ rules keep a photo from vanishing under a product that has just been accepted:
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import Engine, delete, func, select, text, update
 from sqlalchemy.orm import Session
@@ -24,21 +25,34 @@ from catalog.views import PhotoRef
 _LOCK_SHARED = text(
     "SELECT pg_advisory_xact_lock_shared(hashtextextended(id, 0)) FROM unnest(CAST(:ids AS text[])) AS id"
 )
+_GIVEN = """
+    SELECT * FROM unnest(
+        CAST(:ids AS text[]), CAST(:widths AS int[]), CAST(:heights AS int[]), CAST(:sizes AS bigint[]),
+        CAST(:media_types AS text[])
+    ) AS photo (id, width, height, bytes, media_type)
+"""
 # The conflict also locks a row that needs no change, so that a `release` under way sees our reference or waits.
+_KNOW = """
+    INSERT INTO photos (tenant_id, id, width, height, bytes, media_type)
+    SELECT :tenant_id, photo.* FROM ({photos}) AS photo ORDER BY id
+    ON CONFLICT (tenant_id, id) DO UPDATE SET released_at = NULL WHERE photos.released_at IS NOT NULL
+"""
 _HOLD = text(
-    """
-    WITH known AS (
-        INSERT INTO photos (tenant_id, id, width, height, bytes, media_type)
-        SELECT :tenant_id, photo.* FROM unnest(
-            CAST(:ids AS text[]), CAST(:widths AS int[]), CAST(:heights AS int[]), CAST(:sizes AS bigint[]),
-            CAST(:media_types AS text[])
-        ) AS photo
-        ON CONFLICT (tenant_id, id) DO UPDATE SET released_at = NULL WHERE photos.released_at IS NOT NULL
-    )
+    f"""
+    WITH known AS ({_KNOW.format(photos=_GIVEN)})
     INSERT INTO product_photos (product_id, position, tenant_id, photo_id)
     SELECT :product_id, position - 1, :tenant_id, id
     FROM unnest(CAST(:in_order AS text[])) WITH ORDINALITY AS held (id, position)
     """
+)
+# Locks rows by inserting them: one that is not there yet must be locked in its turn as well.
+_LOCK_OLD_AND_NEW = text(
+    _KNOW.format(
+        photos=f"""{_GIVEN} UNION ALL
+        SELECT id, width, height, bytes, media_type FROM photos
+        WHERE tenant_id = :tenant_id AND id <> ALL(CAST(:ids AS text[]))
+          AND id IN (SELECT photo_id FROM product_photos WHERE product_id = :product_id)"""
+    )
 )
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:id, 0))")
 
@@ -47,22 +61,44 @@ def hold(session: Session, tenant_id: str, product_id: str, photos: Sequence[Pho
     """Makes these the product's photos, in this order. The product must have none yet."""
     if not photos:
         return
-    # Sorted, here and wherever several photo rows are locked: two products that share photos never deadlock.
-    distinct = {photo.id: photo for photo in sorted(photos, key=lambda photo: photo.id)}
-    session.execute(_LOCK_SHARED, {"ids": list(distinct)})
+    given = _given(photos)
+    session.execute(_LOCK_SHARED, {"ids": given["ids"]})
     session.execute(
         _HOLD,
         {
+            **given,
             "tenant_id": tenant_id,
             "product_id": product_id,
-            "ids": list(distinct),
-            "widths": [photo.width for photo in distinct.values()],
-            "heights": [photo.height for photo in distinct.values()],
-            "sizes": [photo.bytes for photo in distinct.values()],
-            "media_types": [photo.media_type for photo in distinct.values()],
             "in_order": [photo.id for photo in photos],
         },
     )
+
+
+def replace(session: Session, tenant_id: str, product_id: str, photos: Sequence[PhotoRef]) -> None:
+    """Makes these the product's photos in place of those it has."""
+    if photos:
+        given = _given(photos)
+        # Before any row: whoever removes a photo locks its name first and its row then.
+        session.execute(_LOCK_SHARED, {"ids": given["ids"]})
+        # Rows of both at once: two products that swap photos would each let go of one and wait for the other's.
+        session.execute(_LOCK_OLD_AND_NEW, {**given, "tenant_id": tenant_id, "product_id": product_id})
+    release(session, tenant_id, product_id)
+    hold(session, tenant_id, product_id, photos)
+
+
+def _given(photos: Sequence[PhotoRef]) -> dict[str, list[Any]]:
+    """Each photo once, by column. In the order of ids: products that take the same photos wait, and never in a circle.
+
+    This holds for transactions that lock all their photos in one statement, as `replace` takes care to.
+    """
+    distinct = {photo.id: photo for photo in sorted(photos, key=lambda photo: photo.id)}
+    return {
+        "ids": list(distinct),
+        "widths": [photo.width for photo in distinct.values()],
+        "heights": [photo.height for photo in distinct.values()],
+        "sizes": [photo.bytes for photo in distinct.values()],
+        "media_types": [photo.media_type for photo in distinct.values()],
+    }
 
 
 def release(session: Session, tenant_id: str, product_id: str) -> list[str]:

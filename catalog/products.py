@@ -119,8 +119,7 @@ def revise(
     product = _locked(session, tenant_id, product_id)
     require_room(session, lane, tenant_id, settings)
     if not isinstance(photos, EllipsisType):
-        held_photos.release(session, tenant_id, product_id)
-        held_photos.hold(session, tenant_id, product_id, photos)
+        held_photos.replace(session, tenant_id, product_id, photos)
     changes: dict[str, Any] = {
         name: value
         for name, value in (("title", title), ("description", description), ("external_id", external_id))

@@ -22,7 +22,7 @@ from requests_hardened import Config, HTTPSession
 from requests_hardened.ip_filter import InvalidIPAddress
 from requests_hardened.ip_filter_adapter import IPFilterAdapter
 from urllib3.connection import HTTPSConnection
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError
 
 from catalog.settings import Settings
 from web import problems
@@ -194,6 +194,16 @@ class _StoppableAdapter(IPFilterAdapter):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.sockets: list[socket.socket] = []
+        self._is_over = threading.Event()
+
+    def stop(self) -> None:
+        """Ends every connection: those there are, and any that is made later as soon as it is made."""
+        self._is_over.set()  # first: a connection either finds it set or has put its socket into the list by then
+        for connection in list(self.sockets):
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue  # closed by the other side already
 
     def build_connection_pool_key_attributes(self, *args: Any, **kwargs: Any) -> Any:
         """`host` of what the parent returns is the address that will be connected to."""
@@ -204,12 +214,15 @@ class _StoppableAdapter(IPFilterAdapter):
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         pool = super().get_connection_with_tls_context(*args, **kwargs)
-        sockets = self.sockets
+        sockets, is_over = self.sockets, self._is_over
 
         class Connection(HTTPSConnection):
             def _new_conn(self) -> socket.socket:
                 connection = super()._new_conn()
                 sockets.append(connection.dup())  # survives the wrapping in TLS, which detaches the first
+                if is_over.is_set():
+                    connection.close()
+                    raise ConnectTimeoutError(self, "the time was over before there was a connection")
                 return connection
 
         pool.ConnectionCls = Connection
@@ -218,24 +231,18 @@ class _StoppableAdapter(IPFilterAdapter):
 
 @contextmanager
 def _hard_stop(session: requests.Session, seconds: float) -> Iterator[None]:
-    """Timeouts of sockets start anew with each byte; this one does not."""
+    """Timeouts of sockets start anew with each byte; this one does not. Nothing comes over the session after it."""
     adapter = session.get_adapter("https://")
-    sockets = adapter.sockets if isinstance(adapter, _StoppableAdapter) else []
-
-    def stop() -> None:
-        for connection in list(sockets):
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue  # closed by the other side already
-
-    clock = threading.Timer(seconds, stop)
+    if not isinstance(adapter, _StoppableAdapter):
+        yield
+        return
+    clock = threading.Timer(seconds, adapter.stop)
     clock.daemon = True
     clock.start()
     try:
         yield
     finally:
         clock.cancel()
-        for connection in sockets:
+        for connection in adapter.sockets:
             connection.close()
-        sockets.clear()
+        adapter.sockets.clear()

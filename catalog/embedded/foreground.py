@@ -22,6 +22,7 @@ PR_CAP_AMBIENT_RAISE = 2
 CAP_DAC_OVERRIDE = 1
 CAP_DAC_READ_SEARCH = 2
 LINUX_CAPABILITY_VERSION_3 = 0x20080522
+OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class EmbeddedError(Exception):
@@ -65,21 +66,41 @@ def hold_lock(path: Path, wait_s: float) -> int:
             time.sleep(0.1)
 
 
+def socket_folder(path: Path, account: Account) -> None:
+    """Makes the private folder of a socket in the folder of all sockets, which may lie where everybody makes folders.
+
+    There somebody else may have been first: whoever may write to the outer folder may put another in the inner one's
+    place, whoever owns that one.
+    """
+    outer = path.parent
+    outer.mkdir(mode=0o711, parents=True, exist_ok=True)
+    if outer.parent.stat().st_mode & stat.S_IWOTH and _owned(outer, account).st_mode & OTHERS_MAY_WRITE:
+        raise EmbeddedError(
+            f"others than its owner may write to {outer}; remove it or set TAGSMITH_VAR to another folder"
+        )
+    private_folder(path, account)
+
+
 def private_folder(path: Path, account: Account) -> None:
     """Makes the folder for the account alone; refuses one that somebody else put there.
 
     Nobody else may enter it, and that is what guards the socket inside: the servers ask for no password.
     """
-    path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
     path.mkdir(mode=0o700, exist_ok=True)
+    found = _owned(path, account)
+    if found.st_uid != account.uid:
+        os.chown(path, account.uid, account.gid)
+    path.chmod(0o700)
+
+
+def _owned(path: Path, account: Account) -> os.stat_result:
+    """What `lstat` says of the folder; refuses one of somebody else, and a link to one."""
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (os.geteuid(), account.uid):
         raise EmbeddedError(
             f"{path} belongs to somebody else; remove it or set TAGSMITH_VAR to another folder"
         )
-    if found.st_uid != account.uid:
-        os.chown(path, account.uid, account.gid)
-    path.chmod(0o700)
+    return found
 
 
 def own_account() -> Account:

@@ -27,6 +27,7 @@ from catalog.embedded.foreground import (
     hold_lock,
     private_folder,
     say,
+    socket_folder,
     unprivileged_account,
 )
 
@@ -68,7 +69,7 @@ def serve(var: Path, options: Sequence[str] = ()) -> int:
     data, sockets = places.postgres_data(var), places.postgres_socket_folder(var)
     lock = hold_lock(var.resolve() / "postgres.lock", wait_s=PREDECESSOR_S)
     try:
-        private_folder(sockets, account)
+        socket_folder(sockets, account)
         cluster = f"tagsmith-{places.identity(var)}"
         _await_predecessor(cluster)
         if not (data / "PG_VERSION").exists():

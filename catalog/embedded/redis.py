@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from catalog.embedded import places
-from catalog.embedded.foreground import EmbeddedError, hold_lock, own_account, private_folder, say
+from catalog.embedded.foreground import EmbeddedError, hold_lock, own_account, say, socket_folder
 
 # Seconds to wait for a predecessor that is still writing its file.
 PREDECESSOR_S = 10
@@ -40,7 +40,7 @@ def serve(var: Path) -> None:
     account = own_account()
     data, socket = places.redis_data(var), places.redis_socket(var)
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    private_folder(socket.parent, account)
+    socket_folder(socket.parent, account)
     lock = hold_lock(data / "lock", wait_s=PREDECESSOR_S)
     os.set_inheritable(lock, True)
     say(f"redis on {socket}")

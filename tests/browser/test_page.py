@@ -6,7 +6,7 @@ import urllib.request
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from sqlalchemy import Engine, text
 
 from catalog.database import transaction
@@ -17,6 +17,11 @@ pytestmark = pytest.mark.slow
 RED = {"name": "red.jpg", "mimeType": "image/jpeg", "buffer": encoded(picture(300, 400))}
 BLUE = {"name": "blue.png", "mimeType": "image/png", "buffer": encoded(picture(200, 200), "PNG")}
 BROKEN = {"name": "broken.jpg", "mimeType": "image/jpeg", "buffer": encoded(picture(300, 400))[:-300]}
+
+
+def products(engine: Engine) -> int:
+    with transaction(engine) as session:
+        return session.execute(text("SELECT count(*) FROM products")).scalar_one()
 
 
 @pytest.mark.usefixtures("worker")
@@ -127,6 +132,106 @@ def test_a_service_for_other_machines_asks_for_a_key_once(
     page.get_by_role("button", name="Tag this product").click()
     expect(page.locator("#tags > li")).to_have_count(3)
     expect(key).to_be_hidden()
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_job_that_cannot_be_asked_for_is_followed_again_later(
+    serve: Callable[..., str], open_page: Callable[..., Page], engine: Engine
+) -> None:
+    page = open_page(serve())
+    tries: list[str] = []
+    is_away = True
+
+    def ask(route: Route) -> None:
+        tries.append(route.request.url)
+        if not is_away:
+            route.continue_()
+        elif len(tries) % 2:
+            route.fulfill(status=503, json={"title": "Try again later", "status": 503})
+        else:
+            route.abort()
+
+    page.route("**/v1/jobs/*", ask)
+    page.get_by_label("Title").fill("Shoes")
+    page.get_by_role("button", name="Tag this product").click()
+    expect(page.get_by_role("status")).to_contain_text("Sent. Its tags cannot be asked for right now")
+    with page.expect_request("**/v1/jobs/*"):
+        pass  # it tries again by itself
+    expect(page.get_by_role("status")).to_contain_text("trying again…")
+    expect(page.get_by_role("alert")).to_be_hidden()
+    is_away = False
+    expect(page.locator("#tags > li")).to_have_count(3)
+    assert len(tries) >= 3
+    assert products(engine) == 1
+
+
+def test_a_job_that_is_not_there_any_more_is_not_followed_for_ever(
+    serve: Callable[..., str], open_page: Callable[..., Page]
+) -> None:
+    page = open_page(serve())
+    page.route("**/v1/jobs/*", lambda route: route.fulfill(status=404, json={"title": "Nothing is here"}))
+    page.get_by_label("Title").fill("Shoes")
+    page.get_by_role("button", name="Tag this product").click()
+    expect(page.get_by_role("status")).to_have_text("Sent, but its tags cannot be shown.")
+    expect(page.locator("#job-problem")).to_have_text("Nothing is here")
+    expect(page.get_by_role("button", name="Tag this product")).to_be_enabled()
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_product_whose_answer_was_lost_is_made_once(
+    serve: Callable[..., str], open_page: Callable[..., Page], engine: Engine
+) -> None:
+    page = open_page(serve())
+    keys: list[str] = []
+
+    def lose_the_first_answer(route: Route) -> None:
+        keys.append(route.request.headers["idempotency-key"])
+        if len(keys) == 1:
+            route.fetch()
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route("**/v1/products", lose_the_first_answer)
+    send = page.get_by_role("button", name="Tag this product")
+    page.get_by_label("Title").fill("Shoes")
+    send.click()
+    expect(page.get_by_role("status")).to_have_text("No answer came. Sent again, it is not taken twice.")
+    expect(page.get_by_role("alert")).to_contain_text("The service does not answer")
+    send.click()
+    expect(page.locator("#tags > li")).to_have_count(3)
+    assert (keys[0] == keys[1], products(engine)) == (True, 1)
+    # Accepted: who sends the same once more wants another.
+    send.click()
+    expect(page.locator("#tags > li")).to_have_count(3)
+    assert (keys[1] == keys[2], products(engine)) == (False, 2)
+
+
+@pytest.mark.usefixtures("worker")
+def test_other_content_has_another_key(serve: Callable[..., str], open_page: Callable[..., Page]) -> None:
+    page = open_page(serve())
+    keys: list[str] = []
+
+    def answer_nothing(route: Route) -> None:
+        keys.append(route.request.headers["idempotency-key"])
+        route.abort()
+
+    page.route("**/v1/products", answer_nothing)
+    send, lost = page.get_by_role("button", name="Tag this product"), page.get_by_text("No answer came.")
+    for change in (
+        lambda: page.get_by_label("Title").fill("Shoes"),
+        lambda: page.get_by_label("Description").fill("Light."),
+        lambda: page.locator("#picker").set_input_files([RED]),
+        lambda: page.locator("#picker").set_input_files([BLUE]),
+        lambda: page.get_by_role("button", name="Remove photo 1").click(),
+        lambda: None,
+    ):
+        change()
+        send.click()
+        expect(lost).to_be_visible()
+        expect(send).to_be_enabled()
+    assert len(set(keys[:5])) == 5
+    assert keys[4:] == [keys[4]] * 2
 
 
 @pytest.mark.usefixtures("worker")

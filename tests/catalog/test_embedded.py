@@ -22,6 +22,7 @@ from catalog.embedded.foreground import (
     hold_lock,
     own_account,
     private_folder,
+    socket_folder,
     unprivileged_account,
 )
 from catalog.embedded.postgres import _is_child, _processes, program_folder
@@ -243,8 +244,51 @@ def test_a_folder_that_somebody_else_put_there_is_refused(tmp_path: Path) -> Non
         private_folder(tmp_path / "run", own_account())
 
 
-def test_a_socket_folder_is_for_its_owner_alone(tmp_path: Path) -> None:
-    private_folder(tmp_path / "run" / "redis", own_account())
-    assert (tmp_path / "run" / "redis").stat().st_mode & 0o077 == 0
+@pytest.fixture
+def everybodys(tmp_path: Path) -> Path:
+    """A folder like /tmp."""
+    folder = tmp_path / "everybodys"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    return folder
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777])
+def test_sockets_are_in_no_folder_to_which_others_may_write(everybodys: Path, mode: int) -> None:
+    outer = everybodys / "tagsmith"
+    outer.mkdir()
+    outer.chmod(mode)
+    with pytest.raises(EmbeddedError, match=r"others than its owner may write to .*tagsmith; remove it"):
+        socket_folder(outer / "redis", own_account())
+    assert list(outer.iterdir()) == []
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_sockets_are_in_no_folder_that_somebody_else_made_first(
+    everybodys: Path, link: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outer = everybodys / "tagsmith"
+    if link:
+        (everybodys / "elsewhere").mkdir()
+        outer.symlink_to(everybodys / "elsewhere")
+    else:
+        outer.mkdir()
+        other = os.geteuid() + 1
+        monkeypatch.setattr(os, "geteuid", lambda: other)
+    with pytest.raises(EmbeddedError, match="tagsmith belongs to somebody else"):
+        socket_folder(outer / "redis", own_account())
+
+
+def test_the_folder_of_an_installation_is_its_owners_affair(tmp_path: Path) -> None:
+    """Its group may be allowed to write there: nobody else could have made what is inside."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run").chmod(0o775)
+    socket_folder(tmp_path / "run" / "redis", own_account())
+
+
+def test_a_socket_folder_is_for_its_owner_alone(tmp_path: Path, everybodys: Path) -> None:
+    for folder in (tmp_path / "run", everybodys / "tagsmith"):
+        socket_folder(folder / "redis", own_account())
+        assert (folder / "redis").stat().st_mode & 0o077 == 0
     with closing(socket.socket(socket.AF_UNIX)) as listening:
         listening.bind(str(tmp_path / "run" / "redis" / "s"))

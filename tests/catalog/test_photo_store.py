@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec import AbstractFileSystem
 
 from catalog import photo_store as module
 from catalog.errors import PhotoMissing, StoreUnavailable
@@ -112,6 +113,41 @@ def test_a_store_whose_root_is_a_file_is_a_fault_of_the_world(in_folder: PhotoSt
     folder.write_text("in the way")
     with pytest.raises(StoreUnavailable, match="cannot take"):
         in_folder.put(A, b"original", b"view")
+
+
+class NobodyAnswers(Exception):
+    """Like the errors of botocore: of a tree of their own."""
+
+
+class SilentObjectStore(AbstractFileSystem):
+    """An object store behind a network that is down."""
+
+    def _ask(self, *args: Any, **kwargs: Any) -> Any:
+        raise NobodyAnswers("could not connect to the endpoint")
+
+    exists = pipe_file = open = rm_file = _ask
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda store: store.put(A, b"original", b"view"), "cannot take"),
+        (lambda store: store.original(A), "does not give"),
+        (lambda store: store.model_view(A), "does not give"),
+        (lambda store: store.delete(A), "cannot delete"),
+        (lambda store: store.check(), "does not answer"),
+    ],
+)
+def test_an_object_store_that_does_not_answer_is_a_fault_of_the_world(
+    call: Callable[[PhotoStore], Any], words: str
+) -> None:
+    with pytest.raises(StoreUnavailable, match=f"{words}.*could not connect"):
+        call(PhotoStore(SilentObjectStore(), "bucket"))
+
+
+def test_a_defect_is_no_fault_of_the_folder(in_folder: PhotoStore) -> None:
+    with pytest.raises(TypeError):
+        in_folder.put(A, "no bytes", b"view")  # type: ignore[arg-type]
 
 
 def test_a_file_too_large_to_be_ours_is_not_read_into_memory(

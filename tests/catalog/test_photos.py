@@ -1,13 +1,14 @@
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from catalog import photos
 from catalog.database import transaction
-from catalog.errors import PhotoMissing, StoreUnavailable
+from catalog.errors import CatalogError, PhotoMissing, StoreUnavailable
 from catalog.photo_store import PhotoStore
 
 if TYPE_CHECKING:
@@ -148,3 +149,60 @@ def test_products_that_share_photos_in_other_orders_never_deadlock(shop: "Shop")
     for thread in threads:
         thread.join()
     assert shop.sql("SELECT count(*), count(released_at) FROM photos") == [(6, 6)]
+
+
+def revise_together(shop: "Shop", changes: Sequence[tuple[str, str]]) -> list[CatalogError]:
+    """Gives each product its photo, all at once; returns what went wrong."""
+    failed: list[CatalogError] = []
+
+    def revise(product_id: str, letter: str) -> None:
+        try:
+            shop.revise(product_id, photos=[shop.photo(letter)])
+        except CatalogError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=revise, args=change) for change in changes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return failed
+
+
+def test_two_products_that_swap_their_photos_never_deadlock(
+    shop: "Shop", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = shop.accept(photos=[shop.photo("a")])
+    second, _ = shop.accept(photos=[shop.photo("b")])
+    both_let_go = threading.Barrier(2)
+    release = photos.release
+
+    def release_and_wait(*args: Any) -> list[str]:
+        freed = release(*args)
+        with suppress(threading.BrokenBarrierError):  # the other one waits for a row, as it should
+            both_let_go.wait(1)
+        return freed
+
+    monkeypatch.setattr(photos, "release", release_and_wait)
+    assert revise_together(shop, [(first.id, "b"), (second.id, "a")]) == []
+    assert shop.product(first.id).photos == (shop.photo("b"),)
+    assert shop.product(second.id).photos == (shop.photo("a"),)
+    assert shop.sql("SELECT count(*), count(released_at) FROM photos") == [(2, 0)]
+
+
+def test_a_change_locks_no_photo_that_is_being_removed(shop: "Shop", engine: Engine) -> None:
+    """It waits for the removal's lock on the name first: holding the row meanwhile, it would wait in a circle."""
+    product, _ = shop.accept(photos=[shop.photo("b")])
+    gone, _ = shop.accept(photos=[shop.photo("a")])
+    shop.delete(gone.id)
+    failed: list[CatalogError] = []
+    changing = threading.Thread(target=lambda: failed.extend(revise_together(shop, [(product.id, "a")])))
+    with transaction(engine) as session:
+        session.execute(photos._LOCK, {"id": A})
+        changing.start()
+        changing.join(0.3)
+        assert changing.is_alive()
+        session.execute(text("DELETE FROM photos WHERE id = :id"), {"id": A})
+    changing.join()
+    assert failed == []
+    assert shop.product(product.id).photos == (shop.photo("a"),)

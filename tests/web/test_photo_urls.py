@@ -2,11 +2,13 @@
 
 import io
 import socket
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import requests
+import urllib3
 from urllib3.response import HTTPResponse
 
 from catalog.settings import Settings
@@ -216,3 +218,29 @@ def test_the_hard_stop_ends_a_connection_that_drips(monkeypatch: pytest.MonkeyPa
         adapter.sockets.append(ours.dup())  # type: ignore[attr-defined]
         with photo_urls._hard_stop(session, 0.05):
             assert ours.recv(1) == b""  # would wait for ever
+
+
+class OverAtOnce(threading.Timer):
+    """Fires before anything else happens."""
+
+    def start(self) -> None:
+        self.function(*self.args, **self.kwargs)
+
+
+def test_a_connection_made_after_the_hard_stop_is_closed_unused(
+    monkeypatch: pytest.MonkeyPatch, resolve_to: Callable[[str], None]
+) -> None:
+    """As of a second photo when the first has taken nearly all of the time."""
+    resolve_to("93.184.216.34")
+    ours, theirs = socket.socketpair()
+
+    def connect(address: Any, timeout: float, **kwargs: Any) -> socket.socket:
+        ours.settimeout(timeout)
+        return ours
+
+    monkeypatch.setattr(urllib3.util.connection, "create_connection", connect)
+    monkeypatch.setattr(threading, "Timer", OverAtOnce)
+    with theirs:
+        error = refused([URL])
+        assert theirs.recv(1) == b""  # not even the greeting of TLS
+    assert (error.kind.slug, "did not answer in time" in error.detail) == ("photo-url-unreachable", True)

@@ -1,6 +1,8 @@
 // The page that tags one product: reads the form, sends it to the API, follows the job, shows the tags.
 // It knows the API and nothing else; everything that came from outside is written as text, never as markup.
 
+import { fillBars, tagElement } from "./tags.js";
+
 const app = document.getElementById("app");
 const limits = {
   photos: Number(app.dataset.maxPhotos),
@@ -12,12 +14,15 @@ const form = element("product-form");
 const keyForm = element("key-form");
 const KEY = "tagsmith.key"; // in sessionStorage: gone when the tab closes
 const WAIT_S = 25; // of one answer; the page asks again until the job ends
-const DECISIONS = { auto: "Auto", review: "Review", abstain: "No value" };
-const WORTH_NAMING = 0.005; // an alternative less likely would read "0 %"
+const MAX_PAUSE_MS = 10_000; // between two tries while no answer comes
+const ENDED = ["succeeded", "failed", "cancelled"];
+const SILENCE = { title: "The service does not answer", detail: "Check that it runs, then try again." };
+const LOST = [409, 500, 502, 504]; // with these the product may have been accepted all the same
 
 let photos = []; // {file, url}
 let token = null;
 let run = 0; // each submission ends the display of the one before
+let unanswered = null; // {parts, key} of the last form that was sent, until it is accepted
 
 // ---- Access: on the machine itself the page gets a token; elsewhere a person pastes a key once.
 
@@ -26,27 +31,21 @@ async function access() {
   if (key) return key;
   if (token) return token;
   if (app.dataset.asksForKey === "false") {
-    const response = await fetch("/page/token", { method: "POST" });
+    const response = await fetch("/page/token", { method: "POST" }).catch(() => { throw SILENCE; });
     if (response.ok) {
       token = (await response.json()).token;
       return token;
     }
   }
   keyForm.hidden = false;
-  element("key").focus();
-  throw { title: "An API key is needed", detail: "Paste a key above, then send the product again." };
+  throw { title: "An API key is needed", detail: "Paste a key above, then send the product again.", needsKey: true };
 }
 
 async function call(path, options = {}, again = true) {
   const bearer = await access();
-  let response;
-  try {
-    response = await fetch(path, {
-      ...options, headers: { ...options.headers, Authorization: `Bearer ${bearer}` },
-    });
-  } catch {
-    throw { title: "The service does not answer", detail: "Check that it runs, then try again." };
-  }
+  const response = await fetch(path, {
+    ...options, headers: { ...options.headers, Authorization: `Bearer ${bearer}` },
+  }).catch(() => { throw { ...SILENCE, lost: true }; });
   if (response.status === 401) {
     const keyWasOurs = token === bearer;
     sessionStorage.removeItem(KEY);
@@ -54,8 +53,12 @@ async function call(path, options = {}, again = true) {
     if (keyWasOurs && again) return call(path, options, false); // the service was started anew
     keyForm.hidden = false;
   }
-  const body = response.status === 204 ? null : await response.json().catch(() => null);
-  if (!response.ok) throw body ?? { title: `The service answered ${response.status}`, detail: "" };
+  const { status } = response;
+  const body = status === 204 ? null : await response.json().catch(() => undefined);
+  if (!response.ok) {
+    throw { title: `The service answered ${status}`, detail: "", ...body, status, lost: LOST.includes(status) };
+  }
+  if (body === undefined) throw { ...SILENCE, lost: true }; // cut off
   return body;
 }
 
@@ -141,43 +144,70 @@ form.addEventListener("submit", async (event) => {
     return;
   }
   const mine = ++run;
+  const description = element("description").value;
   const body = new FormData();
   body.append("title", title);
-  body.append("description", element("description").value);
+  body.append("description", description);
   for (const photo of photos) body.append("photos", photo.file);
+  const key = keyOf([title, description, ...photos.map((photo) => photo.file)]);
   element("submit").disabled = true;
   clearResult();
   setStatus("Sending…", true);
   const start = performance.now();
   try {
     const accepted = await call("/v1/products", {
-      method: "POST", body, headers: { "Idempotency-Key": randomKey() } });
+      method: "POST", body, headers: { "Idempotency-Key": key } });
+    unanswered = null;
     // On a narrow screen the tags are below the form.
     if (matchMedia("(max-width: 52rem)").matches) element("result-heading").scrollIntoView();
     await follow(accepted.job, mine, start);
   } catch (problem) {
     if (problem instanceof Error) throw problem; // a defect of this page belongs in the console
     if (mine === run) {
-      setStatus("Not sent.", false);
+      setStatus(problem.lost ? "No answer came. Sent again, it is not taken twice." : "Not sent.", false);
       showProblem(element("form-problem"), problem);
+      if (problem.needsKey) element("key").focus();
     }
   } finally {
     element("submit").disabled = false;
   }
 });
 
+// The same for the same content until it is accepted: an answer that was lost is asked for, and no second product made.
+function keyOf(parts) {
+  const same = parts.length === unanswered?.parts.length && parts.every((part, n) => part === unanswered.parts[n]);
+  if (!same) unanswered = { parts, key: randomKey() };
+  return unanswered.key;
+}
+
 async function follow(job, mine, start) {
+  let failures = 0;
   while (mine === run) {
-    if (["succeeded", "failed", "cancelled"].includes(job.status)) {
+    if (ENDED.includes(job.status)) {
       showJob(job, (performance.now() - start) / 1000);
       return;
     }
-    setStatus(stateOf(job), true, job.status === "queued" ? job.id : null);
+    const cancellable = job.status === "queued" ? job.id : null;
+    if (failures === 0) setStatus(stateOf(job), true, cancellable);
     const asked = performance.now();
-    // A short first wait, so that a long queue is shown as one soon.
-    job = await call(`/v1/jobs/${job.id}?wait=${job.status === "queued" ? 2 : WAIT_S}`);
-    const unended = job.status === "queued" || job.status === "running";
-    if (unended && performance.now() - asked < 500) await pause(1000); // too many wait: ask calmly
+    try {
+      // A short first wait, so that a long queue is shown as one soon.
+      job = await call(`/v1/jobs/${job.id}?wait=${cancellable ? 2 : WAIT_S}`);
+      failures = 0;
+    } catch (problem) {
+      if (problem instanceof Error) throw problem;
+      if (mine !== run) return;
+      if (problem.status === 404) {
+        setStatus("Sent, but its tags cannot be shown.", false);
+        showProblem(element("job-problem"), problem);
+        return;
+      }
+      failures += 1;
+      setStatus("Sent. Its tags cannot be asked for right now; trying again…", true, cancellable);
+      await pause(Math.min(MAX_PAUSE_MS, 500 * 2 ** failures));
+      continue;
+    }
+    if (!ENDED.includes(job.status) && performance.now() - asked < 500) await pause(1000); // too many wait: ask calmly
   }
 }
 
@@ -226,45 +256,6 @@ function showJob(job, seconds) {
   }
 }
 
-function tagElement(tag) {
-  const item = element("tag-template").content.cloneNode(true).firstElementChild;
-  const part = (selector) => item.querySelector(selector);
-  part(".attribute").textContent = words(tag.attribute);
-  part(".decision").textContent = DECISIONS[tag.decision] ?? tag.decision;
-  part(".decision").classList.add(tag.decision);
-  part(".value").textContent = tag.value ?? "No value offered";
-  part(".value").classList.toggle("none", tag.value === null);
-  part(".tag-value .percent").textContent = percent(tag.confidence);
-  setBar(part(".confidence"), tag.confidence, `Confidence ${percent(tag.confidence)}`);
-  setEvidence(part(".from-text"), tag.evidence.text, "text");
-  setEvidence(part(".from-photos"), tag.evidence.photos, "photos");
-  const others = tag.alternatives.filter((other) => other.confidence >= WORTH_NAMING);
-  if (others.length) {
-    const named = others.map((other) => `${other.value} ${percent(other.confidence)}`);
-    part(".alternatives").textContent = `Or: ${named.join(", ")}`;
-  }
-  return item;
-}
-
-function setEvidence(row, probability, source) {
-  const known = probability !== null;
-  row.querySelector(".percent").textContent = known ? percent(probability) : "none";
-  setBar(row.querySelector(".bar"), known ? probability : 0,
-    known ? `From the ${source} alone ${percent(probability)}` : `No ${source} given`);
-}
-
-function setBar(bar, share, text) {
-  bar.setAttribute("role", "img");
-  bar.setAttribute("aria-label", text);
-  bar.dataset.share = String(Math.min(1, Math.max(0, share)));
-}
-
-function fillBars() {
-  for (const bar of document.querySelectorAll("#tags .bar")) {
-    bar.firstElementChild.style.width = `${Number(bar.dataset.share) * 100}%`;
-  }
-}
-
 function setStatus(text, working, cancellable = null) {
   const status = element("status");
   status.textContent = text;
@@ -295,9 +286,7 @@ function clearResult() {
   showProblem(element("job-problem"), null);
 }
 
-const percent = (share) => share >= 0.995 && share < 1 ? ">99 %" : `${Math.round(share * 100)} %`;
 const duration = (s) => s < 60 ? `${Math.max(1, Math.ceil(s))} s` : `${Math.ceil(s / 60)} min`;
-const words = (name) => name.charAt(0).toUpperCase() + name.slice(1).replaceAll("_", " ");
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 function randomKey() {
