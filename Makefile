@@ -16,7 +16,7 @@ run: .venv/installed ## Start everything here, tag three sample products, serve 
 	@exec .venv/bin/python launch.py
 
 .PHONY: test
-test: .venv/installed ## Run all tests, on as many cores as there are up to four
+test: .venv/installed ## Run all tests but the long ones of `make faults`, on as many cores as there are up to four
 	@.venv/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 .PHONY: faults

@@ -1,8 +1,8 @@
 """Start one installation on this machine and stay until it is told to stop.
 
-Checks what would otherwise fail later and unreadably (settings, port, a second start over the same state),
-gives supervisord.conf its variables, keeps supervisord in the foreground and lets `samples.welcome` report on
-the terminal. Knows no process of the installation: supervisord.conf names them.
+Checks what would otherwise fail later and unreadably (settings, port, a second start over the same state, a state
+folder that takes nothing), gives supervisord.conf its variables, keeps supervisord in the foreground and lets
+`samples.welcome` report on the terminal. Knows no process of the installation: supervisord.conf names them.
 """
 
 from __future__ import annotations
@@ -49,6 +49,15 @@ def is_listening(path: Path) -> bool:
     return True
 
 
+def prepare_state(var: Path) -> None:
+    """Make the folders that supervisord writes to. Raises OSError where nothing can be written there."""
+    log = var / "log"
+    log.mkdir(parents=True, exist_ok=True)
+    # A folder that is there already may be another user's, or on a disk that is full or read-only.
+    with tempfile.TemporaryFile(dir=log, buffering=0) as probe:
+        probe.write(b"\0")
+
+
 def port_problem(host: str, port: int) -> str | None:
     """Why the address cannot be listened on, or None when it can."""
     try:
@@ -60,6 +69,28 @@ def port_problem(host: str, port: int) -> str | None:
             probe.bind(address)
     except OSError as error:
         return error.strerror or str(error)
+    return None
+
+
+def obstacle(settings: Settings, var: Path, control: Path) -> str | None:
+    """Why an installation cannot start here, and what to do; None when it can, and then its folders are made."""
+    try:
+        if is_listening(control):
+            return (
+                f"An installation is already running on {var}: "
+                "stop it, or give this one a TAGSMITH_VAR of its own."
+            )
+        if problem := port_problem(settings.host, settings.port):
+            return (
+                f"Cannot listen on {settings.host}:{settings.port} ({problem}): "
+                "stop what uses it, or choose another port with TAGSMITH_PORT."
+            )
+        prepare_state(var)
+    except OSError as error:
+        return (
+            f"Cannot keep the state in {var} ({error.strerror or error}): make room for it there, as a folder "
+            "that this user may write to, or choose another folder with TAGSMITH_VAR."
+        )
     return None
 
 
@@ -131,21 +162,9 @@ def main() -> int:
         return 1
     var = settings.var.resolve()
     control = supervisor_socket(var)
-    if is_listening(control):
-        print(
-            f"An installation is already running on {var}: "
-            "stop it, or give this one a TAGSMITH_VAR of its own.",
-            file=sys.stderr,
-        )
+    if problem := obstacle(settings, var, control):
+        print(problem, file=sys.stderr)
         return 1
-    if problem := port_problem(settings.host, settings.port):
-        print(
-            f"Cannot listen on {settings.host}:{settings.port} ({problem}): "
-            "stop what uses it, or choose another port with TAGSMITH_PORT.",
-            file=sys.stderr,
-        )
-        return 1
-    (var / "log").mkdir(parents=True, exist_ok=True)
     return serve(environment(settings, var, control), not arguments.without_samples)
 
 

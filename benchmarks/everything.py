@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.installation import ROOT
-from benchmarks.plan import Step
+from benchmarks.plan import STEPS, Step
 
 LIMIT_S = 1800  # of one benchmark
 STOPPED_WITHIN_S = 180  # with the installation that it started
@@ -126,9 +126,13 @@ def failed(document: Mapping[str, Any]) -> list[str]:
 
 
 def path_of(results: Path, document: Mapping[str, Any]) -> Path:
-    """Its day and kind of device; a second one of a day replaces the first."""
+    """Its day and kind of device; a second one of a day replaces the first. What is no whole run is called so, and
+    replaces none.
+    """
     kind = "cpu" if document["gpu"] == NOT_MEASURED else "gpu"
-    return results / f"{document['at'][:10]}-{kind}.json"
+    whole = {step.name for step in STEPS} <= document["benchmarks"].keys()
+    what = "-trial" if document["quick"] else "" if whole else "-part"
+    return results / f"{document['at'][:10]}-{kind}{what}.json"
 
 
 def table(document: Mapping[str, Any]) -> str:

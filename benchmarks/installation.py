@@ -21,6 +21,7 @@ from samples.client import Client
 ROOT = Path(__file__).resolve().parent.parent
 READY_WITHIN_S = 300  # of a machine that is busy with something else; seconds on an idle one
 STOPPED_WITHIN_S = 120
+NOT_OUR_OWN = ("TAGSMITH_DATABASE_URL", "TAGSMITH_BROKER_URL", "TAGSMITH_PHOTO_STORE_URL")
 
 
 class NotRunningError(Exception):
@@ -102,8 +103,14 @@ def running(base_url: str, var: Path) -> Iterator[Installation]:
 @contextmanager
 def own(checkpoint: Path | None = None) -> Iterator[Installation]:
     """A fresh one on a free port, with state in a temporary folder; stopped at the end, with nothing left. Serves the
-    checkpoint of the settings, or this one.
+    checkpoint of the settings, or this one. Raises NotRunningError where the environment names servers that are not its
+    own.
     """
+    for name in NOT_OUR_OWN:
+        if os.environ.get(name):
+            raise NotRunningError(
+                f"unset {name}: a benchmark starts servers of its own, and leaves others alone"
+            )
     with tempfile.TemporaryDirectory(prefix="tagsmith-bench-") as folder:
         var = Path(folder) / "var"
         port = free_port()

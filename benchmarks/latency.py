@@ -6,19 +6,21 @@ adds: HTTP, the photo's intake, two transactions, the queue and the answer.
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from benchmarks.headline import headline
 from benchmarks.installation import Installation
 from benchmarks.machine import describe
+from benchmarks.products import MadeProduct, ProductMaker, post
 from catalog.settings import Settings
-from samples.client import Client, Sample, read_samples
+from samples.client import Client
 
 WARM_UP = 5
+NUMBERS = 2**40  # of products that are told apart
 WAIT_S = 30
 
 
@@ -32,16 +34,10 @@ def milliseconds(times_s: Sequence[float]) -> dict[str, float]:
     return {"p50": round(cuts[49] * 1e3, 1), "p90": round(cuts[89] * 1e3, 1), "p99": round(cuts[98] * 1e3, 1)}
 
 
-def numbered(samples: Sequence[Sample], number: int) -> Sample:
-    """A product that differs from every other of the run, so that nothing remembered can answer for it."""
-    sample = samples[number % len(samples)]
-    return replace(sample, title=f"{sample.title} {number}", external_id=f"{sample.external_id}-{number}")
-
-
-def post_to_tags(client: Client, sample: Sample) -> tuple[float, float]:
+def post_to_tags(client: Client, product: MadeProduct) -> tuple[float, float]:
     """Seconds until the 202, and until the tags are in hand."""
     began = time.perf_counter()
-    job = client.upload(sample)["job"]
+    job = post(client, product, "interactive")["job"]
     accepted = time.perf_counter()
     job = client.job(job["id"], wait_s=WAIT_S)
     tagged = time.perf_counter()
@@ -56,14 +52,16 @@ def measure(installation: Installation, settings: Settings, count: int) -> dict[
 
     machine = describe()
     runtime = ModelRuntime.load(settings)
-    samples = read_samples()
+    maker = ProductMaker.from_samples()
+    # An installation that was measured before remembers its photos and texts.
+    first = random.SystemRandom().randrange(NUMBERS)
     accepted, tagged, forward = [], [], []
     with Client(installation.base_url, installation.key) as client:
         served = client.call("GET", "/v1/model")
         for number in range(-WARM_UP, count):
-            sample = numbered(samples, number)
-            times = post_to_tags(client, sample)
-            example = runtime.prepare(sample.title, sample.description, [sample.photo])
+            product = maker.make(first + number)
+            times = post_to_tags(client, product)
+            example = runtime.prepare(product.title, product.description, product.photos)
             batches = runtime.collate([example])
             began = time.perf_counter()
             runtime.forward(batches)

@@ -9,10 +9,12 @@ import io
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from PIL import Image
 
-from samples.client import Sample, read_samples
+from catalog.views import Lane
+from samples.client import Client, Sample, multipart, read_samples
 
 # How many products of ten have so many photos.
 PHOTOS = (0, 1, 2, 3)
@@ -74,3 +76,13 @@ def _photo(picture: Image.Image, choice: random.Random) -> bytes:
         stream, "JPEG", quality=choice.randint(*QUALITIES)
     )
     return stream.getvalue()
+
+
+def post(client: Client, product: MadeProduct, lane: Lane) -> dict[str, Any]:
+    """The answer to its POST. Raises ApiError."""
+    content_type, body = multipart(
+        {"title": product.title, "description": product.description, "lane": lane},
+        [(f"{number}.jpg", photo) for number, photo in enumerate(product.photos)],
+    )
+    answer: dict[str, Any] = client.call("POST", "/v1/products", body, {"Content-Type": content_type})
+    return answer

@@ -18,10 +18,10 @@ from sqlalchemy import Engine, Row, text
 
 from benchmarks.installation import Installation
 from benchmarks.latency import JobNotTaggedError
-from benchmarks.products import MadeProduct
+from benchmarks.products import MadeProduct, post
 from catalog.database import transaction
 from catalog.views import Lane
-from samples.client import Client, multipart
+from samples.client import Client
 
 CLIENTS = (
     4  # connections that send at once: more than a machine's web process can use, so that it is never idle
@@ -80,15 +80,6 @@ def accept(installation: Installation, made: Sequence[MadeProduct], lane: Lane) 
         photo_ids=[[photo["id"] for photo in answer["product"]["photos"]] for answer in in_order],
         took_s=took,
     )
-
-
-def post(client: Client, product: MadeProduct, lane: Lane) -> dict[str, Any]:
-    content_type, body = multipart(
-        {"title": product.title, "description": product.description, "lane": lane},
-        [(f"{number}.jpg", photo) for number, photo in enumerate(product.photos)],
-    )
-    answer: dict[str, Any] = client.call("POST", "/v1/products", body, {"Content-Type": content_type})
-    return answer
 
 
 _PROGRESS = text(

@@ -25,8 +25,8 @@ from benchmarks.headline import headline
 from benchmarks.installation import Installation
 from benchmarks.latency import WAIT_S, WARM_UP, JobNotTaggedError, milliseconds
 from benchmarks.products import MadeProduct, ProductMaker
+from benchmarks.products import post as post_product
 from benchmarks.saturation import CLIENTS, accept, ended, held, tagged_in
-from benchmarks.saturation import post as post_product
 from catalog.database import make_engine, transaction
 from catalog.queue import make_celery
 from catalog.settings import Settings
@@ -34,6 +34,8 @@ from samples.client import Client
 
 SHARES = (0.1, 0.5, 0.8)  # of the service's rate at saturation
 AT_ONCE = 16  # products on their way at saturation: as many as may hold a `wait`
+EACH = 25  # of them one after the other, so that the first and the last, which have less company, count for little
+ARRIVE_S = 10.0  # products arrive for so long: a queue takes its time to find its length
 IN_FLIGHT = 64  # arrivals on their way at most; beyond what a service below saturation lets pile up
 PAUSE_S = 0.05  # before asking again for a job, where too many wait already
 GOAL = 2.0  # p99 beside an import, in those of the idle service
@@ -85,10 +87,12 @@ def measure(
                 with sending(installation, made(import_size)) as sent:
                     one["sending"] = one_at_a_time(installation, made(count))
                 ended(engine, sent)
-                one["saturation_per_s"] = saturation(installation, made(max(count, 2 * AT_ONCE)))
+                one["saturation_per_s"] = saturation(installation, made(max(count, EACH * AT_ONCE)))
                 for share in SHARES:
-                    plan = arrivals(share * one["saturation_per_s"], count, seed + number)
-                    one[f"load {share}"] = open_loop(installation, made(count), plan)
+                    per_s = share * one["saturation_per_s"]
+                    coming = max(count, round(per_s * ARRIVE_S))
+                    plan = arrivals(per_s, coming, seed + number)
+                    one[f"load {share}"] = open_loop(installation, made(coming), plan)
                 found.append(one)
         with Client(installation.base_url, installation.key) as client:
             served = client.call("GET", "/v1/model")

@@ -31,7 +31,8 @@ class Settings(BaseSettings):
     photo_store_url: SecretStr | None = None
     database_pool: int = Field(default=16, ge=1)  # connections of one process; PostgreSQL allows 100 in all
     log_json: bool = False
-    metrics_port: int = Field(default=9464, ge=0, le=65535)  # the worker's, on loopback
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(default=9464, ge=0, le=65535)  # the worker's
 
     # The model.
     checkpoint: Path = Path("models/starter")

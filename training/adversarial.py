@@ -18,8 +18,11 @@ Loss = Callable[[nn.Module, Any], tuple[Tensor, dict[str, float]]]
 SMALLEST = 1e-12  # a text that the loss does not depend on has no gradient to divide by
 
 
-def attacked(loss: Loss, words: nn.Module, section: AdversarialSection) -> Loss:
-    """The loss plus `weight` times the loss with what `words`, the word embeddings, gives moved by `epsilon`.
+def attacked(
+    loss: Loss, words: nn.Module, section: AdversarialSection, regularizer: Callable[[], Tensor] | None = None
+) -> Loss:
+    """The loss plus `weight` times the loss with what `words`, the word embeddings, gives moved by `epsilon`; and once
+    the `regularizer`, which no text has part in.
 
     `epsilon` is the length of the move for a whole text. A batch without any text has nothing to move.
     """
@@ -27,12 +30,13 @@ def attacked(loss: Loss, words: nn.Module, section: AdversarialSection) -> Loss:
     def both(network: nn.Module, batch: Any) -> tuple[Tensor, dict[str, float]]:
         with seen(words) as embedded:
             clean, report = loss(network, batch)
+        once = clean if regularizer is None else clean + regularizer()
         if not embedded:
-            return clean, report
+            return once, report
         gradients = torch.autograd.grad(clean, embedded, retain_graph=True)  # each (B, T, D)
         with moved(words, [section.epsilon * against(gradient) for gradient in gradients]):
             harder, _ = loss(network, batch)
-        return clean + section.weight * harder, {**report, "adversarial": harder.item()}
+        return once + section.weight * harder, {**report, "adversarial": harder.item()}
 
     return both
 

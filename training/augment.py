@@ -34,19 +34,24 @@ class Augmenter:
         # With the colours changed, the photo of a red shirt would teach that it is a pink one.
         self.colour = 0.0 if colour_attribute(taxonomy) else section.colour
 
-    def title(self, title: str, values: Mapping[str, Sequence[str]], random: np.random.Generator) -> str:
+    def texts(
+        self, title: str, description: str, values: Mapping[str, Sequence[str]], random: np.random.Generator
+    ) -> tuple[str, str]:
+        """Both of a product, poorer in the same ways: telling words that are left in one of them tell all the same."""
         rewritten = self.rewrite(title, values, random) if self.rewrite is not None and title else title
-        return self.text(title, random) if rewritten == title else rewritten
+        section = self.section
+        reword, mask, drop = random.random(3) < (section.synonyms, section.mask_values, section.drop_words)
 
-    def text(self, text: str, random: np.random.Generator) -> str:
-        if random.random() < self.section.synonyms:
-            text = self.thesaurus.reworded(text, random)
-        if random.random() < self.section.mask_values:
-            return without(text, self.telling)
-        if random.random() < self.section.drop_words:
-            words = text.split()
-            return " ".join(word for word in words if random.random() >= DROPPED_WORDS)
-        return text
+        def poorer(text: str) -> str:
+            if reword:
+                text = self.thesaurus.reworded(text, random)
+            if mask:
+                return without(text, self.telling)
+            if drop:
+                return " ".join(word for word in text.split() if random.random() >= DROPPED_WORDS)
+            return text
+
+        return poorer(title) if rewritten == title else rewritten, poorer(description)
 
     def dropped(self, has_both: bool, random: np.random.Generator) -> tuple[bool, bool]:
         """Whether to hide (the text, the photos); never both, and only where both are there."""

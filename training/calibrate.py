@@ -167,7 +167,7 @@ def unpromised(calibration: Calibration, taxonomy: Taxonomy, seen: Seen, certain
 
 def best_temperature(attribute: Attribute, logits: Tensor, target: Tensor) -> float:
     """That with the least loss, which is convex in 1 / T; 1.0 where there is nothing to learn from."""
-    if not len(logits):
+    if not len(logits) or not (attribute.multiple or bool((target >= 0).any())):
         return 1.0
 
     def loss(log_temperature: float) -> float:

@@ -109,8 +109,9 @@ class Products(Dataset[tuple[Example, int]]):
         if self.augmenter is not None:
             has_text = bool(title or description)
             hide_text, hide_photos = self.augmenter.dropped(has_text and bool(row.photos), random)
-            title = "" if hide_text else self.augmenter.title(title, row.values, random)
-            description = "" if hide_text else self.augmenter.text(description, random)
+            title, description = (
+                ("", "") if hide_text else self.augmenter.texts(title, description, row.values, random)
+            )
         token_ids, type_ids = self.preprocessor.tokens(title, description)
         photos = () if hide_photos else row.photos[: self.preprocessor.config.max_photos]
         pixels = [self.pixels(path, random) for path in photos]

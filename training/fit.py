@@ -79,6 +79,9 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
         seed, checkpoint = recipe.train.seed, recipe.backbones.checkpoint
         replay = read_replay(recipe.replay, checkpoint, recipe.split, table.rows, seed)
         taxonomy = replay.extended(taxonomy)
+    for part in ("train", "validation"):
+        if not any(row.values[name] for row in split[part] for name in table.columns):
+            raise DataError(f"{data}: no row of the {part} part has a label, give more or a larger share")
     check_targets(recipe.calibration.targets, taxonomy)
     require_readable(table.rows)
     if recipe.augment.colour and (asking := colour_attribute(taxonomy)):

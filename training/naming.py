@@ -135,13 +135,15 @@ def continuing(tokenizer: Tokenizer, vocabulary: int) -> Tensor:
 
 @torch.inference_mode()
 def found_in(names: NamedValues, preprocessor: Preprocessor, rows: Sequence[Row]) -> Tensor:
-    """bool (B, W): the values whose names stand in the titles."""
-    tokens = [preprocessor.tokens(row.title, "")[0] for row in rows]
-    ids = torch.zeros(len(tokens), max(1, *(len(some) for some in tokens)), dtype=torch.int64)
+    """bool (B, W): the values whose names stand where the network looks for them: in titles, or in descriptions without
+    one.
+    """
+    tokens = [preprocessor.tokens(row.title, row.description) for row in rows]
+    ids = torch.zeros(len(tokens), max(1, *(len(some) for some, _ in tokens)), dtype=torch.int64)
     mask = torch.zeros_like(ids, dtype=torch.bool)
-    for row, some in enumerate(tokens):
+    for row, (some, types) in enumerate(tokens):
         ids[row, : len(some)] = torch.from_numpy(some)
-        mask[row, : len(some)] = True
+        mask[row, : len(some)] = torch.from_numpy(types == 0)  # as `FusionTagger.embed` has it
     found: Tensor = names(ids, mask) > 0
     return found
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from models.fusion import FusionTagger
+from models.taxonomy import Taxonomy
 from training.augment import Augmenter
 from training.data import Labelled
 from training.loop import Report, Stage
@@ -22,11 +23,16 @@ def photos_stage(tagger: FusionTagger, section: PhotosSection, material: Materia
     Raises DataError without any.
     """
     recipe, taxonomy = material.recipe, material.taxonomy
+    tagger.photo_tower.requires_grad_(True)  # whatever an earlier stage froze
     freeze(tagger.photo_tower.visual, section.photo_frozen)
     shown, held_out = (
         [without_text(row) for row in part if row.photos] for part in (material.rows, material.validation)
     )
-    require("photos", "photos", shown, held_out)
+    require(
+        "photos",
+        "photos and a label",
+        *([row for row in part if has_label(row, taxonomy)] for part in (shown, held_out)),
+    )
     photos = AugmentSection(
         drop_text=0,
         drop_photos=0,
@@ -53,6 +59,10 @@ def photos_stage(tagger: FusionTagger, section: PhotosSection, material: Materia
         settings=section,
         stopping=material.stopping(recipe.early_stopping.metric),
     )
+
+
+def has_label(row: Row, taxonomy: Taxonomy) -> bool:
+    return any(row.values.get(attribute.name) for attribute in taxonomy)
 
 
 def without_text(row: Row) -> Row:

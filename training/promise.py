@@ -33,7 +33,8 @@ def safe_threshold(
     allowed chance of error, a passed test hands on what it had, a failed one loses it. However the tests hang
     together, the chance that any is passed wrongly stays within the whole (the fallback procedure, Wiens and
     Dmitrienko 2005; thresholds as tests: Angelopoulos et al. 2021, "Learn then Test"). With one start an early
-    mistake would end the walk. What is tested when depends on the number of values alone, never on what they are.
+    mistake would end the walk. What is tested when depends on how many values there are and how they hang
+    together in groups, never on which confidences they have.
     """
     effect = design_effect(right, owner)
     least = math.ceil(fewest(goal, certainty) * effect)

@@ -78,8 +78,9 @@ def promotion(
     """`promotable` of metrics.json: the verdict and the sentences it rests on. `rows` in the order of the logits."""
     rows, _ = within_scope(rows, taxonomy.scopes)
     owner, groups = owners(rows)
-    if groups < FEWEST_GROUPS:
-        few = f"{groups} groups of products to measure on are too few to tell: it takes {FEWEST_GROUPS} at least"
+    labelled = {row.group for row in rows if any(row.values.get(attribute.name) for attribute in taxonomy)}
+    if len(labelled) < FEWEST_GROUPS:
+        few = f"{len(labelled)} groups of labelled products are too few to tell: it takes {FEWEST_GROUPS} at least"
         return {"verdict": False, "because": [few]}
     resampled = resamples(groups, RESAMPLES, seed)
     found = [

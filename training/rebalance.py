@@ -20,9 +20,12 @@ def repeated(rows: Sequence[Row], taxonomy: Taxonomy, rare_share: float, seed: i
     """
     factor = np.ones(len(rows))
     for attribute in taxonomy:
-        count = Counter(value for row in rows for value in row.values.get(attribute.name, ()))
+        known = set(attribute.values)
+        count = Counter(
+            value for row in rows for value in row.values.get(attribute.name, ()) if value in known
+        )
         for position, row in enumerate(rows):
-            for value in row.values.get(attribute.name, ()):
+            for value in known.intersection(row.values.get(attribute.name, ())):
                 factor[position] = max(factor[position], np.sqrt(rare_share * len(rows) / count[value]))
     whole = np.floor(factor).astype(int)
     extra = np.random.default_rng(seed).random(len(rows)) < factor - whole

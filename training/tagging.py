@@ -6,13 +6,13 @@ from torch import Tensor, nn
 
 from models.fusion import FusionTagger
 from training.adapters import Adapters
-from training.adversarial import attacked
+from training.adversarial import Loss, attacked
 from training.augment import Augmenter
 from training.data import Labelled
 from training.loop import Report, Stage
 from training.losses import tagging_loss
 from training.rebalance import repeated
-from training.recipe import OptimizerSection, RebalanceSection
+from training.recipe import AdversarialSection, OptimizerSection, RebalanceSection
 from training.remembered import remember
 from training.stages import Material, freeze, parameter_groups
 from training.translate import rewriter
@@ -59,10 +59,16 @@ def supervised(
 
     def loss(network: nn.Module, batch: Labelled) -> tuple[Tensor, Report]:
         output = network(batch.batch)
-        value, report = tagging_loss(
+        return tagging_loss(
             output, batch.targets, taxonomy, recipe.train.unimodal_weight, recipe.train.label_smoothing
         )
+
+    def regularized(network: nn.Module, batch: Labelled) -> tuple[Tensor, Report]:
+        value, report = loss(network, batch)
         return (value if ranks is None else value + ranks.regularizer()), report
+
+    def harder(section: AdversarialSection) -> Loss:
+        return attacked(loss, words, section, None if ranks is None else ranks.regularizer)
 
     rewrite = rewriter(recipe.translate) if recipe.translate else None
     words = tagger.text_tower.encoder.get_input_embeddings()
@@ -71,7 +77,7 @@ def supervised(
         network=tagger,
         groups=parameter_groups(section, parts, [tagger.absent_text, tagger.absent_photos]),
         loader=material.loader(material.rows, section.batch_size, Augmenter(augment, taxonomy, rewrite)),
-        loss=loss if recipe.adversarial is None else attacked(loss, words, recipe.adversarial),
+        loss=regularized if recipe.adversarial is None else harder(recipe.adversarial),
         validate=lambda network: material.figures(network, material.validation),
         metric=recipe.early_stopping.metric,
         settings=section,

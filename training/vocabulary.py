@@ -41,12 +41,15 @@ def extended(
         )
     old: dict[str, int] = document["model"]["vocab"]
     used = {piece for text in texts for piece in preprocessor.tokenizer.encode(text).ids}
+    wanted = characters(section, glossary)
     kept = [
         piece
         for piece, index in sorted(old.items(), key=lambda entry: entry[1])
-        if index < SPECIAL or index in used or (index < section.keep and not piece.startswith("[unused"))
+        if index < SPECIAL
+        or index in used
+        or piece in wanted  # it may have learned already
+        or (index < section.keep and not piece.startswith("[unused"))
     ]
-    wanted = characters(section, glossary)
     added = sorted(wanted - set(kept))
     document["model"]["vocab"] = {piece: index for index, piece in enumerate([*kept, *added])}
     tokenizer = Tokenizer.from_str(json.dumps(document))
@@ -56,7 +59,12 @@ def extended(
     stay = rows[[old[piece] for piece in kept]]
     state[WORD_EMBEDDINGS] = torch.cat([stay, fresh_rows(added, rows, preprocessor.tokenizer, glossary)])
     text = {**model.config.text, "vocab_size": len(kept) + len(added)}
-    grown = FusionTagger(replace(model.config, text=text))
+    config = replace(model.config, text=text)
+    if any(old[piece] != index for index, piece in enumerate(kept)):
+        # It finds words by their ids, which are others now.
+        config = replace(config, lexicon=0)
+        state = {name: tensor for name, tensor in state.items() if not name.startswith("lexicon.")}
+    grown = FusionTagger(config)
     grown.load_state_dict(state)
     grown.photo_tower.mean.copy_(model.photo_tower.mean)
     grown.photo_tower.std.copy_(model.photo_tower.std)

@@ -16,9 +16,11 @@ from flask import Blueprint, current_app, render_template
 from markupsafe import Markup, escape
 from pydantic import BaseModel
 
+from catalog.settings import Settings
 from web import problems
 from web.problems import ProblemKind
 from web.schemas import ProblemOut, ProductChange, ProductIn
+from web.services import services
 
 bp = Blueprint("docs", __name__)
 
@@ -32,18 +34,10 @@ account answers 404."""
 _PROBLEM_REF = {"$ref": "#/components/schemas/Problem"}
 _PHOTOS = {
     "type": "array",
-    "maxItems": 8,
     "items": {"type": "string", "contentMediaType": "application/octet-stream"},
     "description": "JPEG, PNG, WebP or AVIF files; the content counts, not the name.",
 }
-_IDEMPOTENCY_KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "required": False,
-    "description": "Makes it safe to send the request again: the same key with the same payload gets the "
-    "first answer, for a day.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
-}
+_UNITS_S = {"days": 86_400, "hours": 3600, "minutes": 60}
 _ORDER = ("/v1/products", "/v1/jobs", "/v1/")
 _BODIES: Mapping[str, type[BaseModel]] = {"createProduct": ProductIn, "changeProduct": ProductChange}
 
@@ -88,6 +82,7 @@ def configure(app: APIFlask) -> None:
 
 def _complete(spec: dict[str, Any] | str) -> dict[str, Any] | str:
     assert isinstance(spec, dict)  # a string only where SPEC_FORMAT is yaml
+    settings = services().settings
     spec["paths"] = dict(sorted(spec["paths"].items(), key=lambda item: _place(item[0])))
     schemas = spec["components"]["schemas"]
     schemas["Problem"] = ProblemOut.model_json_schema(ref_template="#/components/schemas/Problem.{model}")
@@ -96,8 +91,8 @@ def _complete(spec: dict[str, Any] | str) -> dict[str, Any] | str:
     for operations in spec["paths"].values():
         for operation in operations.values():
             if body := _BODIES.get(operation.get("operationId", "")):
-                operation["requestBody"] = {"required": True, "content": _body_content(body)}
-                operation["parameters"].append(_IDEMPOTENCY_KEY)
+                operation["requestBody"] = {"required": True, "content": _body_content(body, settings)}
+                operation["parameters"].append(_idempotency_key(settings))
             for status, response in operation["responses"].items():
                 _add_headers(status, response, operation)
     return spec
@@ -111,13 +106,51 @@ def _place(path: str) -> tuple[int, str]:
     return len(_ORDER), path
 
 
-def _body_content(schema: type[BaseModel]) -> dict[str, Any]:
+def _idempotency_key(settings: Settings) -> dict[str, Any]:
+    return {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "required": False,
+        "description": "Makes it safe to send the request again: the same key with the same payload gets the "
+        f"first answer, for {_span(settings.idempotency_ttl_s)}.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+    }
+
+
+def _span(seconds: float) -> str:
+    """A time in the largest unit that it is at least two of, if it is a whole number of them."""
+    for unit, unit_s in _UNITS_S.items():
+        if seconds >= 2 * unit_s and seconds % unit_s == 0:
+            return f"{seconds / unit_s:.0f} {unit}"
+    return f"{seconds:,g} seconds"
+
+
+def _body_content(schema: type[BaseModel], settings: Settings) -> dict[str, Any]:
     document = schema.model_json_schema()
-    form = {**document, "properties": {**document["properties"], "photos": _PHOTOS}}
+    _limit(document["properties"], settings)
+    form = {
+        **document,
+        "properties": {**document["properties"], "photos": _PHOTOS | {"maxItems": settings.max_photos}},
+    }
     del form["properties"]["photo_urls"]
     # A form field is text: there is no null to send.
     form["properties"] = {name: _without_null(value) for name, value in form["properties"].items()}
     return {"multipart/form-data": {"schema": form}, "application/json": {"schema": document}}
+
+
+def _limit(properties: dict[str, Any], settings: Settings) -> None:
+    """Writes into a body's fields the limits of this installation, which `intake` checks."""
+    limits = {
+        "title": ("maxLength", settings.max_title_chars),
+        "description": ("maxLength", settings.max_description_chars),
+        "external_id": ("maxLength", settings.max_external_id_chars),
+        "photo_urls": ("maxItems", settings.max_photos),
+    }
+    for name in limits.keys() & properties.keys():
+        word, limit = limits[name]
+        for variant in properties[name].get("anyOf", [properties[name]]):
+            if variant["type"] != "null":
+                variant[word] = limit
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:

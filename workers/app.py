@@ -204,7 +204,7 @@ class Serving:
             worker=worker,
             bulk_preparers=max(1, len(os.sched_getaffinity(0)) - 1),
         )
-        self._stop_metrics = self._metrics.serve(settings.metrics_port)
+        self._stop_metrics = self._metrics.serve(settings.metrics_host, settings.metrics_port)
         self._batcher.start()
         self._leases.start()
         self._heartbeat.start()

@@ -32,10 +32,13 @@ def heartbeat_folder(var: Path) -> Path:
 class Heartbeat:
     """A thread that writes the file while `healthy()` says so."""
 
-    def __init__(self, var: Path, worker: str, healthy: Callable[[], bool]) -> None:
+    def __init__(
+        self, var: Path, worker: str, healthy: Callable[[], bool], interval_s: float = INTERVAL_S
+    ) -> None:
         self._path = heartbeat_folder(var) / f"{socket.gethostname()}-{os.getpid()}.json"
         self._worker = worker
         self._healthy = healthy
+        self._interval_s = interval_s
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -53,7 +56,7 @@ class Heartbeat:
         while True:
             if self._healthy():
                 self._beat()
-            if self._over.wait(INTERVAL_S):
+            if self._over.wait(self._interval_s):
                 return
 
     def _beat(self) -> None:

@@ -1,4 +1,4 @@
-"""The worker's Prometheus metrics, served on loopback.
+"""The worker's Prometheus metrics.
 
 Knows the batcher's reports and the outcomes of jobs, nothing of how they come about. The registry is this
 object's own, so that a test or a second worker in one process starts from zero.
@@ -144,10 +144,10 @@ class WorkerMetrics:
         self.max_batch.set_function(max_batch)
         self.held.set_function(held)
 
-    def serve(self, port: int) -> Callable[[], None]:
-        """Serve on loopback until the returned function is called. A port in use costs the metrics only."""
+    def serve(self, host: str, port: int) -> Callable[[], None]:
+        """Serve until the returned function is called. A port in use costs the metrics only."""
         try:
-            server, thread = start_http_server(port, addr="127.0.0.1", registry=self.registry)
+            server, thread = start_http_server(port, addr=host, registry=self.registry)
         except OSError as error:
             log.warning(
                 "metrics are not served: set TAGSMITH_METRICS_PORT to a free port",

@@ -22,14 +22,14 @@ NAMES = [step.name for step in STEPS]
     "--results",
     default=ROOT / "benchmarks" / "results",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where <date>-<cpu|gpu>.json is written (default: benchmarks/results).",
+    help="Where <date>-<cpu|gpu>.json is written, with -trial or -part in its name (default: benchmarks/results).",
 )
 @result_options
 def command(quick: bool, only: tuple[str, ...], results: Path, as_json: bool, out: Path | None) -> None:
     """Every benchmark in one go, one table of what they found, and one JSON file with all of it.
 
     One that fails is told with its reason, the others go on, and the exit status is 1. Everything else on the machine
-    should rest: about twenty minutes on two cores.
+    should rest: about half an hour on two cores.
     """
     from benchmarks import everything
 

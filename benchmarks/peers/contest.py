@@ -1,9 +1,13 @@
 """Products per second of our worker beside the peers, in turns over the same products.
 
 A round accepts its products at our API while our worker waits, has them tagged, and then gives the model views that our
-intake stored to one peer after the other, all others stopped. Ours counts from the first claim to the last finish in
-PostgreSQL; a Celery peer from its first task begun to its last result stored in Redis; LitServe from the first request
-sent to the last answer, its clients on the same cores. Accepting is counted for none.
+intake stored to one peer after the other, the other peers stopped and ours idle. Ours counts from the first claim to
+the last finish in PostgreSQL; a Celery peer from its first task begun to its last result stored in Redis; so accepting
+is counted for neither. LitServe has no queue: it counts from the first request sent to the last answer, and its clients
+are on the same cores.
+
+The titles say which numeric type each computes in. The peer that people write first is theirs in float32, eager, and so
+is its goal; what it would be in our type is told beside it.
 """
 
 from __future__ import annotations
@@ -38,17 +42,17 @@ WARM_UP = 64  # products of a first round that is not counted
 
 @dataclass(frozen=True)
 class Entry:
-    """A peer of the contest. `as_ours` runs it in our numeric type as well as in float32."""
+    """A peer of the contest, and the goals in times its throughput: of it in float32, and in our type if another."""
 
     start: Callable[[Setting, Path], AbstractContextManager[Peer]]
-    goal: float  # times its throughput
-    as_ours: bool
+    goal: float
+    goal_as_ours: float | None
 
 
 PEERS = {
-    "naive-celery": Entry(contestants.naive_celery, goal=3.0, as_ours=False),
-    "celery-batches": Entry(contestants.celery_batches, goal=1.3, as_ours=True),
-    "litserve": Entry(contestants.litserve, goal=1.3, as_ours=True),
+    "naive-celery": Entry(contestants.naive_celery, goal=3.0, goal_as_ours=None),
+    "celery-batches": Entry(contestants.celery_batches, goal=1.3, goal_as_ours=1.3),
+    "litserve": Entry(contestants.litserve, goal=1.3, goal_as_ours=1.3),
 }
 
 
@@ -100,7 +104,7 @@ def measure(
         "products": products,
         "services": found,
         "rounds": [{title: round(value, 2) for title, value in one.items()} for one in counted],
-        "headline": headlines(found),
+        "headline": headlines(found, computes_with["precision"].removeprefix("torch.")),
     }
 
 
@@ -125,7 +129,7 @@ def lineup(
     for name in names:
         # A GPU takes whole batches from one process; a task for each product keeps many busy.
         processes = cores if device == "cpu" or name == "naive-celery" else 1
-        another = PEERS[name].as_ours and not exported and ours != "float32"
+        another = not exported and ours != "float32"
         for dtype in ("float32", *([ours] if another else [])):
             setting = Setting(checkpoint, device, dtype, processes, threads=max(1, cores // processes))
             entries.append((name, f"{name}, {'as exported' if exported else dtype}", setting))
@@ -174,18 +178,24 @@ def summary(rounds: Sequence[Mapping[str, float]]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def headlines(services: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def headlines(services: Mapping[str, Mapping[str, Any]], precision: str) -> list[dict[str, Any]]:
+    """`precision` is that of ours."""
     return [
         headline(
-            f"ours / {title}",
+            f"ours, {precision} / {title}",
             of["ours_is_times"],
             unit="times",
             each=of["range"],
-            goal=PEERS[title.partition(",")[0]].goal,
+            goal=goal_of(title, precision),
         )
         for title, of in services.items()
         if title != OURS
     ]
+
+
+def goal_of(title: str, precision: str) -> float | None:
+    name, _, dtype = title.partition(", ")
+    return PEERS[name].goal_as_ours if dtype == precision != "float32" else PEERS[name].goal
 
 
 def table(document: Mapping[str, Any]) -> str:

@@ -84,9 +84,14 @@ def test_figures_are_short_and_whole_where_they_are_large():
 
 
 def test_the_file_is_named_by_day_and_device(tmp_path):
-    document = {"at": "2026-01-02T03:04:05+00:00", "gpu": everything.NOT_MEASURED}
+    whole = {step.name: {} for step in STEPS}
+    document = {
+        "at": "2026-01-02T03:04:05+00:00", "gpu": everything.NOT_MEASURED, "quick": False, "benchmarks": whole
+    }  # fmt: skip
     assert path_of(tmp_path, document).name == "2026-01-02-cpu.json"
     assert path_of(tmp_path, document | {"gpu": {"name": "a card"}}).name == "2026-01-02-gpu.json"
+    assert path_of(tmp_path, document | {"quick": True}).name == "2026-01-02-cpu-trial.json"
+    assert path_of(tmp_path, document | {"benchmarks": {"latency": {}}}).name == "2026-01-02-cpu-part.json"
 
 
 def test_the_command_writes_its_file_and_ends_with_1_after_a_failure(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.peers import contestants
-from benchmarks.peers.contest import PEERS, headlines, lineup, run_round, summary
+from benchmarks.peers.contest import PEERS, goal_of, headlines, lineup, run_round, summary
 from benchmarks.peers.contestants import PeerFailedError, Setting, span, stored_at
 from benchmarks.peers.environment import HERE, PeerUnavailableError, is_made, make, python_of
 from benchmarks.peers.processes import started
@@ -48,15 +48,31 @@ def test_how_many_times_as_fast_is_the_median_of_the_rounds_own_ratios():
     found = summary(rounds)
     assert found["litserve, float32"] == {"per_s": 20, "ours_is_times": 2.0, "range": [1.0, 3.0]}
     assert found["ours"]["ours_is_times"] == 1
-    (line,) = headlines(found)
+    (line,) = headlines(found, "float32")
     assert (line["value"], line["range"], line["goal"]) == (2.0, [1.0, 3.0], 1.3)
+    assert line["figure"] == "ours, float32 / litserve, float32"
 
 
-def test_peers_that_batch_also_run_in_our_numeric_type(monkeypatch):
+@pytest.mark.parametrize(
+    ("title", "precision", "goal"),
+    [
+        ("naive-celery, float32", "float32", 3.0),
+        ("naive-celery, float32", "bfloat16", 3.0),
+        ("naive-celery, bfloat16", "bfloat16", None),
+        ("litserve, bfloat16", "bfloat16", 1.3),
+        ("naive-celery, as exported", "text int8, photo bf16", 3.0),
+    ],
+)
+def test_the_goal_of_the_peer_that_people_write_first_is_that_of_float32(title, precision, goal):
+    assert goal_of(title, precision) == goal
+
+
+def test_peers_also_run_in_our_numeric_type(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     entries = lineup(list(PEERS), Path("c"), {**TORCH, "precision": "torch.bfloat16"})
     assert [title for _, title, _ in entries] == [
         "naive-celery, float32",
+        "naive-celery, bfloat16",
         "celery-batches, float32",
         "celery-batches, bfloat16",
         "litserve, float32",

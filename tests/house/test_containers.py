@@ -92,6 +92,30 @@ def test_the_gpu_file_only_changes_what_the_main_one_has(
     assert gpu["services"]["worker"]["build"]["args"] == {"DEVICE": "cuda"}
 
 
+def test_a_worker_has_one_gpu(gpu: dict[str, Any]) -> None:
+    (device,) = gpu["services"]["worker"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device["device_ids"] == ["${GPU:-0}"]
+    assert "count" not in device  # compose refuses both
+
+
+def test_every_process_of_ours_sees_the_checkpoint_of_the_operator_or_the_shipped_one(
+    root: Path, compose: dict[str, Any]
+) -> None:
+    for name in OURS:
+        (mount,) = (volume for volume in compose["services"][name]["volumes"] if isinstance(volume, dict))
+        assert mount["target"] == compose["services"][name]["environment"]["TAGSMITH_CHECKPOINT"]
+        assert mount["read_only"]
+        shipped = re.fullmatch(r"\$\{TAGSMITH_CHECKPOINT:-(.+)\}", mount["source"])
+        assert shipped is not None
+        assert (root / "docker" / shipped[1] / "model.safetensors").is_file()
+
+
+def test_the_check_of_web_asks_no_proxy(root: Path) -> None:
+    check = dockerfile(root, "web").partition("\nHEALTHCHECK ")[2].partition("\nCMD ")[0]
+    assert "http.client" in check
+    assert "urllib" not in check
+
+
 def test_containers_run_the_commands_of_the_supervisor(root: Path, compose: dict[str, Any]) -> None:
     supervisor = configparser.RawConfigParser(inline_comment_prefixes=(";",))
     supervisor.read(root / "supervisord.conf")

@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -38,6 +39,63 @@ def test_a_misspelt_setting_is_said_before_anything_starts(root: Path, tmp_path:
     assert ended.returncode == 1
     assert "TAGSMITH_PROT" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_state_path_through_a_file_is_said_in_one_line(
+    root: Path, tmp_path: Path, unused_port: int
+) -> None:
+    (tmp_path / "file").touch()
+    env = {"TAGSMITH_PORT": str(unused_port), "TAGSMITH_VAR": str(tmp_path / "file" / "var")}
+    ended = run_launch(root, env)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert "Not a directory" in line
+    assert "TAGSMITH_VAR" in line
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.parametrize("mode", [0o500, 0o000], ids=["not to write", "not to enter"])
+def test_the_state_of_somebody_else_is_refused(tmp_path: Path, unused_port: int, mode: int) -> None:
+    var = tmp_path / "var"
+    (var / "log").mkdir(parents=True)
+    (var / "log").chmod(0o500)
+    var.chmod(mode)
+    said = launch.obstacle(Settings(port=unused_port), var, launch.supervisor_socket(var))
+    var.chmod(0o700)
+    assert said is not None
+    assert "Permission denied" in said
+    assert "TAGSMITH_VAR" in said
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC], ids=errno.errorcode.get)
+def test_a_disk_that_takes_nothing_is_said_in_one_line(
+    tmp_path: Path, unused_port: int, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(**_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(launch.tempfile, "TemporaryFile", refuse)
+    said = launch.obstacle(Settings(port=unused_port), tmp_path, tmp_path / "supervisor.sock")
+    assert said is not None
+    assert os.strerror(number) in said
+    assert "TAGSMITH_VAR" in said
+
+
+def test_a_control_socket_that_may_not_be_asked_is_said_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(launch, "is_listening", refuse)
+    said = launch.obstacle(Settings(), tmp_path, tmp_path / "supervisor.sock")
+    assert said is not None
+    assert "Permission denied" in said
+
+
+def test_where_nothing_is_in_the_way_the_folders_are_made(tmp_path: Path, unused_port: int) -> None:
+    assert launch.obstacle(Settings(port=unused_port), tmp_path / "var", tmp_path / "supervisor.sock") is None
+    assert list((tmp_path / "var" / "log").iterdir()) == []
 
 
 def test_the_control_socket_lies_under_the_state(tmp_path: Path) -> None:

@@ -83,3 +83,12 @@ def test_products_without_text_have_nothing_to_move():
     both, report = attacked(by_photo, words, AdversarialSection())(checkpoint.model, batch)
     assert both.item() == clean.item()
     assert report == {}
+
+
+def test_a_regularizer_counts_once_however_much_the_attack_weighs(network):
+    batch = torch.tensor([[0, 1, 2]])
+    clean, _ = loss(network, batch)
+    both, report = attacked(loss, network[0], AdversarialSection(weight=2.0), lambda: torch.tensor(7.0))(
+        network, batch
+    )
+    assert both.item() == pytest.approx(clean.item() + 7 + 2 * report["adversarial"])

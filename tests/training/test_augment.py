@@ -19,12 +19,17 @@ def augmenter(**shares):
 
 
 def test_a_share_of_one_masks_every_title():
-    assert augmenter(mask_values=0.999999).text("red cotton tshirt", np.random.default_rng(0)) == "cotton"
+    assert (
+        augmenter(mask_values=0.999999).texts("red cotton tshirt", "", {}, np.random.default_rng(0))[0]
+        == "cotton"
+    )
 
 
 def test_no_share_leaves_the_title_alone():
     random = np.random.default_rng(0)
-    assert {augmenter().text("red cotton tshirt", random) for _ in range(50)} == {"red cotton tshirt"}
+    assert {augmenter().texts("red cotton tshirt", "", {}, random)[0] for _ in range(50)} == {
+        "red cotton tshirt"
+    }
 
 
 def test_text_and_photos_are_never_hidden_together_nor_when_alone():
@@ -37,7 +42,8 @@ def test_text_and_photos_are_never_hidden_together_nor_when_alone():
 def test_dropped_words_keep_the_order_of_the_rest():
     title = " ".join(str(n) for n in range(100))
     kept = [
-        int(word) for word in augmenter(drop_words=0.999999).text(title, np.random.default_rng(1)).split()
+        int(word)
+        for word in augmenter(drop_words=0.999999).texts(title, "", {}, np.random.default_rng(1))[0].split()
     ]
     assert 50 < len(kept) < 90
     assert kept == sorted(kept)
@@ -64,6 +70,13 @@ def test_a_flip_mirrors():
 def test_the_same_seed_makes_the_same_choices(seed):
     make = augmenter(drop_words=0.5, mask_values=0.3, crop=0.3, flip=0.5)
     one, other = np.random.default_rng(seed), np.random.default_rng(seed)
-    assert [make.text("new red shoe by nike", one) for _ in range(20)] == [
-        make.text("new red shoe by nike", other) for _ in range(20)
+    assert [make.texts("new red shoe by nike", "", {}, one)[0] for _ in range(20)] == [
+        make.texts("new red shoe by nike", "", {}, other)[0] for _ in range(20)
     ]
+
+
+def test_title_and_description_of_a_product_lose_their_telling_words_together():
+    make, random = augmenter(mask_values=0.3), np.random.default_rng(0)
+    shown = [make.texts("red cotton tshirt", "a red one", {}, random) for _ in range(300)]
+    assert set(shown) == {("red cotton tshirt", "a red one"), ("cotton", "a one")}
+    assert 60 < shown.count(("cotton", "a one")) < 120

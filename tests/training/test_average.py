@@ -29,7 +29,6 @@ def command(*arguments):
     return CliRunner().invoke(main, ["average", *map(str, arguments), "--workers", "0"])
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_uniform_average_is_the_mean_of_the_weights_calibrated_and_measured(catalogue, tmp_path):
     one, other = written(tmp_path / "one", 0.0), written(tmp_path / "other", 0.01)
     result = command(one, other, "--data", catalogue, "--out", tmp_path / "out", "--method", "uniform")

@@ -106,3 +106,17 @@ def test_rows_of_which_nothing_is_left_to_see_are_no_part_of_an_entry():
     assert entry["fused"]["accuracy"] == 0.5
     assert entry["text_only"]["accuracy"] == 1
     assert entry["photo_only"]["accuracy"] == 0
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "f1"),
+    [
+        ([0, 0, 0, 0], [1, 0, 0, 0], 0.0),
+        ([1, 1, 1, 0], [1, 1, 1, 1], 6 / 7),
+        ([1, 1, 0, 0], [0, 0, 0, 0], 0.0),
+    ],
+)
+def test_the_macro_f1_of_one_occurring_value_is_its_own(found, wanted, f1):
+    logits = torch.tensor([[1.0 if one else -1.0, -1.0] for one in found])
+    target = torch.tensor([[float(one), 0.0] for one in wanted])
+    assert score(MATERIAL, logits, target)["macro_f1"] == pytest.approx(f1)

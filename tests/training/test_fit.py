@@ -3,13 +3,15 @@
 import json
 import shutil
 
+import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
 
 from models.checkpoint import load
+from tests.training.conftest import write_catalogue
 from training.__main__ import main
-from training.errors import AnotherRun, RecipeError
+from training.errors import AnotherRun, DataError, RecipeError
 from training.fit import fit
 from training.loop import Progress
 from training.promotion import in_words
@@ -17,10 +19,6 @@ from training.recipe import TranslateSection, read_recipe
 from training.renderings import RENDERINGS
 from training.split import part_of
 from training.table import read_table
-
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"
-)
 
 
 @pytest.fixture
@@ -110,6 +108,19 @@ def test_a_target_of_an_attribute_that_there_is_none_of_is_said_before_the_folde
         RecipeError, match="no attribute 'size' to promise a precision of; there are colour, kind"
     ):
         fit(asked, catalogue, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_validation_part_without_any_label_is_said_before_training(recipe, tmp_path):
+    """Nothing could choose an epoch: the untrained heads would be the best."""
+    catalogue = write_catalogue(tmp_path / "shop", 240)
+    table = pd.read_csv(catalogue, dtype=str, keep_default_na=False)
+    rows = read_table(catalogue, multiple=["material"]).rows
+    unlabelled = [part_of(row.group, recipe.split) == "validation" for row in rows]
+    table.loc[unlabelled, [name for name in table.columns if name in rows[0].values]] = ""
+    table.to_csv(catalogue, index=False)
+    with pytest.raises(DataError, match="validation part has a label"):
+        fit(recipe, catalogue, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

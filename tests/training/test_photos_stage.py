@@ -11,7 +11,6 @@ from training.recipe import read_recipe
 from training.stages import Material
 from training.table import make_taxonomy, read_table
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 LEARNING = ("photo_tower.", "photo_projection.", "photo_head.")
 
 

@@ -113,7 +113,7 @@ def test_a_handful_of_products_makes_nothing_promotable():
     verdict = promotion(measured(rows=few), few, TAXONOMY)
     assert verdict == {
         "verdict": False,
-        "because": ["6 groups of products to measure on are too few to tell: it takes 10 at least"],
+        "because": ["6 groups of labelled products are too few to tell: it takes 10 at least"],
     }
 
 
@@ -133,3 +133,10 @@ def test_rows_of_which_nothing_is_left_to_see_decide_nothing(condition, part):
     assert promotion({condition: found}, ROWS, TAXONOMY)["verdict"] is False
     blind = dataclasses.replace(found, patterns=[*found.patterns[:60], *[None] * 30])
     assert promotion({condition: blind}, ROWS, TAXONOMY)["verdict"] is True
+
+
+def test_where_hardly_anything_is_labelled_nothing_can_be_told():
+    rows = [row if n < 5 else dataclasses.replace(row, values={}) for n, row in enumerate(ROWS)]
+    verdict = promotion(measured(fused=70, text_only=70), rows, TAXONOMY)
+    assert verdict["verdict"] is False
+    assert "too few to tell" in verdict["because"][0]

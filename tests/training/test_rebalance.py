@@ -35,3 +35,8 @@ def test_the_rarest_value_of_a_row_counts_and_missing_ones_do_not():
     assert times["1"] == 2  # shoe: sqrt(0.08 / 0.02)
     assert times["0"] in (2, 3)  # mauve: sqrt(0.08 / 0.01) = 2.8, above its shoe's 2
     assert times["50"] == 1
+
+
+def test_a_value_that_the_taxonomy_lacks_teaches_nothing_and_repeats_nothing():
+    rows = [row(n, "taupe" if n == 0 else "black") for n in range(1000)]
+    assert repeated(rows, TAXONOMY, rare_share=0.09, seed=0) == rows

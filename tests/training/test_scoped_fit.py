@@ -20,10 +20,6 @@ from training.run_folder import claim
 COLOURS = ("red", "green", "blue")
 KINDS = ("shirt", "shoe")
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"
-)
-
 
 @pytest.fixture
 def scoped(catalogue, tmp_path):

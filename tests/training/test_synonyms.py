@@ -48,7 +48,7 @@ def test_a_thesaurus_without_a_group_is_refused(tmp_path, text):
 def test_a_share_of_the_titles_is_reworded():
     section = AugmentSection(synonyms=0.5, mask_values=0, drop_words=0)
     augmenter, random = Augmenter(section, TAXONOMY), np.random.default_rng(0)
-    changed = [augmenter.text("grey saree", random) != "grey saree" for _ in range(400)]
+    changed = [augmenter.texts("grey saree", "", {}, random)[0] != "grey saree" for _ in range(400)]
     assert 0.25 < np.mean(changed) < 0.5  # a half of them, of which a quarter happens to keep both words
     none = Augmenter(AugmentSection(), TAXONOMY)
-    assert {none.text("grey saree", random) for _ in range(50)} == {"grey saree"}
+    assert {none.texts("grey saree", "", {}, random)[0] for _ in range(50)} == {"grey saree"}

@@ -91,3 +91,23 @@ def test_another_kind_of_tokenizer_is_refused(before):
     checkpoint = tiny_checkpoint()
     with pytest.raises(RecipeError, match="WordPiece"):
         extended(checkpoint.model, checkpoint.preprocessor, VocabularySection(), [], None)
+
+
+def test_characters_that_have_learned_already_are_kept(before):
+    model, preprocessor = grown(before)
+    index = preprocessor.tokenizer.token_to_id("红")
+    with torch.no_grad():
+        model.text_tower.encoder.get_input_embeddings().weight[index] = 7.0
+    again, later = grown((model, preprocessor))
+    row = again.state_dict()[WORD_EMBEDDINGS][later.tokenizer.token_to_id("红")]
+    assert (row == 7).all()
+
+
+def test_exact_words_are_forgotten_where_their_ids_are_others_now(before):
+    model, preprocessor = before
+    model = FusionTagger(replace(model.config, lexicon=64))
+    assert grown((model, preprocessor))[0].lexicon is None
+    kept, _ = extended(
+        model, preprocessor, VocabularySection(keep=10_000, characters="glossary"), WORDS, None
+    )
+    assert kept.lexicon is not None, "only the last piece made room"

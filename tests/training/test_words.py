@@ -15,7 +15,6 @@ from training.stages import Material
 from training.table import Row, make_taxonomy, read_table
 from training.words import learn_words, lexicons, start_by_rarity, words_stage
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 WORDS = ("words.epochs=3", "words.batch_size=16", "words.heads_lr=1e-2")
 
 

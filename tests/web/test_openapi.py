@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,58 @@ def test_a_product_can_be_sent_as_form_and_as_json(document: dict[str, Any]) -> 
         assert "photo_urls" not in form["properties"]
         assert "photo_urls" in body["properties"]
         assert form["additionalProperties"] is body["additionalProperties"] is False
+
+
+def body(document: dict[str, Any], path: str, method: str, media_type: str) -> dict[str, Any]:
+    content = document["paths"][path][method]["requestBody"]["content"]
+    return content[media_type]["schema"]["properties"]  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def limited(make_app: Callable[..., Flask]) -> dict[str, Any]:
+    """The document of an installation whose every limit is another one."""
+    app = make_app(
+        max_title_chars=11,
+        max_description_chars=12,
+        max_external_id_chars=13,
+        max_photos=3,
+        idempotency_ttl_s=7200,
+    )
+    return app.test_client().get("/openapi.json").json  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("path", "method"), [("/v1/products", "post"), ("/v1/products/{product_id}", "patch")]
+)
+def test_the_limits_of_a_body_are_those_of_the_installation(
+    limited: dict[str, Any], path: str, method: str
+) -> None:
+    form = body(limited, path, method, "multipart/form-data")
+    texts = {name: field["maxLength"] for name, field in form.items() if "maxLength" in field}
+    expected = {"title": 11, "description": 12}
+    assert texts == expected | ({"external_id": 13} if method == "post" else {})
+    assert form["photos"]["maxItems"] == 3
+    fields = body(limited, path, method, "application/json")
+    for name, limit in texts.items():
+        assert fields[name]["anyOf"] == [{"type": "string", "maxLength": limit}, {"type": "null"}]
+    addresses = fields["photo_urls"].get("anyOf", [fields["photo_urls"]])
+    assert addresses[0]["maxItems"] == 3
+
+
+@pytest.mark.parametrize(
+    ("ttl_s", "said"),
+    [(86_400, "24 hours"), (172_800, "2 days"), (7200, "2 hours"), (90, "90 seconds"), (0.5, "0.5 seconds")],
+)
+def test_the_time_that_a_key_is_remembered_is_that_of_the_installation(
+    make_app: Callable[..., Flask], ttl_s: float, said: str
+) -> None:
+    document = make_app(idempotency_ttl_s=ttl_s).test_client().get("/openapi.json").json
+    (key,) = (
+        parameter
+        for parameter in document["paths"]["/v1/products"]["post"]["parameters"]
+        if parameter["name"] == "Idempotency-Key"
+    )
+    assert key["description"].endswith(f"the first answer, for {said}.")
 
 
 TAXONOMY = {

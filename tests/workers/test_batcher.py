@@ -512,6 +512,7 @@ def test_a_submitter_that_waits_for_room_learns_of_the_shutdown(gate: Gate, make
     assert outcome == [BatcherClosed]
 
 
+# Its thread dies of an exception that nobody catches: that is what is tested.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_device_thread_that_dies_leaves_no_future_open_and_ends_the_process() -> None:
     gave_up: list[str] = []

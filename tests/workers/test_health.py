@@ -17,6 +17,7 @@ from workers.health import FRESH_S, Heartbeat, heartbeat_folder, living_workers
 from workers.identity import is_dead, worker_identity
 
 PATIENCE_S = 10.0
+INTERVAL_S = 0.01  # the test waits for two of them
 
 
 def write_beat(var: Path, *, at: float, worker: str | None = None) -> Path:
@@ -70,24 +71,37 @@ def test_an_unreadable_beat_is_no_living_worker(tmp_path: Path) -> None:
     assert living_workers(tmp_path, now=100.0) == []
 
 
+class Health:
+    """Always the same answer; knows when it was asked a second time, so that the first answer has had its effect."""
+
+    def __init__(self, answer: bool) -> None:
+        self._answer = answer
+        self._times = 0
+        self.asked_twice = threading.Event()
+
+    def __call__(self) -> bool:
+        self._times += 1
+        if self._times == 2:
+            self.asked_twice.set()
+        return self._answer
+
+
 def test_a_worker_beats_while_it_is_healthy_and_clears_up_behind_itself(tmp_path: Path) -> None:
-    asked = threading.Event()
-
-    def healthy() -> bool:
-        asked.set()
-        return True
-
-    heartbeat = Heartbeat(tmp_path, worker_identity(), healthy)
+    health = Health(True)
+    heartbeat = Heartbeat(tmp_path, worker_identity(), health, INTERVAL_S)
     heartbeat.start()
-    assert asked.wait(PATIENCE_S)
+    assert health.asked_twice.wait(PATIENCE_S)
+    assert living_workers(tmp_path, time.time()) == [worker_identity()]
     heartbeat.stop()
     assert list(heartbeat_folder(tmp_path).iterdir()) == []
 
 
 def test_an_unhealthy_worker_does_not_beat(tmp_path: Path) -> None:
-    heartbeat = Heartbeat(tmp_path, worker_identity(), lambda: False)
+    health = Health(False)
+    heartbeat = Heartbeat(tmp_path, worker_identity(), health, INTERVAL_S)
     heartbeat.start()
-    assert living_workers(tmp_path, time.time()) == []
+    assert health.asked_twice.wait(PATIENCE_S)
+    assert list(heartbeat_folder(tmp_path).iterdir()) == []
     heartbeat.stop()
 
 

@@ -78,7 +78,7 @@ def test_metrics_are_served_on_loopback_until_stopped() -> None:
     for attempts in (1, 1, 1, 3):
         metrics.job_left("bulk", "succeeded", attempts)
     port = free_port()
-    stop = metrics.serve(port)
+    stop = metrics.serve("127.0.0.1", port)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         page = answer.read().decode()
     stop()
@@ -90,7 +90,7 @@ def test_a_port_in_use_costs_the_metrics_and_not_the_worker() -> None:
     with socket.socket() as taken, capture_logs() as logs:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        stop = WorkerMetrics().serve(taken.getsockname()[1])
+        stop = WorkerMetrics().serve("127.0.0.1", taken.getsockname()[1])
         stop()
     assert "TAGSMITH_METRICS_PORT" in logs[0]["event"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.calibration import AttributeCalibration, Pattern
 from models.taxonomy import Attribute
-from training.evaluation import ECE_BINS, ece, judged, labelled, offers, those
+from training.evaluation import ECE_BINS, ece, familiar_in, judged, labelled, offers, those
 from training.report.measured import Measured
 from training.seen import SHOWN
 from training.table import Row
@@ -71,10 +71,12 @@ def trust_of(measured: Measured, index: int) -> tuple[Trust, ...]:
                 calibration.patterns_for(run.served, run.text_only[index], attribute.multiple), met
             )
             by = [each for each in of_offers for _ in range(confidence.shape[1])]
+            familiar = familiar_in(run, measured.checkpoint.taxonomy, measured.checkpoint.calibration)[met]
+            like = familiar.repeat_interleave(confidence.shape[1]).tolist()
             # Where the attribute applies and nothing is offered, nothing is covered.
             asked = int((labelled(target, attribute) & of | met).sum())
             found.append(
-                trust(confidence.flatten(), right.flatten(), by, asked, attribute, calibration, pattern)
+                trust(confidence.flatten(), right.flatten(), by, like, asked, attribute, calibration, pattern)
             )
     return tuple(found)
 
@@ -89,18 +91,19 @@ def trust(
     confidence: Tensor,
     right: Tensor,
     by: Sequence[Pattern],
+    familiar: Sequence[bool],
     asked: int,
     attribute: Attribute,
     calibration: AttributeCalibration,
     pattern: Pattern,
 ) -> Trust:
-    """From confidences, whether they were right and the patterns whose numbers decide on them, (N,) each; `asked` are
-    the rows that coverage is a share of.
+    """From confidences, whether they were right, the patterns whose numbers decide on them and whether their products
+    are `familiar`, (N,) each; `asked` are the rows that coverage is a share of.
 
     Of several values only those that are offered count as covered or not, as in `evaluate`.
     """
     auto_from = calibration.auto_from[pattern]
-    decisions = [calibration.decide(*one) for one in zip(confidence.tolist(), by, strict=True)]
+    decisions = [calibration.decide(*one) for one in zip(confidence.tolist(), by, familiar, strict=True)]
     points = curve(confidence, right, asked)
     if attribute.multiple:
         offered = torch.tensor([decision != "abstain" for decision in decisions])

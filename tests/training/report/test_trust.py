@@ -37,6 +37,7 @@ def test_the_line_is_drawn_where_the_threshold_leaves_it():
         torch.tensor([0.9, 0.8, 0.7, 0.6]),
         torch.tensor([True, True, False, False]),
         ["both"] * 4,
+        [True] * 4,
         4,
         COLOUR,
         calibration(0.75),
@@ -48,7 +49,7 @@ def test_the_line_is_drawn_where_the_threshold_leaves_it():
 @pytest.mark.parametrize("auto_from", [None, 0.99])
 def test_no_line_is_drawn_where_nothing_is_that_sure(auto_from):
     found = trust(
-        torch.tensor([0.9]), torch.tensor([True]), ["both"], 1, COLOUR, calibration(auto_from), "both"
+        torch.tensor([0.9]), torch.tensor([True]), ["both"], [True], 1, COLOUR, calibration(auto_from), "both"
     )
     assert found.auto is None
     assert len(found.curve) == 1
@@ -59,6 +60,7 @@ def test_several_values_are_covered_only_among_those_that_are_offered():
         torch.tensor([0.9, 0.6, 0.2, 0.1]),
         torch.tensor([True, False, False, False]),
         ["both"] * 4,
+        [True] * 4,
         1,
         MATERIAL,
         calibration(0.8),
@@ -80,9 +82,24 @@ def test_rows_that_are_offered_nothing_are_not_covered():
         torch.tensor([0.9, 0.8]),
         torch.tensor([True, True]),
         ["both"] * 2,
+        [True] * 2,
         4,
         COLOUR,
         calibration(0.5),
         "both",
     )
     assert (found.auto.coverage, found.auto.precision) == (0.5, 1.0)
+
+
+def test_an_unfamiliar_product_is_never_auto_here_either():
+    found = trust(
+        torch.tensor([0.9, 0.8]),
+        torch.tensor([True, True]),
+        ["both"] * 2,
+        [True, False],
+        2,
+        COLOUR,
+        calibration(0.75),
+        "both",
+    )
+    assert found.auto is not None and found.auto.coverage == 0.5
