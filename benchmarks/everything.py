@@ -130,7 +130,7 @@ def path_of(results: Path, document: Mapping[str, Any]) -> Path:
     replaces none.
     """
     kind = "cpu" if document["gpu"] == NOT_MEASURED else "gpu"
-    whole = {step.name for step in STEPS} <= document["benchmarks"].keys()
+    whole = {step.name for step in STEPS} <= document["benchmarks"].keys() and not failed(document)
     what = "-trial" if document["quick"] else "" if whole else "-part"
     return results / f"{document['at'][:10]}-{kind}{what}.json"
 

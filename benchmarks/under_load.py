@@ -114,6 +114,7 @@ def summary(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     states = [state for state in rounds[0] if state != "saturation_per_s"]
     waits: dict[str, dict[str, Any]] = {
         state: {
+            "products": sum(len(one[state]) for one in rounds),
             **milliseconds([seconds for one in rounds for seconds in one[state]]),
             "p50_of_rounds": [round(statistics.median(one[state]) * 1e3, 1) for one in rounds],
         }

@@ -9,8 +9,9 @@ claim goes on behind the tenant that was served last, and gives all that wait an
 named jobs count in two cases only: a lease that has lapsed is no queued job, and comes back by its name; and so does a
 suspect.
 
-A suspect is a job whose attempts ended without a word, as when its worker was killed, SUSPECT_AFTER times: it may be
-what kills them. Taken with others it would take them along to `failed`, so it is only taken where it is asked for.
+A suspect is a job that has had SUSPECT_AFTER attempts or more, the last of which ended without a word, as when its
+worker was killed: it may be what kills them. Taken with others it would take them along to `failed`, so it is only
+taken where it is asked for.
 """
 
 import json
@@ -100,7 +101,7 @@ def claim_by_turns(
 
 _IS_NAMED = "id = ANY(CAST(:job_ids AS text[]))"
 _IS_DUE = "(status = 'queued' AND not_before <= now() OR status = 'running' AND lease_until <= now())"
-# Whoever puts a job back says why.
+# Whoever puts a job back says why, until the next claim.
 _IS_SUSPECT = f"(attempts >= {SUSPECT_AFTER} AND error IS NULL)"
 _SUSPECTED = text(f"SELECT id FROM jobs WHERE {_IS_NAMED} AND {_IS_DUE} AND {_IS_SUSPECT} ORDER BY id")
 
@@ -157,8 +158,7 @@ _TAKE = """
         started_at = CASE WHEN next = 'running' THEN now() ELSE started_at END,
         finished_at = CASE WHEN next <> 'running' THEN now() END,
         error = CASE WHEN next = 'failed' THEN COALESCE(error, CAST(:lease_ran_out AS jsonb))
-                     WHEN next = 'cancelled' THEN CAST(:superseded AS jsonb)
-                     ELSE error END
+                     WHEN next = 'cancelled' THEN CAST(:superseded AS jsonb) END
     FROM content
     WHERE jobs.id = content.id
     RETURNING jobs.id, jobs.status, jobs.product_id, jobs.tenant_id, jobs.lane, jobs.attempts, jobs.lease_token,
@@ -227,7 +227,7 @@ _REMEMBER_FIRST = text(
 # From tenant to tenant by one look into ix_jobs_turns each, however many jobs a tenant has: first those behind
 # `last`, then from the beginning.
 _WAITING_BEHIND = text(
-    """
+    f"""
     WITH RECURSIVE ring AS (
         SELECT CAST(:last AS text) AS tenant_id, false AS round, 0 AS place
         UNION ALL
@@ -236,7 +236,7 @@ _WAITING_BEHIND = text(
         FROM ring LEFT JOIN LATERAL (
             SELECT tenant_id FROM jobs
             WHERE status = 'queued' AND lane = 'bulk' AND jobs.tenant_id > ring.tenant_id
-              AND not_before <= now()
+              AND not_before <= now() AND NOT {_IS_SUSPECT}
             ORDER BY jobs.tenant_id LIMIT 1
         ) AS behind ON true
         WHERE place < :most AND NOT (round AND (behind.tenant_id IS NULL OR behind.tenant_id > :last))

@@ -45,11 +45,6 @@ class Settings(BaseSettings):
     forward_timeout_s: float = Field(default=50, gt=0)
     bulk_forward_s: float = Field(default=0.07, gt=0)  # of bulk while people send products as well
 
-    @property
-    def max_batch_photos(self) -> int:
-        """A product has one photo or two as a rule; a batch of those with more would run for as many times longer."""
-        return 2 * self.max_batch
-
     embedding_cache_days: float = Field(default=30, ge=0, le=36_500)  # of photos and texts; 0 keeps none
 
     # The life of a job.
@@ -97,6 +92,11 @@ class Settings(BaseSettings):
                 for fault in error.errors(include_input=False, include_context=False)
             ]
             raise SettingsError("unusable settings: " + "; ".join(reasons)) from None
+
+    @property
+    def max_batch_photos(self) -> int:
+        """A product has one photo or two as a rule; a batch of those with more would run for as many times longer."""
+        return 2 * self.max_batch
 
     def resolved_database_url(self) -> str:
         """SQLAlchemy URL of PostgreSQL, with the psycopg 3 driver named."""

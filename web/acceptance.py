@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import structlog
@@ -57,18 +58,24 @@ class Acceptor:
     def accept(
         self,
         key: IdempotencyKey | None,
-        prepare: Callable[[], Sequence[PreparedPhoto]],
+        photos: Callable[[], Sequence[bytes]],
+        prepare: Callable[[Sequence[bytes]], Sequence[PreparedPhoto]],
         write: Callable[[Sequence[PreparedPhoto]], Write],
+        turn: AbstractContextManager[None],
     ) -> Acceptance:
-        """`prepare` checks the photos, `write` makes the rows; both may refuse, and then nothing stays."""
+        """`photos` may fetch them, `prepare` checks them, `write` makes the rows; each may refuse, and then nothing
+        stays. What takes a processor is done inside `turn`; what waits for others is not.
+        """
         if key is not None:
             with transaction(self._engine) as session:
                 given_before = idempotency.begin(session, key, self._settings)
             if given_before is not None:
                 return Acceptance(given_before, None)
         try:
-            prepared = prepare()
-            job, answer = self._store_all(key, prepared, write(prepared))
+            given = photos()
+            with turn:
+                prepared = prepare(given)
+                job, answer = self._store_all(key, prepared, write(prepared))
         except BaseException:
             if key is not None:
                 self._release(key)

@@ -23,7 +23,7 @@ from werkzeug.exceptions import HTTPException
 from catalog import idempotency
 from catalog.settings import Settings
 from web import multipart, photos, problems
-from web.photo_urls import PhotoUrlFetcher
+from web.photo_urls import PhotoUrlFetcher, check_forms
 from web.problems import FieldError, ProblemError
 from web.schemas import ProductChange, ProductIn
 
@@ -72,7 +72,7 @@ class Intake:
         size = request.content_length
         largest = self._settings.max_request_bytes
         if size is None:  # chunked: it could become the largest
-            size = MAX_JSON_BYTES if request.mimetype == "application/json" else largest
+            size = min(MAX_JSON_BYTES, largest) if request.mimetype == "application/json" else largest
         if size > largest:
             raise ProblemError(
                 problems.REQUEST_TOO_LARGE,
@@ -133,6 +133,7 @@ class Intake:
             raise ProblemError(
                 problems.TOO_MANY_PHOTOS, f"At most {self._settings.max_photos} photos are accepted."
             )
+        check_forms(urls)
         return Upload(content, (), tuple(urls))
 
     def photos_of(self, upload: Upload[Any]) -> list[bytes]:
@@ -220,7 +221,7 @@ class _ByteBudget:
             if not self._changed.wait_for(lambda: self._fits(amount, tenant_id), timeout=_BODY_WAIT_S):
                 raise ProblemError(
                     problems.BUSY,
-                    "Too many large uploads are running; try again shortly.",
+                    "Too many uploads are running; try again shortly.",
                     headers={"Retry-After": "5"},
                 )
             self._free -= amount

@@ -48,8 +48,7 @@ class PhotoUrlFetcher:
 
     def fetch_all(self, urls: Sequence[str]) -> list[bytes]:
         """The bytes behind each address, in order; one bad address refuses all. Raises ProblemError."""
-        for number, url in enumerate(urls, 1):
-            _check_form(url, f"photo {number}")
+        check_forms(urls)
         if not urls:
             return []
         if not self._slots.acquire(blocking=False):
@@ -131,6 +130,12 @@ def open_session() -> HTTPSession:
     session.adapters.clear()
     session.mount("https://", _StoppableAdapter(is_https_proto=True))
     return session
+
+
+def check_forms(urls: Sequence[str]) -> None:
+    """Refuses what is no address to fetch from, without fetching. Raises ProblemError."""
+    for number, url in enumerate(urls, 1):
+        _check_form(url, f"photo {number}")
 
 
 def _check_form(url: str, name: str) -> None:

@@ -109,8 +109,13 @@ def create_product(query_data: NoQuery) -> Response:
                 settings=services().settings,
             )
 
-        with services().precedence.of(content.lane):
-            acceptance = services().acceptor.accept(request_key, lambda: _prepared(upload), write)
+        acceptance = services().acceptor.accept(
+            request_key,
+            lambda: services().intake.photos_of(upload),
+            _prepared,
+            write,
+            services().precedence.of(content.lane),
+        )
     return _accepted(acceptance)
 
 
@@ -148,8 +153,13 @@ def change_product(product_id: str, query_data: NoQuery) -> Response:
             )
 
         request_key = _request_key(key, upload)
-        with services().precedence.of(upload.content.lane):
-            acceptance = services().acceptor.accept(request_key, lambda: _prepared(upload), write)
+        acceptance = services().acceptor.accept(
+            request_key,
+            lambda: services().intake.photos_of(upload),
+            _prepared,
+            write,
+            services().precedence.of(upload.content.lane),
+        )
     return _accepted(acceptance)
 
 
@@ -218,9 +228,9 @@ def _document(product: ProductView) -> dict[str, object]:
     return document.model_dump(mode="json")
 
 
-def _prepared(upload: Upload[ProductIn] | Upload[ProductChange]) -> list[PreparedPhoto]:
+def _prepared(photos: Sequence[bytes]) -> list[PreparedPhoto]:
     prepared = []
-    for number, photo in enumerate(services().intake.photos_of(upload), 1):
+    for number, photo in enumerate(photos, 1):
         start = time.perf_counter()
         prepared.append(services().photo_intake.prepare(photo, f"photo {number}"))
         services().metrics.photo_seconds.observe(time.perf_counter() - start)

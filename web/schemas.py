@@ -1,8 +1,7 @@
 """The shapes of the HTTP interface: what may come in, what goes out. The OpenAPI document is made of these.
 
-Limits on lengths are settings of the installation and are checked in `intake`
-and written into the OpenAPI document by `openapi`; what can never be right
-(NUL, lone surrogates, unknown fields, wrong types) is refused here.
+Limits on lengths are settings of the installation: `intake` checks them and `openapi` writes them into the document.
+What can never be right (NUL, lone surrogates, unknown fields, wrong types) is refused here.
 """
 
 from __future__ import annotations

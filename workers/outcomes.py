@@ -63,11 +63,9 @@ class Outcomes:
         write = self._write if finished[0].job.lane == "bulk" else self._finish_named
         try:
             written = write(finished)
-        except Exception as error:
+        except Exception:
             if len(finished) == 1:
-                job = finished[0].job
-                log.exception("an outcome could not be written", job=job.id)
-                self.put_back(job, problem("unwritten", "The tags could not be stored", repr(error)))
+                self._put_back_unwritten(finished[0].job)
                 return
             for entry in finished:
                 self.finish([entry])
@@ -77,6 +75,15 @@ class Outcomes:
         for entry in finished:
             outcome: Outcome = "succeeded" if entry.job.id in written else "lease_lost"
             self._metrics.job_left(entry.job.lane, outcome, entry.job.attempts)
+
+    def _put_back_unwritten(self, job: ClaimedJob) -> None:
+        log.exception("an outcome could not be written", job=job.id)
+        try:
+            self.put_back(job, problem("unwritten", "The tags could not be stored", "it is tried again"))
+        except (
+            Exception
+        ):  # the database refuses whatever is written: the lease lapses, and the others have their turn
+            log.exception("a job could not be put back", job=job.id)
 
     def _finish_together(self, messages: Sequence[Sequence[Finished]]) -> list[set[str] | None]:
         """Writes the outcomes of several messages in one transaction."""

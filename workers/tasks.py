@@ -106,10 +106,12 @@ class TagProducts:
         def among_them(session: Session) -> list[str]:
             return suspects_among(session, job_ids)
 
-        found = 0
+        found, until = 0, time.monotonic() + self.PATIENCE_S
         for job_id in self.outcomes.persistently("claim", among_them) or ():
-            if not self._one_suspect.acquire(timeout=self.PATIENCE_S):
-                break  # the sweep sends them again
+            left_s = until - time.monotonic()
+            # What is not looked at is sent again by the sweep.
+            if left_s <= 0 or not self._batcher.alive() or not self._one_suspect.acquire(timeout=left_s):
+                break
             try:
                 found += self._tagged(self._take(functools.partial(claim, suspects=True), [job_id]))
             finally:

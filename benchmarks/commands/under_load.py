@@ -20,7 +20,7 @@ from benchmarks.machine import describe
     default=40,
     show_default=True,
     type=click.IntRange(min=2),
-    help="Products of each state in a round.",
+    help="Products of each state in a round; at a share of saturation as many more as come in ten seconds.",
 )
 @click.option(
     "--import",

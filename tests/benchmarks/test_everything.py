@@ -91,6 +91,8 @@ def test_the_file_is_named_by_day_and_device(tmp_path):
     assert path_of(tmp_path, document).name == "2026-01-02-cpu.json"
     assert path_of(tmp_path, document | {"gpu": {"name": "a card"}}).name == "2026-01-02-gpu.json"
     assert path_of(tmp_path, document | {"quick": True}).name == "2026-01-02-cpu-trial.json"
+    broken = {**whole, "latency": {"failed": "no network"}}
+    assert path_of(tmp_path, document | {"benchmarks": broken}).name == "2026-01-02-cpu-part.json"
     assert path_of(tmp_path, document | {"benchmarks": {"latency": {}}}).name == "2026-01-02-cpu-part.json"
 
 

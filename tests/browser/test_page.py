@@ -165,11 +165,13 @@ def test_a_job_that_cannot_be_asked_for_is_followed_again_later(
     assert products(engine) == 1
 
 
-def test_a_job_that_is_not_there_any_more_is_not_followed_for_ever(
-    serve: Callable[..., str], open_page: Callable[..., Page]
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_job_that_will_not_be_told_is_not_followed_for_ever(
+    serve: Callable[..., str], open_page: Callable[..., Page], status: int
 ) -> None:
+    """Gone, or the key was revoked meanwhile."""
     page = open_page(serve())
-    page.route("**/v1/jobs/*", lambda route: route.fulfill(status=404, json={"title": "Nothing is here"}))
+    page.route("**/v1/jobs/*", lambda route: route.fulfill(status=status, json={"title": "Nothing is here"}))
     page.get_by_label("Title").fill("Shoes")
     page.get_by_role("button", name="Tag this product").click()
     expect(page.get_by_role("status")).to_have_text("Sent, but its tags cannot be shown.")

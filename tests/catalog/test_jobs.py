@@ -164,6 +164,9 @@ def test_a_job_that_was_put_back_with_a_reason_is_no_suspect(shop: "Shop") -> No
     assert shop.put_back(shop.claim_one(job_id)) == "queued"
     assert shop.claim_suspects(job_id) == []
     assert shop.claim_one(job_id).attempts == SUSPECT_AFTER + 1
+    shop.let_lease_lapse(job_id)
+    assert shop.claim(job_id) == [], "its reason was that of an earlier attempt"
+    assert len(shop.claim_suspects(job_id)) == 1
 
 
 def test_put_back_says_what_the_job_is_now(shop: "Shop") -> None:

@@ -1,10 +1,13 @@
 """A request with photo addresses and an idempotency key, and the same one again."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from web.photo_urls import PhotoUrlFetcher
+from web.precedence import Precedence
 
 if TYPE_CHECKING:
     from tests.web.seller import Seller
@@ -51,3 +54,26 @@ def test_to_remove_photos_is_another_request_than_to_leave_them(
     assert seller.call("PATCH", path, json={"title": "Boot"}, headers=KEY).status_code == 202
     removal = seller.call("PATCH", path, json={"title": "Boot", "photo_urls": photo_urls}, headers=KEY)
     assert (removal.status_code, removal.json["type"]) == (422, "/problems/idempotency-key-reused")
+
+
+def test_addresses_are_fetched_before_the_turn_of_an_import(
+    seller: "Seller", fetched: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for another server must not keep the others of the import waiting."""
+    order: list[str] = []
+    fetch, import_ = PhotoUrlFetcher.fetch_all, Precedence.import_
+
+    @contextmanager
+    def turn(self: Precedence) -> Iterator[None]:
+        order.append("turn")
+        with import_(self):
+            yield
+
+    def fetch_all(self: PhotoUrlFetcher, wanted: Any) -> list[bytes]:
+        order.append("fetch")
+        return fetch(self, wanted)
+
+    monkeypatch.setattr(Precedence, "import_", turn)
+    monkeypatch.setattr(PhotoUrlFetcher, "fetch_all", fetch_all)
+    assert seller.send_json({"photo_urls": [URL], "lane": "bulk"}).status_code == 202
+    assert order == ["fetch", "turn"]

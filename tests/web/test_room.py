@@ -30,7 +30,7 @@ def test_one_account_cannot_take_the_room_of_all(room: Intake) -> None:
     with ExitStack() as held:
         for _ in range(2):
             held.enter_context(room.room_for(body(LARGEST), "one"))
-        with pytest.raises(ProblemError, match="Too many large uploads"), room.room_for(body(LARGEST), "one"):
+        with pytest.raises(ProblemError, match="Too many uploads"), room.room_for(body(LARGEST), "one"):
             pass
         held.enter_context(room.room_for(body(LARGEST), "another"))
         with pytest.raises(ProblemError), room.room_for(body(LARGEST), "a third"):
@@ -59,4 +59,10 @@ def test_what_was_held_is_free_again(room: Intake) -> None:
 
 def test_a_body_over_the_limit_is_refused_by_its_size(room: Intake) -> None:
     with pytest.raises(ProblemError, match="at most"), room.room_for(body(LARGEST + 1), "one"):
+        pass
+
+
+def test_a_chunked_json_body_passes_also_where_little_is_allowed() -> None:
+    settings = Settings(max_request_bytes=1000)
+    with Intake(settings, PhotoUrlFetcher(settings)).room_for(body(None, "application/json"), "one"):
         pass

@@ -180,6 +180,9 @@ function keyOf(parts) {
   return unanswered.key;
 }
 
+// Whether the same question may be answered later: nobody answered, or only not now.
+const passes = ({ status, needsKey }) => status === undefined ? !needsKey : status >= 500 || status === 429;
+
 async function follow(job, mine, start) {
   let failures = 0;
   while (mine === run) {
@@ -197,9 +200,10 @@ async function follow(job, mine, start) {
     } catch (problem) {
       if (problem instanceof Error) throw problem;
       if (mine !== run) return;
-      if (problem.status === 404) {
+      if (!passes(problem)) {
         setStatus("Sent, but its tags cannot be shown.", false);
         showProblem(element("job-problem"), problem);
+        if (problem.needsKey) element("key").focus();
         return;
       }
       failures += 1;
