@@ -75,7 +75,7 @@ class World:
 
     def deliver(self) -> None:
         if message := self.pick(self.messages):
-            self.claimed += self.shop.claim(*message)
+            self.claimed += [*self.shop.claim(*message), *self.shop.claim_suspects(*message)]
 
     def finish(self) -> None:
         if job := self.pick(self.claimed):
@@ -175,7 +175,7 @@ def drain(world: World) -> None:
         sweep(
             shop.engine, lambda job_ids, lane, sent=sent: sent.extend(job_ids), lambda lane: 0, shop.settings
         )  # type: ignore[misc]
-        for job in shop.claim(*sent):
+        for job in [*shop.claim(*sent), *shop.claim_suspects(*sent)]:
             assert shop.finish(job, "drained", embedding=[1.0])
     assert shop.sql("SELECT count(*) FROM jobs WHERE status IN ('queued', 'running')") == [(0,)]
 
