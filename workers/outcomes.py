@@ -63,7 +63,7 @@ class Outcomes:
         write = self._write if finished[0].job.lane == "bulk" else self._finish_named
         try:
             written = write(finished)
-        except Exception:
+        except Exception:  # logged below, of the one that raises it alone
             if len(finished) == 1:
                 self._put_back_unwritten(finished[0].job)
                 return
@@ -79,10 +79,9 @@ class Outcomes:
     def _put_back_unwritten(self, job: ClaimedJob) -> None:
         log.exception("an outcome could not be written", job=job.id)
         try:
-            self.put_back(job, problem("unwritten", "The tags could not be stored", "it is tried again"))
-        except (
-            Exception
-        ):  # the database refuses whatever is written: the lease lapses, and the others have their turn
+            self.put_back(job, problem("unwritten", "The tags could not be stored", "see the worker's log"))
+        except Exception:
+            # The database refuses whatever is written: the lease lapses, and the others have their turn.
             log.exception("a job could not be put back", job=job.id)
 
     def _finish_together(self, messages: Sequence[Sequence[Finished]]) -> list[set[str] | None]:

@@ -234,6 +234,25 @@ def test_tags_that_cannot_be_stored_put_their_job_back_and_spare_the_others(
     assert found["bad"].error is not None and found["bad"].error["type"] == "unwritten"
 
 
+def test_a_job_of_which_nothing_can_be_written_keeps_no_other_from_its_tags(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(session: Session, finished: Sequence[Finished]) -> set[str]:
+        if "bad" in {entry.job.title for entry in finished}:
+            raise ValueError("not JSON compliant")
+        return finish_many(session, finished)
+
+    def refuse_too(*anything: object, **named: object) -> None:
+        raise RuntimeError("cannot execute UPDATE in a read-only transaction")
+
+    monkeypatch.setattr("workers.outcomes.finish_many", refuse)
+    monkeypatch.setattr("workers.outcomes.put_back", refuse_too)
+    jobs = {title: desk.accept(title, lane="bulk") for title in ("good", "bad", "better")}
+    desk.run(*jobs.values(), lane="bulk")
+    statuses = {title: desk.job(job_id).status for title, job_id in jobs.items()}
+    assert statuses == {"good": "succeeded", "bad": "running", "better": "succeeded"}
+
+
 def test_a_device_that_fails_with_everything_puts_the_job_back(desk: Desk) -> None:
     def break_down(titles: list[str]) -> None:
         raise RuntimeError("CUDA error")
