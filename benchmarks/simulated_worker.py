@@ -73,7 +73,7 @@ class Device:
 class SimulatedRuntime:
     """What ModelRuntime is to a worker."""
 
-    name, version = "simulated", "0"
+    name, version, features_version = "simulated", "0", "0"
 
     def __init__(self, device: Device) -> None:
         self._device = device

@@ -102,25 +102,25 @@ def claim_by_turns(
 _IS_NAMED = "id = ANY(CAST(:job_ids AS text[]))"
 _IS_DUE = "(status = 'queued' AND not_before <= now() OR status = 'running' AND lease_until <= now())"
 # Whoever puts a job back says why, until the next claim.
-_IS_SUSPECT = f"(attempts >= {SUSPECT_AFTER} AND error IS NULL)"
-_SUSPECTED = text(f"SELECT id FROM jobs WHERE {_IS_NAMED} AND {_IS_DUE} AND {_IS_SUSPECT} ORDER BY id")
+IS_SUSPECT = f"(jobs.attempts >= {SUSPECT_AFTER} AND jobs.error IS NULL)"
+_SUSPECTED = text(f"SELECT id FROM jobs WHERE {_IS_NAMED} AND {_IS_DUE} AND {IS_SUSPECT} ORDER BY id")
 
 # The candidates are locked first and joined to nothing; the rest of the statement works on what it got.
 _NAMED = f"""
     SELECT id, product_id, revision, attempts FROM jobs
-    WHERE {_IS_NAMED} AND {_IS_DUE} AND NOT {_IS_SUSPECT}
+    WHERE {_IS_NAMED} AND {_IS_DUE} AND NOT {IS_SUSPECT}
     ORDER BY id
     FOR UPDATE SKIP LOCKED
 """
 _SUSPECTS = f"""
     SELECT id, product_id, revision, attempts FROM jobs
-    WHERE {_IS_NAMED} AND {_IS_DUE} AND {_IS_SUSPECT}
+    WHERE {_IS_NAMED} AND {_IS_DUE} AND {IS_SUSPECT}
     ORDER BY id
     FOR UPDATE SKIP LOCKED
 """
 _NAMED_AND_LAPSED = f"""
     SELECT id, product_id, revision, attempts FROM jobs
-    WHERE {_IS_NAMED} AND status = 'running' AND lease_until <= now() AND NOT {_IS_SUSPECT}
+    WHERE {_IS_NAMED} AND status = 'running' AND lease_until <= now() AND NOT {IS_SUSPECT}
     ORDER BY id
     FOR UPDATE SKIP LOCKED
 """
@@ -130,7 +130,7 @@ _OLDEST_OF_EACH = f"""
     SELECT oldest.* FROM unnest(CAST(:tenants AS text[])) WITH ORDINALITY AS ring (tenant_id, place)
     CROSS JOIN LATERAL (
         SELECT id, product_id, revision, attempts FROM jobs
-        WHERE status = 'queued' AND lane = 'bulk' AND not_before <= now() AND NOT {_IS_SUSPECT}
+        WHERE status = 'queued' AND lane = 'bulk' AND not_before <= now() AND NOT {IS_SUSPECT}
           AND jobs.tenant_id BETWEEN ring.tenant_id AND ring.tenant_id
         ORDER BY jobs.tenant_id, submitted_at LIMIT :share
         FOR UPDATE SKIP LOCKED
@@ -236,7 +236,7 @@ _WAITING_BEHIND = text(
         FROM ring LEFT JOIN LATERAL (
             SELECT tenant_id FROM jobs
             WHERE status = 'queued' AND lane = 'bulk' AND jobs.tenant_id > ring.tenant_id
-              AND not_before <= now() AND NOT {_IS_SUSPECT}
+              AND not_before <= now() AND NOT {IS_SUSPECT}
             ORDER BY jobs.tenant_id LIMIT 1
         ) AS behind ON true
         WHERE place < :most AND NOT (round AND (behind.tenant_id IS NULL OR behind.tenant_id > :last))

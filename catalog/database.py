@@ -33,6 +33,7 @@ IDLE_IN_TRANSACTION_TIMEOUT_MS = 30_000
 TCP_USER_TIMEOUT_MS = 10_000
 # The same while we wait for an answer and send nothing: Linux would ask only after two hours.
 KEEPALIVES = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+READ_ONLY_SQL_TRANSACTION = "25006"  # PostgreSQL, appendix A
 # Any constant of our own: the name of the lock that lets one process migrate at a time.
 MIGRATION_LOCK = 7_246_311_905_518
 MIGRATION_LOCK_PAUSE_S = 0.1
@@ -82,8 +83,10 @@ def transaction(engine: Engine) -> Iterator[Session]:
     except PoolTimeout as error:
         raise DatabaseUnavailable(_without_statement(error)) from error
     except DBAPIError as error:
-        # Any other class, such as a violated constraint, is a mistake of ours, unless it cost us the connection.
-        if isinstance(error, (OperationalError, InterfaceError)) or error.connection_invalidated:
+        # Any other class, such as a violated constraint, is a mistake of ours, unless it cost us the connection or the
+        # server is one that only reads, as after a failover.
+        read_only = getattr(error.orig, "sqlstate", None) == READ_ONLY_SQL_TRANSACTION
+        if isinstance(error, (OperationalError, InterfaceError)) or error.connection_invalidated or read_only:
             raise DatabaseUnavailable(_without_statement(error)) from error
         raise
 

@@ -2,7 +2,8 @@
 forward, and new photos or a text that comes again no text forward.
 
 It is read with the claim of a message and written with the end of its jobs, each in one statement. Nothing here may be
-missed: whatever is absent is computed again. Knows no checkpoint beyond its version and nothing of what the bytes mean.
+missed: whatever is absent is computed again. Knows no checkpoint beyond the version of its features and nothing of what
+the bytes mean.
 """
 
 import hashlib

@@ -50,7 +50,9 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Finished:
-    """A claimed job with its result; `photo_embeddings` by photo id and `text_embedding` are of what was new."""
+    """A claimed job with its result; `photo_embeddings` by photo id and `text_embedding` are of what was new, to be
+    remembered for `features_version`.
+    """
 
     job: ClaimedJob
     tags: Sequence[TagView]
@@ -59,6 +61,7 @@ class Finished:
     model_version: str
     photo_embeddings: Mapping[str, bytes] = field(default_factory=dict)
     text_embedding: bytes | None = None
+    features_version: str = ""
 
 
 _LOCK_PRODUCTS = text(
@@ -100,7 +103,8 @@ def finish(
 
 def finish_many(session: Session, finished: Sequence[Finished]) -> set[str]:
     """Writes the results of a batch; returns the ids of those written. Of a job whose lease was lost, nothing is."""
-    # Products before jobs, in order: like everyone who locks both.
+    # Products before jobs, in order: like everyone who locks both. Jobs in order: a renewal of leases locks many too.
+    finished = sorted(finished, key=lambda done: done.job.id)
     session.execute(_LOCK_PRODUCTS, {"ids": [done.job.product_id for done in finished]})
     rows = session.execute(
         _SUCCEED,
@@ -130,7 +134,7 @@ def finish_many(session: Session, finished: Sequence[Finished]) -> set[str]:
     embedding_cache.PHOTOS.remember(
         session,
         {
-            (done.job.tenant_id, photo_id, done.model_version): embedding
+            (done.job.tenant_id, photo_id, done.features_version): embedding
             for done in kept
             for photo_id, embedding in done.photo_embeddings.items()
         },
@@ -138,7 +142,7 @@ def finish_many(session: Session, finished: Sequence[Finished]) -> set[str]:
     embedding_cache.TEXTS.remember(
         session,
         {
-            (done.job.tenant_id, done.job.text_id, done.model_version): done.text_embedding
+            (done.job.tenant_id, done.job.text_id, done.features_version): done.text_embedding
             for done in kept
             if done.job.text_id is not None and done.text_embedding is not None
         },

@@ -14,13 +14,19 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+import structlog
 from sqlalchemy import Engine, delete, func, select, text, update
 from sqlalchemy.orm import Session
 
 from catalog.database import transaction
+from catalog.errors import StoreUnavailable
 from catalog.photo_store import PhotoStore
 from catalog.tables import Photo, ProductPhoto
 from catalog.views import PhotoRef
+
+REFUSALS = 10  # of a store that is away; a few photos that it cannot remove keep no others
+
+log = structlog.get_logger(__name__)
 
 _LOCK_SHARED = text(
     "SELECT pg_advisory_xact_lock_shared(hashtextextended(id, 0)) FROM unnest(CAST(:ids AS text[])) AS id"
@@ -136,17 +142,31 @@ def remove_released(
     """Removes bytes and rows of photos that nobody holds; returns how many photos went.
 
     Of `photo_ids`, or of all that were released more than `older_than_s` seconds ago. Raises StoreUnavailable
-    where the store refuses; the photo then stays marked, for the next time.
+    where the store refuses all of them, or REFUSALS. What it refuses stays marked, for the next time.
     """
     if photo_ids is None:
         with transaction(engine) as session:
             due = func.now() - timedelta(seconds=older_than_s)
             photo_ids = list(
                 session.execute(
-                    select(Photo.id).where(Photo.released_at <= due).distinct().limit(limit)
+                    # The newest first: those that the store always refuses must not be all that is looked at.
+                    select(Photo.id)
+                    .where(Photo.released_at <= due)
+                    .group_by(Photo.id)
+                    .order_by(func.max(Photo.released_at).desc())
+                    .limit(limit)
                 ).scalars()
             )
-    return sum(_remove_if_free(engine, store, photo_id) for photo_id in photo_ids)
+    removed = refused = 0
+    for photo_id in photo_ids:
+        try:
+            removed += _remove_if_free(engine, store, photo_id)
+        except StoreUnavailable as error:
+            refused += 1
+            log.warning("photo not removed", photo_id=photo_id, reason=str(error))
+            if refused == min(len(photo_ids), REFUSALS):
+                raise
+    return removed
 
 
 def _remove_if_free(engine: Engine, store: PhotoStore, photo_id: str) -> bool:

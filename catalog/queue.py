@@ -23,6 +23,8 @@ from catalog.views import LANES, Lane
 
 TASK = "tagsmith.tag_products"
 SWEEP = "tagsmith.sweep"
+# Of its own: with no worker there sweeps pile up, and the first person after that must not wait behind them.
+SWEEPS = "sweep"
 MESSAGE_VERSION = 1
 # A person waits for an interactive job: it gets a message of its own. A message costs a worker about 1 ms, so bulk
 # jobs share one.
@@ -34,7 +36,6 @@ SEND_TIMEOUT_S = 1.0
 # Messages stay with a dead worker's connection for this long. One whose jobs take longer, on a slow device, comes
 # again while it runs, and then is one more hint that jobs are due: it costs a look at the database.
 VISIBILITY_TIMEOUT_S = 120
-SOFT_SHUTDOWN_S = 25
 # Sweeps that no worker has taken are dropped after this. A worker compares it with its own clock: it must be more
 # than clocks are wrong by, and the commonest mistake is a time zone, 26 hours at most.
 SWEEP_EXPIRES_S = 2 * 86_400.0
@@ -55,12 +56,10 @@ def make_celery(settings: Settings) -> Celery:
             "socket_keepalive": True,
             "health_check_interval": 5,
             "retry_on_timeout": False,
-            # Queues in the order they are consumed in: interactive before bulk, always.
-            "queue_order_strategy": "priority",
         },
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # the default gives up after 100 and the worker dies
-        task_queues=[Queue(lane) for lane in LANES],
+        task_queues=[Queue(name) for name in (SWEEPS, *LANES)],
         task_default_queue="interactive",
         task_create_missing_queues=False,
         task_serializer="json",
@@ -73,7 +72,6 @@ def make_celery(settings: Settings) -> Celery:
         task_publish_retry=False,  # the sweep sends again
         worker_prefetch_multiplier=1,
         worker_concurrency=2 * settings.max_batch,  # two full batches in flight: one runs, one is made ready
-        worker_soft_shutdown_timeout=SOFT_SHUTDOWN_S,
         worker_cancel_long_running_tasks_on_connection_loss=False,  # threads cannot be stopped; claims are safe
         worker_send_task_events=False,
         worker_hijack_root_logger=False,
@@ -81,7 +79,7 @@ def make_celery(settings: Settings) -> Celery:
             "sweep": {
                 "task": SWEEP,
                 "schedule": schedule(settings.sweep_interval_s, nowfun=steady_now),
-                "options": {"queue": "interactive", "expires": SWEEP_EXPIRES_S},
+                "options": {"queue": SWEEPS, "expires": SWEEP_EXPIRES_S},
             }
         },
         beat_scheduler="celery.beat.Scheduler",  # keeps nothing in a file: the one entry is fixed
@@ -127,6 +125,12 @@ def waiting(celery: Celery, lane: Lane) -> int:
     """How many messages of the lane no worker has taken yet; raises BrokerUnavailable after two seconds at most."""
     with _answering_connection(celery) as connection:
         return int(connection.default_channel.queue_declare(queue=lane).message_count)
+
+
+def forget_sweeps(celery: Celery) -> None:
+    """Takes away the sweeps that wait: one does for all. Raises BrokerUnavailable after two seconds at most."""
+    with _answering_connection(celery) as connection:
+        connection.default_channel.queue_purge(queue=SWEEPS)
 
 
 @contextmanager

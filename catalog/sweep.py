@@ -21,6 +21,7 @@ from sqlalchemy import Engine, Row, text
 from sqlalchemy.orm import Session
 
 from catalog import embedding_cache, idempotency, photos
+from catalog.claims import IS_SUSPECT
 from catalog.clock import RESEND_DOUBLINGS, start_anew
 from catalog.database import transaction
 from catalog.errors import BrokerUnavailable, StoreUnavailable
@@ -34,6 +35,7 @@ from catalog.views import LANES, LEASE_RAN_OUT, SUPERSEDED, Lane
 MESSAGES_PER_JOB: dict[Lane, int] = {"interactive": 2, "bulk": 1}
 STARTED_ANEW_LIMIT = 10_000  # well under a second, and more jobs than are worked off between two sweeps
 PRUNE_LIMIT = 1000
+PHOTOS_LIMIT = 500  # some 10 ms each from an object store: no longer than the time between two sweeps
 EMBEDDINGS_PRUNE_LIMIT = 10_000  # more than a busy device can make between two sweeps
 # A photo that a change replaced stays this many leases: an older job may be reading it.
 LEASES_BEFORE_REMOVAL = 3
@@ -64,7 +66,7 @@ _TAKE_DUE = """
                     WHEN jobs.status = 'running' AND jobs.attempts >= :max_attempts THEN 'failed'
                     ELSE jobs.status END AS next
         FROM jobs LEFT JOIN products ON products.id = jobs.product_id
-        WHERE jobs.status = '{status}' AND jobs.lane = :lane AND jobs.resend_at <= now()
+        WHERE {such} AND jobs.lane = :lane AND jobs.resend_at <= now()
         ORDER BY jobs.resend_at
         LIMIT :limit
         FOR UPDATE OF jobs SKIP LOCKED
@@ -83,8 +85,9 @@ _TAKE_DUE = """
     WHERE jobs.id = due.id
     RETURNING jobs.id, jobs.status
 """
-_TAKE_LAPSED = text(_TAKE_DUE.format(status="running"))
-_TAKE_QUEUED = text(_TAKE_DUE.format(status="queued"))
+_TAKE_LAPSED = text(_TAKE_DUE.format(such="jobs.status = 'running'"))
+_TAKE_SUSPECTS = text(_TAKE_DUE.format(such=f"jobs.status = 'queued' AND {IS_SUSPECT}"))
+_TAKE_QUEUED = text(_TAKE_DUE.format(such="jobs.status = 'queued'"))
 _QUEUED_UP_TO = text(
     """
     SELECT count(*) FROM (
@@ -154,8 +157,8 @@ def sweep(
 
 
 def _take_due(session: Session, lane: Lane, messages: int, settings: Settings) -> list[Row[Any]]:
-    """All lapsed leases that one sweep may take, as only a message with its name brings such a job back, and as many
-    queued jobs as there is room for beside the messages that wait.
+    """All lapsed leases and suspects that one sweep may take, as only a message with its name brings such a job back,
+    and as many queued jobs as there is room for beside the messages that wait.
     """
     parameters = {
         "lane": lane,
@@ -166,6 +169,8 @@ def _take_due(session: Session, lane: Lane, messages: int, settings: Settings) -
         "superseded": json.dumps(SUPERSEDED),
     }
     taken = list(session.execute(_TAKE_LAPSED, parameters | {"limit": settings.sweep_limit}).all())
+    left = settings.sweep_limit - len(taken)
+    taken += session.execute(_TAKE_SUSPECTS, parameters | {"limit": left}).all()
     covered = messages * MAX_IDS[lane]
     limit = settings.sweep_limit - len(taken)
     # More queued jobs than these make no more room than the limit.
@@ -208,7 +213,7 @@ def _remove_photos(engine: Engine, settings: Settings) -> int:
     age_s = LEASES_BEFORE_REMOVAL * settings.lease_s
     try:
         store = PhotoStore.open(settings.resolved_photo_store_url())
-        return photos.remove_released(engine, store, older_than_s=age_s)
+        return photos.remove_released(engine, store, older_than_s=age_s, limit=PHOTOS_LIMIT)
     except StoreUnavailable as error:
         log.warning("sweep_left_photos", error=str(error))
         return 0

@@ -189,6 +189,13 @@ class Job(Base):
             postgresql_where=text("status IN ('queued', 'running')"),
         ),
         Index("ix_jobs_queued", "lane", "submitted_at", postgresql_where=text("status = 'queued'")),
+        # Those that only a message with their name brings back, see `catalog.claims`.
+        Index(
+            "ix_jobs_suspects",
+            "lane",
+            "resend_at",
+            postgresql_where=text("status = 'queued' AND attempts >= 2 AND error IS NULL"),
+        ),
         # The bulk lane by tenant: who waits, and which of its jobs came first.
         Index(
             "ix_jobs_turns",

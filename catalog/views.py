@@ -14,11 +14,16 @@ ENDED: tuple[Status, ...] = ("succeeded", "failed", "cancelled")
 
 # A problem in the sense of RFC 9457: {"type": …, "title": …, "detail": …}.
 Problem = dict[str, Any]
+MAX_DETAIL_CHARS = 2000
 
 
 def problem(kind: str, title: str, detail: str) -> Problem:
-    """A problem as it is stored with a job; its `type` is relative to the service's problem pages."""
-    return {"type": kind, "title": title, "detail": detail}
+    """A problem as it is stored with a job; its `type` is relative to the service's problem pages.
+
+    `detail` may be what any library says: PostgreSQL stores neither NUL nor half of a surrogate pair.
+    """
+    storable = detail[:MAX_DETAIL_CHARS].replace("\0", "?").encode("utf-8", "replace").decode("utf-8")
+    return {"type": kind, "title": title, "detail": storable}
 
 
 SUPERSEDED = problem(

@@ -38,4 +38,4 @@ VOLUME /var/lib/tagsmith
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 \
     CMD ["python", "-m", "workers", "health"]
 STOPSIGNAL SIGTERM
-CMD ["python", "-m", "celery", "-A", "workers.app", "worker", "--pool", "threads", "--queues", "interactive,bulk", "--without-gossip", "--without-mingle"]
+CMD ["python", "-m", "celery", "-A", "workers.app", "worker", "--pool", "threads", "--queues", "sweep,interactive,bulk", "--without-gossip", "--without-mingle"]

@@ -28,12 +28,10 @@ from catalog.settings import Settings
 from catalog.views import JobView, ProductView
 from web.broker import Broker
 from web.photos import PreparedPhoto
+from web.retry_after import retry_after
 from web.schemas import Accepted, AcceptedJob, AcceptedProduct, PhotoOut
 
 log = structlog.get_logger(__name__)
-
-# The tags of an interactive job are there within a second; asking earlier than that is what `wait` is for.
-_RETRY_AFTER_S = "1"
 
 Write = Callable[[Session], tuple[ProductView, JobView]]
 
@@ -151,5 +149,5 @@ def _answer(product: ProductView, job: JobView, place: Place) -> StoredAnswer:
             submitted_at=job.submitted_at,
         ),
     )
-    headers = {"Location": f"/v1/jobs/{job.id}", "Retry-After": _RETRY_AFTER_S}
+    headers = {"Location": f"/v1/jobs/{job.id}", "Retry-After": retry_after(place)}
     return StoredAnswer(202, headers, json.dumps(document.model_dump(mode="json"), ensure_ascii=False))

@@ -38,13 +38,20 @@ class Envelopes:
         with self._lock:
             self._waiting.append(job_id)
             left_s = self._quiet_at - self._clock()
-            if len(self._waiting) < self._max_ids and left_s > 0:
-                if self._timer is None:
-                    self._timer = self._make_timer(left_s, self.flush)
-                    self._timer.daemon = True
-                    self._timer.start()
+            waits = len(self._waiting) < self._max_ids and left_s > 0
+            if waits and (self._timer is not None or self._start_timer(left_s)):
                 return
         self.flush()
+
+    def _start_timer(self, seconds: float) -> bool:
+        timer = self._make_timer(seconds, self.flush)
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError:  # as many threads as the system allows: sent now, in a message of its own
+            return False
+        self._timer = timer
+        return True
 
     def flush(self) -> None:
         """Sends what waits, now."""

@@ -44,12 +44,17 @@ class JobWatch:
         with self._lock:
             if len(self._waiters) >= self._max_waiters:
                 return False
-            self._waiters[waiter] = None
             if not self._polling:
+                try:
+                    threading.Thread(target=self._poll, name="job-watch", daemon=True).start()
+                except (
+                    RuntimeError
+                ) as error:  # as many threads as the system allows: asked again, not waited for
+                    log.warning("nobody looks for ended jobs", reason=str(error))
+                    return False
                 self._polling = True
-                threading.Thread(target=self._poll, name="job-watch", daemon=True).start()
-            else:
-                self._changed.notify()
+            self._waiters[waiter] = None
+            self._changed.notify()
         try:
             return waiter.ended.wait(seconds)
         finally:

@@ -17,6 +17,7 @@ from web.authentication import tenant_id
 from web.identifiers import JOB, checked
 from web.openapi import answers_problems
 from web.problems import ProblemError
+from web.retry_after import retry_after
 from web.schemas import JobError, JobOut, ModelRef, NoQuery, TagOut, WaitQuery
 from web.services import services
 
@@ -41,9 +42,10 @@ def get_job(job_id: str, query_data: WaitQuery) -> Response:
         with services().precedence.person() if job.lane == "interactive" else nullcontext():
             services().job_watch.wait(job.id, query_data.wait)
         job = _read(job_id)
-    response = jsonify(job_document(job, _place(job)))
+    place = _place(job)
+    response = jsonify(job_document(job, place))
     if not job.ended:
-        response.headers["Retry-After"] = "1"
+        response.headers["Retry-After"] = retry_after(place)
     return response
 
 

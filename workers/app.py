@@ -26,7 +26,7 @@ from catalog.database import make_engine
 from catalog.errors import Unavailable
 from catalog.log import configure_logging
 from catalog.photo_store import PhotoStore
-from catalog.queue import SWEEP, TASK, make_celery, send, waiting
+from catalog.queue import SWEEP, TASK, forget_sweeps, make_celery, send, waiting
 from catalog.settings import Settings
 from catalog.sweep import sweep
 from catalog.views import Lane
@@ -39,6 +39,7 @@ from workers.identity import worker_identity
 from workers.lane_order import POLL_S, LaneOrder, wants_bulk
 from workers.leases import LeaseKeeper
 from workers.metrics import WorkerMetrics
+from workers.panics import panics_as_exceptions
 from workers.room import Room
 from workers.served import Prepared, Runtime, Served, collate, forward, length, new_photos
 from workers.tasks import TagProducts
@@ -97,13 +98,21 @@ def create_app(settings: Settings, load_runtime: Callable[[Settings], Any]) -> C
 
     @celery.task(name=TASK, bind=True, shared=False)
     def tag_products(self: Task, message: dict[str, Any]) -> None:
-        if not serving.tag(message, lane=self.request.delivery_info["routing_key"]):
+        with (
+            panics_as_exceptions()
+        ):  # Celery would neither acknowledge the message nor take another in its place
+            looked_at = serving.tag(message, lane=self.request.delivery_info["routing_key"])
+        if not looked_at:
             raise Reject("no room", requeue=True)
 
     @celery.task(name=SWEEP, shared=False)
     def sweep_jobs() -> None:
         # One at a time in a process; another process may sweep as well, they skip each other's rows.
         if sweeping.acquire(blocking=False):
+            try:
+                forget_sweeps(celery)
+            except Unavailable as error:
+                log.warning("sweeps that wait are still there", reason=str(error))
             try:
                 serving.sweep()
             except Unavailable as error:
@@ -187,7 +196,9 @@ class Serving:
         )
         self._served = Served(self._load_runtime, settings, observe=self._model_served)
         answer_commands(self._served)
-        self._leases = LeaseKeeper(self._engine, settings, self._send)
+        # A connection of its own: behind the threads of a slow database's messages it would come too late every time.
+        self._lease_engine = make_engine(settings.model_copy(update={"database_pool": 1}))
+        self._leases = LeaseKeeper(self._lease_engine, settings, self._send)
         self._heartbeat = Heartbeat(settings.var, worker, self._batcher.alive)
         self._metrics.watch(
             ready=self._batcher.ready, held=self._leases.held, max_batch=lambda: self._batcher.max_batch
@@ -222,11 +233,12 @@ class Serving:
         self._leases.stop()
         self._stop_metrics()
         self._engine.dispose()
+        self._lease_engine.dispose()
         log.info("stopped")
 
     def _model_served(self, runtime: Runtime) -> None:
         self._metrics.model_served(runtime)
-        self._batcher.forget_witnesses()  # of the model before, which they would keep in memory
+        self._batcher.forget_witness()  # of the model before, which they would keep in memory
 
     def _send(self, job_ids: Sequence[str], lane: Lane) -> None:
         send(self._celery, job_ids, lane)

@@ -17,9 +17,10 @@ class BatchLimit:
         self._lock = threading.Lock()
 
     def out_of_memory(self, size: int) -> None:
-        """A batch of this size did not fit."""
+        """A batch of this size did not fit, alone or beside others."""
         with self._lock:
-            self.now = max(1, min(self.now, size // 2))
+            # Not below half of what was in force: a batch of one that did not fit beside a full one says little.
+            self.now = max(1, self.now // 2, min(self.now, size // 2))
             self._clean_batches = 0
 
     def clean(self) -> None:

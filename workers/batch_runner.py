@@ -10,18 +10,20 @@ itself is broken.
     ├── ItemFailed            this item is at fault: items beside it, or one known to be good, still work
     ├── DeviceFailed          the device is at fault, or nothing proves otherwise: worth another attempt
     └── ResultCountMismatch   `forward` broke its contract
-    OutOfMemory               raised by `forward`, never given to a submitter
+    OutOfMemory               raised by `collate` and `forward`, never given to a submitter
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic
 
 from workers.batch_limit import BatchLimit
 from workers.busy_time import BusyTime
+from workers.device_health import DeviceHealth
 from workers.ready_queue import Entry, Item, Result
 
 
@@ -50,7 +52,7 @@ class ResultCountMismatch(BatcherError):
 
 
 class OutOfMemory(Exception):
-    """Raised by `forward` when the batch did not fit the device."""
+    """Raised by `collate` and `forward` when the batch did not fit."""
 
 
 @dataclass(frozen=True)
@@ -102,13 +104,13 @@ class BatchRunner(Generic[Item, Result]):
         clock: Callable[[], float],
         busy: BusyTime,
         limit: BatchLimit,
-        is_current: Callable[[Item], bool],
+        health: DeviceHealth[Item, Result],
     ) -> None:
-        """`busy` and `limit` are those of the device, shared with the other runners that have batches on it.
-        `is_current`: whether an item that went well shows that new ones can go well.
+        """`busy`, `limit` and `health` are those of the device, shared with the other runners that have batches on
+        it.
         """
         self._limit = limit
-        self._is_current = is_current
+        self._health = health
         self._forward = forward
         self._collate = collate
         self._limits = limits
@@ -117,14 +119,14 @@ class BatchRunner(Generic[Item, Result]):
         self._clock = clock
         self._busy = busy
         self._resolving = threading.Lock()  # a shutdown that loses patience resolves from another thread
-        self._began: float | None = None  # when the running forward began; read by the watchdog
-        self._witness: Entry[Item, Result] | None = None
-        self._device_failures = 0
+        # When what runs now began, by thread: a batch is readied on one while another runs. Read by the watchdog.
+        self._began: dict[int, float] = {}
 
     def stage(self, entries: list[Entry[Item, Result]]) -> Staged[Item, Result]:
         """Make a batch ready. Safe on another thread than `settle`."""
         try:
-            return Staged(entries, self._collate([entry.item for entry in entries]), None)
+            with self._watched():
+                return Staged(entries, self._collate([entry.item for entry in entries]), None)
         except Exception as error:
             return Staged(entries, None, error)
 
@@ -132,7 +134,7 @@ class BatchRunner(Generic[Item, Result]):
         """Resolve every entry of a batch: run it, and on an error run its halves, down to the guilty ones."""
         pending: list[Staged[Item, Result] | list[Entry[Item, Result]]] = [first]
         failures: list[tuple[Entry[Item, Result], Exception]] = []
-        witness = None
+        device_works = False  # whether anything went well after the last failure: a device may die in between
         while pending:
             part = pending.pop()
             if not isinstance(part, Staged) and len(part) > self._limit.now:
@@ -149,30 +151,34 @@ class BatchRunner(Generic[Item, Result]):
                     self._limit.out_of_memory(len(staged.entries))
                 if len(staged.entries) == 1:
                     failures.append((staged.entries[0], error))
+                    device_works = False
                 else:
                     pending += _halves(staged.entries)
             else:
-                witness = staged.entries[-1]
+                device_works = True
+                self._health.went_well(staged.entries[-1])
                 for entry, result in zip(staged.entries, results, strict=True):
                     self._resolve(entry, result)
-        if witness is not None and self._is_current(witness.item):
-            self._witness = witness
         if failures:
-            self._judge(failures, device_works=witness is not None or self._witness_still_works())
-        else:
-            self._device_failures = 0
-
-    def forget_witness(self) -> None:
-        """What went well is current no longer, and may hold much memory."""
-        self._witness = None
+            self._judge(failures, device_works=device_works or self._witness_still_works())
 
     def hangs(self) -> bool:
-        """Whether the running forward is over its time; if so the process is given up. For the watchdog."""
-        began = self._began
-        if began is None or self._clock() - began <= self._limits.forward_timeout_s:
+        """Whether what runs is over its time; if so the process is given up. For the watchdog."""
+        began = min(list(self._began.values()), default=self._clock())
+        if self._clock() - began <= self._limits.forward_timeout_s:
             return False
-        self._give_up(f"a forward has been running for {self._clock() - began:.0f} s")
+        self._give_up(f"a batch has been readied or run for {self._clock() - began:.0f} s")
         return True
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Readying a batch hangs where a driver hangs, just as running it does."""
+        thread = threading.get_ident()
+        self._began[thread] = self._clock()
+        try:
+            yield
+        finally:
+            del self._began[thread]
 
     def refuse(self, entries: Iterable[Entry[Item, Result]], error: BatcherError) -> None:
         """Resolve entries that have no result yet with an error."""
@@ -193,10 +199,10 @@ class BatchRunner(Generic[Item, Result]):
             raise staged.error
         self._busy.begin()
         began = self._clock()
-        self._began = began
         failure: Exception | None = None
         try:
-            results = self._forward(staged.batch)
+            with self._watched():
+                results = self._forward(staged.batch)
             if len(results) != len(staged.entries):
                 raise ResultCountMismatch(
                     f"forward returned {len(results)} results for {len(staged.entries)} items; it must return one"
@@ -209,7 +215,6 @@ class BatchRunner(Generic[Item, Result]):
             self._limit.clean()
             return results
         finally:
-            self._began = None
             self._report(staged.entries, began, failure, again)
 
     def _report(
@@ -238,26 +243,19 @@ class BatchRunner(Generic[Item, Result]):
             verdict = (ItemFailed if guilty else DeviceFailed)(f"{type(error).__name__}: {error}")
             verdict.__cause__ = error
             self.refuse([entry], verdict)
-        if device_works:
-            self._device_failures = 0
-            return
-        self._device_failures += 1
-        if self._device_failures >= self._limits.give_up_after:
-            self._give_up(
-                f"the device failed {self._device_failures} times in a row, last with {failures[-1][1]!r};"
-                " a new process has to reset it"
-            )
+        if not device_works:
+            self._health.failed(failures[-1][1])
 
     def _witness_still_works(self) -> bool:
-        """Run an item that is known to be good, to tell a broken device from a faulty item."""
-        witness = self._witness
-        if witness is None or not self._is_current(witness.item):
+        witness = self._health.witness
+        if witness is None:
             return False
         try:
             self._run(self.stage([witness]), again=True)
         except Exception:
             # What brought us here is reported with its own error; this run only decides whose fault it is.
             return False
+        self._health.went_well(witness)
         return True
 
 

@@ -26,6 +26,7 @@ from typing import Any, Generic
 from workers.batch_limit import BatchLimit
 from workers.batch_runner import BatcherClosed, BatcherFull, BatchReport, BatchRunner, Limits, Staged
 from workers.busy_time import BusyTime
+from workers.device_health import DeviceHealth
 from workers.pace import Pace
 from workers.ready_queue import Entry, Item, ReadyQueue, Result
 
@@ -59,10 +60,13 @@ class Batcher(Generic[Item, Result]):
         self._observe = observe
         self._urgent_at = float("-inf")  # when the last urgent item came
         self._pace = Pace(limits.patient_forward_s, limits.max_batch)
-        # One for each batch in flight: what it learned of the device it learned from its own forwards.
         busy, self._limit = BusyTime(clock), BatchLimit(limits.max_batch, limits.recover_after)
+        self._health: DeviceHealth[Item, Result] = DeviceHealth(is_current, limits.give_up_after, give_up)
+        # One for each batch in flight; what they learn of the device is one.
         self._runners: list[BatchRunner[Item, Result]] = [
-            BatchRunner(forward, collate, limits, give_up, self._learn, clock, busy, self._limit, is_current)
+            BatchRunner(
+                forward, collate, limits, give_up, self._learn, clock, busy, self._limit, self._health
+            )
             for _ in range(limits.in_flight + limits.for_urgent)
         ]
 
@@ -119,10 +123,9 @@ class Batcher(Generic[Item, Result]):
         with self._lock:
             return len(self._ready) + (len(self._staged.entries) if self._staged else 0)
 
-    def forget_witnesses(self) -> None:
-        """No item that went well is current any more, see `is_current`."""
-        for runner in self._runners:
-            runner.forget_witness()
+    def forget_witness(self) -> None:
+        """The item that went well is current no more, see `is_current`."""
+        self._health.forget_witness()
 
     # -- life --------------------------------------------------------------------------------------------
 

@@ -8,16 +8,25 @@ from pathlib import Path
 
 
 def worker_identity() -> str:
-    """`host:pid:start`: names this process and no later one that is given the same pid."""
-    return f"{socket.gethostname()}:{os.getpid()}:{_start_ticks(os.getpid())}"
+    """`machine:pid:start`: names this process and no later one that is given the same pid."""
+    return f"{_machine()}:{os.getpid()}:{_start_ticks(os.getpid())}"
 
 
 def is_dead(identity: str) -> bool:
     """Whether the worker ran on this machine and is gone. False for one of another machine: nobody here knows."""
-    host, _, process = identity.rpartition(":")[0].rpartition(":")
-    if host != socket.gethostname() or not process.isdecimal():
+    machine, _, process = identity.rpartition(":")[0].rpartition(":")
+    if machine != _machine() or not process.isdecimal():
         return False
     return str(_start_ticks(int(process))) != identity.rpartition(":")[2]
+
+
+def _machine() -> str:
+    """`host:boot:namespace`. Two machines, and two containers, may have the same host name; a pid means something in
+    its own namespace only.
+    """
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    namespace = str(Path("/proc/self/ns/pid").readlink()).strip("pid:[]")
+    return f"{socket.gethostname()}:{boot}:{namespace}"
 
 
 def _start_ticks(pid: int) -> int | None:

@@ -1,4 +1,4 @@
-"""Which lanes the consumer asks the broker for next: interactive before bulk, and bulk only while it is wanted.
+"""Which queues the consumer asks the broker for next: interactive before bulk, and bulk only while it is wanted.
 
 Every message that is taken holds one of the process's few threads until its jobs have ended. An import has messages
 without end, so without this they would hold all threads, and a person's message would wait in the queue until one of
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kombu.utils.scheduling import priority_cycle
+from kombu.utils.scheduling import round_robin_cycle
 
-from catalog.queue import MAX_IDS
+from catalog.queue import MAX_IDS, SWEEPS
 from catalog.settings import Settings
+from catalog.views import LANES
 from workers.room import Room
 
 # Jobs that wait for room, so that the next are at hand when there is some: more than a fast device works off while the
@@ -21,16 +22,32 @@ AHEAD = 8 * MAX_IDS["bulk"]
 POLL_S = 0.25
 
 
-class LaneOrder(priority_cycle):
+# Every so many times bulk is asked for first: interactive messages without end would keep an import in the queue for
+# good. What is on hand of it comes to the device as `workers.ready_queue` has it, behind what is urgent.
+BULK_FIRST_EVERY = 8
+ORDER = (SWEEPS, *LANES)
+
+
+class LaneOrder(round_robin_cycle):
     """For kombu's `queue_order_strategy`."""
 
     def __init__(self, wants_bulk: Callable[[], bool]) -> None:
         super().__init__()
         self._wants_bulk = wants_bulk
+        self._asked = 0
+
+    def rotate(self, last_used: str) -> str:
+        return last_used
 
     def consume(self, n: int) -> list[str]:
-        lanes: list[str] = super().consume(n)
-        return lanes if self._wants_bulk() else [lane for lane in lanes if lane != "bulk"]
+        queues: list[str] = sorted(super().consume(n), key=ORDER.index)
+        if "bulk" not in queues:
+            return queues
+        queues.remove("bulk")
+        if not self._wants_bulk():
+            return queues
+        self._asked += 1
+        return ["bulk", *queues] if self._asked % BULK_FIRST_EVERY == 0 else [*queues, "bulk"]
 
 
 def wants_bulk(room: Room, settings: Settings) -> bool:

@@ -34,9 +34,12 @@ log = structlog.get_logger(__name__)
 def renew(session: Session, tokens: Sequence[str], lease_s: float) -> set[str]:
     """Extend the leases; returns the tokens that still hold one."""
     until = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, lease_s)
+    # Locked in order first: a finish that locks the same rows waits, or is waited for, and never both.
+    held = select(Job.id).where(Job.lease_token.in_(tokens), Job.status == "running")
+    ids = session.scalars(held.order_by(Job.id).with_for_update()).all()
     renewed = session.execute(
         update(Job)
-        .where(Job.lease_token.in_(tokens), Job.status == "running")
+        .where(Job.id.in_(ids), Job.lease_token.in_(tokens), Job.status == "running")
         .values(lease_until=until, resend_at=until)
         .returning(Job.lease_token)
     )
@@ -113,6 +116,14 @@ class LeaseKeeper:
     def held(self) -> int:
         with self._lock:
             return len(self._held)
+
+    def not_held(self, job_ids: Sequence[str]) -> list[str]:
+        """Those of the jobs that this process does not run right now: it must not take its own once more, when their
+        leases have lapsed while the database was away or the machine slept. The next renewal brings those back.
+        """
+        with self._lock:
+            mine = {job.id for job in self._held.values()}
+        return [job_id for job_id in job_ids if job_id not in mine]
 
     def _run(self) -> None:
         while not self._over.wait(self._round()):

@@ -77,12 +77,8 @@ class Outcomes:
             self._metrics.job_left(entry.job.lane, outcome, entry.job.attempts)
 
     def _put_back_unwritten(self, job: ClaimedJob) -> None:
-        log.exception("an outcome could not be written", job=job.id)
-        try:
-            self.put_back(job, problem("unwritten", "The tags could not be stored", "see the worker's log"))
-        except Exception:
-            # The database refuses whatever is written: the lease lapses, and the others have their turn.
-            log.exception("a job could not be put back", job=job.id)
+        log.exception("the tags of a job could not be written", job=job.id)
+        self.put_back(job, problem("unwritten", "The tags could not be stored", "see the worker's log"))
 
     def _finish_together(self, messages: Sequence[Sequence[Finished]]) -> list[set[str] | None]:
         """Writes the outcomes of several messages in one transaction."""
@@ -122,7 +118,12 @@ class Outcomes:
             status = write(session)
             return "lease_lost" if status is None else "put_back" if status == "queued" else status
 
-        outcome = self.persistently("settle", outcome_of)
+        try:
+            outcome = self.persistently("settle", outcome_of)
+        except Exception:
+            # The database refuses what is written: the lease lapses, and the others of the message have their turn.
+            log.exception("the outcome of a job could not be written", job=job.id)
+            return
         if outcome is not None:
             self._metrics.job_left(job.lane, outcome, job.attempts)
 

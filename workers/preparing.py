@@ -111,7 +111,9 @@ class Preparing:
             except JobFault as fault:
                 self._outcomes.fail(job, problem("unreadable-photo", "A photo cannot be read", str(fault)))
             except PhotoMissing as missing:
-                self._outcomes.fail(job, problem("photo-missing", "A photo is gone", str(missing)))
+                # Intake may be about to put it back: whoever deletes another product with the same photo may have come
+                # in between, see `web.acceptance`. One that is really gone fails the job after its last attempt.
+                self._outcomes.put_back(job, problem("photo-missing", "A photo is gone", str(missing)))
             except StoreUnavailable as error:
                 self._outcomes.put_back(
                     job, problem("photo-store-unavailable", "The photos cannot be read now", str(error))

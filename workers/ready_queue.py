@@ -40,6 +40,9 @@ class ReadyQueue(Generic[Item, Result]):
     def __init__(self) -> None:
         self._urgent: deque[Entry[Item, Result]] = deque()
         self._patient: deque[Entry[Item, Result]] = deque()
+        self._passed_over = (
+            False  # the oldest patient entry was not in the last batch that it might have been in
+        )
 
     def __len__(self) -> int:
         return len(self._urgent) + len(self._patient)
@@ -74,7 +77,8 @@ class ReadyQueue(Generic[Item, Result]):
         stays within `max_tokens`; its weights, of which none is padded, add up to `max_weight` at most. An
         entry that is over either by itself runs alone, since no smaller batch exists. Urgent entries go
         first, but the oldest patient entry keeps one place: otherwise a stream of urgent ones could keep an
-        import in the queue for good. `urgent_only` is for a batch beside one of those others.
+        import in the queue for good. Where there is no place for it, in a batch of one or beside a long urgent entry,
+        it leads the next batch. `urgent_only` is for a batch beside one of those others.
         """
         batch: list[Entry[Item, Result]] = []
         longest = weight = 0
@@ -87,6 +91,8 @@ class ReadyQueue(Generic[Item, Result]):
                 continue  # A shorter one behind it may still fit; this one leads a later batch.
             batch.append(entry)
             longest, weight = width, heavier
+        if not urgent_only:
+            self._passed_over = bool(self._patient) and all(entry.urgent for entry in batch)
         taken = set(map(id, batch))
         self._urgent = deque(entry for entry in self._urgent if id(entry) not in taken)
         self._patient = deque(entry for entry in self._patient if id(entry) not in taken)
@@ -104,12 +110,11 @@ class ReadyQueue(Generic[Item, Result]):
         window = LOOKAHEAD * max_batch
         urgent = list(islice(self._urgent, window))
         patient = [] if urgent_only else list(islice(self._patient, window))
-        if max_batch == 1:
-            return urgent[:1] or patient[:1]
         head, others = patient[:1], patient[1:]
-        leader = (urgent or head)[0].length if urgent or head else 0
+        first = head + urgent[:1] if self._passed_over else urgent[:1] + head
+        leader = first[0].length if first else 0
         others.sort(key=lambda entry: abs(entry.length - leader))
-        return urgent[:1] + head + urgent[1:] + others
+        return first + urgent[1:] + others
 
     def _lane(self, entry: Entry[Item, Result]) -> deque[Entry[Item, Result]]:
         return self._urgent if entry.urgent else self._patient

@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -21,11 +22,15 @@ from models import Example, Product, SeenPhoto, Tagger, Tagging, UnreadablePhoto
 from models.tagger import Collated
 from models.towers import even
 from workers.batch_runner import OutOfMemory
+from workers.panics import panics_as_exceptions
 from workers.served import JobFault, Remembered
 
 log = structlog.get_logger(__name__)
 
 WARM_UP_BATCHES = (1, 2, 8, 32)
+# Only some of those who run out of memory raise an exception of its own: cuBLAS and cuDNN, the allocators of the
+# processor and of pinned memory say it in words.
+OUT_OF_MEMORY = ("out of memory", "alloc_failed", "bad_alloc", "can't allocate memory", "not enough memory")
 
 
 class DeviceUnavailable(Exception):
@@ -66,6 +71,13 @@ class ModelRuntime:
         return self._tagger.version
 
     @property
+    def features_version(self) -> str:
+        """What the features of a tagging can be remembered for: another precision makes others, and a tag must not
+        depend on which worker saw a photo first.
+        """
+        return f"{self.version}:{self._tagger.precision}"
+
+    @property
     def computes_with(self) -> dict[str, str | int]:
         """Device, numeric type and threads of torch: what a figure of its speed depends on."""
         return {
@@ -85,9 +97,10 @@ class ModelRuntime:
             SeenPhoto(photo.features) if isinstance(photo, Remembered) else photo for photo in photos
         )
         try:
-            return self._tagger.prepare(
-                Product(title, description, of_product, None if text is None else text.features)
-            )
+            with panics_as_exceptions():
+                return self._tagger.prepare(
+                    Product(title, description, of_product, None if text is None else text.features)
+                )
         except UnreadablePhoto as error:
             raise JobFault(str(error)) from error
 
@@ -101,20 +114,12 @@ class ModelRuntime:
         return len(example.photos)
 
     def collate(self, examples: list[Example], *, patient: bool = False) -> Collated:
-        return self._tagger.collate(examples, patient=patient)
+        with _told_apart():
+            return self._tagger.collate(examples, patient=patient)
 
     def forward(self, collated: Collated) -> list[Tagging]:
-        try:
+        with _told_apart():
             return self._tagger.forward(collated)
-        except torch.OutOfMemoryError as error:
-            # What the failed forward held is cached by torch, in pieces that the smaller batch may not fit.
-            torch.cuda.empty_cache()
-            raise OutOfMemory(str(error)) from error
-        except RuntimeError as error:
-            # The CPU allocator has no exception of its own.
-            if "can't allocate memory" in str(error) or "not enough memory" in str(error):
-                raise OutOfMemory(str(error)) from error
-            raise
 
     def warm_up(self) -> None:
         """Run a few batches, so that the first product does not pay for kernels, buffers and thread pools."""
@@ -124,6 +129,26 @@ class ModelRuntime:
         example = self.prepare("warm up", text, [photo.getvalue()])
         for size in WARM_UP_BATCHES:
             self.forward(self.collate([example] * size))
+
+
+@contextmanager
+def _told_apart() -> Iterator[None]:
+    """Raises OutOfMemory for what is one, whatever its type and words."""
+    try:
+        with panics_as_exceptions():
+            yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        # What the failed forward held is cached by torch, in pieces that the smaller batch may not fit.
+        torch.cuda.empty_cache()
+        raise OutOfMemory(str(error)) from error
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in OUT_OF_MEMORY)
 
 
 def use_all_cores() -> None:

@@ -21,6 +21,7 @@ import structlog
 from catalog.settings import Settings
 from workers import memory
 from workers.batch_runner import ResultCountMismatch
+from workers.panics import panics_as_exceptions
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +50,10 @@ class Runtime(Protocol):
 
     @property
     def version(self) -> str: ...
+
+    @property
+    def features_version(self) -> str:
+        """Whose features it can use: what it made of a photo or a text, and what is Remembered, have this version."""
 
     def prepare(
         self,
@@ -182,7 +187,8 @@ class Served:
     def _load_beside(self, checkpoint: Path) -> None:
         began = self._clock()
         try:
-            loaded = self._loaded(checkpoint)
+            with panics_as_exceptions():
+                loaded = self._loaded(checkpoint)
         except Exception as error:
             # Whatever it is, the model in use goes on, and who asked is told.
             log.warning("checkpoint refused", checkpoint=str(checkpoint), reason=str(error), exc_info=True)

@@ -85,6 +85,10 @@ class TagProducts:
             log.error("message refused", reason=str(error))
             self._metrics.messages.labels(lane, "refused").inc()
             return True
+        job_ids = self._leases.not_held(job_ids)
+        if not job_ids:
+            self._metrics.messages.labels(lane, "nothing_to_do").inc()
+            return True
         # Only what there is room for is claimed, so that what one process holds, and a kill costs, is bounded.
         with self._room.for_jobs(len(job_ids), lane, timeout=self.PATIENCE_S) as admitted:
             if not admitted:
@@ -153,7 +157,7 @@ class TagProducts:
             jobs = take(session, job_ids, worker=self._worker, settings=self._settings)
             photos = {(job.tenant_id, photo_id) for job in jobs for photo_id in job.photo_ids}
             texts = {(job.tenant_id, job.text_id) for job in jobs if job.text_id is not None}
-            version, max_age_days = runtime.version, self._settings.embedding_cache_days
+            version, max_age_days = runtime.features_version, self._settings.embedding_cache_days
             return Claimed(
                 jobs,
                 runtime,
@@ -217,6 +221,7 @@ class TagProducts:
             embedding=tagging.embedding,
             model_name=one.runtime.name,
             model_version=one.runtime.version,
+            features_version=one.runtime.features_version,
             photo_embeddings={photo_id: seen for photo_id, seen in features if kept and seen is not None},
             text_embedding=tagging.text_features if kept else None,
         )

@@ -206,3 +206,38 @@ def test_a_change_locks_no_photo_that_is_being_removed(shop: "Shop", engine: Eng
     changing.join()
     assert failed == []
     assert shop.product(product.id).photos == (shop.photo("a"),)
+
+
+def test_photos_that_the_store_will_not_remove_keep_no_others(
+    shop: "Shop", engine: Engine, stored: PhotoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    products = [shop.accept(photos=[shop.photo(digit)])[0] for digit in "abcd"]
+    for product in products:
+        shop.delete(product.id)
+    delete = stored.delete
+
+    def refuse_two(photo_id: str) -> None:
+        if photo_id[0] in "ac":
+            raise StoreUnavailable("not permitted")
+        delete(photo_id)
+
+    monkeypatch.setattr(stored, "delete", refuse_two)
+    assert photos.remove_released(engine, stored) == 2
+    assert sorted(row.id[0] for row in shop.sql("SELECT id FROM photos")) == ["a", "c"]
+
+
+def test_a_store_that_refuses_again_and_again_is_asked_no_more(
+    shop: "Shop", engine: Engine, stored: PhotoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for digit in "0123456789abcdef":
+        shop.delete(shop.accept(photos=[shop.photo(digit)])[0].id)
+    asked: list[str] = []
+
+    def refuse(photo_id: str) -> None:
+        asked.append(photo_id)
+        raise StoreUnavailable("no store")
+
+    monkeypatch.setattr(stored, "delete", refuse)
+    with pytest.raises(StoreUnavailable):
+        photos.remove_released(engine, stored)
+    assert len(asked) == photos.REFUSALS

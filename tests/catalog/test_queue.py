@@ -171,14 +171,12 @@ def test_the_settings_that_hold_the_queue_together(celery: Celery, settings: Set
     assert options["visibility_timeout"] >= 2 * settings.lease_s
     assert (options["socket_timeout"], options["health_check_interval"]) == (10, 5)
     assert (options["unacked_restore_interval"], options["unacked_restore_throttle"]) == (2, 1)
-    assert [one.name for one in conf.task_queues] == ["interactive", "bulk"]
+    assert [one.name for one in conf.task_queues] == ["sweep", "interactive", "bulk"]
 
 
-def test_the_transport_consumes_the_interactive_lane_first(celery: Celery) -> None:
-    with celery.connection_for_read() as connection:
-        channel: Any = connection.default_channel
-        for lane in ("interactive", "bulk"):
-            channel._queue_cycle.update([*channel._queue_cycle.items, lane])
-        for _ in range(3):
-            assert channel._queue_cycle.consume(2) == ["interactive", "bulk"]
-            channel._queue_cycle.rotate("interactive")
+def test_sweeps_that_wait_are_taken_away_and_nothing_else(celery: Celery, broker: redis.Redis) -> None:
+    for _ in range(3):
+        celery.send_task(queue.SWEEP, queue=queue.SWEEPS)
+    queue.send(celery, ["job_1"], "interactive")
+    queue.forget_sweeps(celery)
+    assert (broker.llen(queue.SWEEPS), broker.llen("interactive")) == (0, 1)

@@ -91,3 +91,10 @@ def test_while_the_database_is_silent_one_thread_asks_and_the_others_are_refused
             reasons = Counter(threads.map(reason, [engine] * 8))
         assert reasons["asked"] >= 1
         assert reasons["refused at once"] >= 4
+
+
+def test_a_server_that_only_reads_is_one_that_is_away(engine: Engine, tenant: str) -> None:
+    """As after a failover; a job is put back then, and a request answered 503."""
+    write = text("SET TRANSACTION READ ONLY; UPDATE tenants SET name = name")
+    with pytest.raises(DatabaseUnavailable, match="read-only"), transaction(engine) as session:
+        session.execute(write)

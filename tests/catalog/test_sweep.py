@@ -388,3 +388,14 @@ def test_a_sweep_whose_broker_is_away_waits_for_no_job_that_somebody_holds(
         other.rollback()
     due = shop.sql("SELECT id FROM jobs WHERE resend_at <= now()")
     assert {job_id for (job_id,) in due} == {ids[0], ids[2]}
+
+
+def test_a_queued_suspect_is_sent_however_many_messages_wait(shop: "Shop", engine: Engine) -> None:
+    _, suspect = shop.accept(lane="bulk")
+    shop.sql("UPDATE jobs SET attempts = 2")
+    others = [shop.accept(lane="bulk")[1].id for _ in range(3)]
+    shop.let_resend_come()
+    lanes = Lanes()
+    lanes.queue["bulk"] = [others] * 10
+    sweep(engine, lanes.send, lanes.waiting, shop.settings)
+    assert lanes.messages == [("bulk", [suspect.id])]

@@ -37,6 +37,7 @@ class StandIn:
         self.version = version.read_text() if version.exists() else "0"
         if not self.version:
             raise ValueError(f"{settings.checkpoint} has no weights")
+        self.features_version = self.version
         self._hung = Path(settings.var) / "hung"
         self._batch_seconds = float(os.environ.get("STAND_IN_BATCH_SECONDS", "0"))
 

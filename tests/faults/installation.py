@@ -111,7 +111,7 @@ class Installation:
 
     def start_worker(self, batch_seconds: float = 0.0, **environment: str) -> subprocess.Popen[bytes]:
         worker = self.start(
-            "celery", "-A", "fake_worker", "worker", "--pool", "threads", "-Q", "interactive,bulk",
+            "celery", "-A", "fake_worker", "worker", "--pool", "threads", "-Q", "sweep,interactive,bulk",
             "--without-gossip", "--without-mingle",
             STAND_IN_BATCH_SECONDS=str(batch_seconds),
             **environment,

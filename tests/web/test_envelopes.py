@@ -15,6 +15,7 @@ class World:
 
     def __init__(self) -> None:
         self.now = 100.0
+        self.no_thread = False
         self.sent: list[list[str]] = []
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.envelopes = Envelopes(
@@ -29,6 +30,8 @@ class World:
 
             def start(timer) -> None:
                 assert timer.daemon
+                if self.no_thread:
+                    raise RuntimeError("can't start new thread")
                 self.timers.append(entry)
 
             def cancel(timer) -> None:
@@ -99,3 +102,14 @@ def test_threads_that_add_at_once_lose_and_double_nothing() -> None:
     envelopes.flush()
     assert sorted(job_id for message in sent for job_id in message) == sorted(ids)
     assert max(map(len, sent)) <= 7
+
+
+def test_without_a_thread_to_spare_a_job_is_sent_in_a_message_of_its_own(world: World) -> None:
+    world.add("a")
+    world.no_thread = True
+    world.add("b", "c")
+    world.no_thread = False
+    world.add("d", "e")
+    assert world.sent == [["a"], ["b"], ["c"]]
+    world.pass_time(MOMENT_S)
+    assert world.sent[3:] == [["d", "e"]]

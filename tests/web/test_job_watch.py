@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Collection
+from unittest.mock import Mock
 
 import pytest
 
@@ -94,3 +95,15 @@ def test_a_database_that_is_away_wakes_nobody_and_is_asked_again(jobs: Jobs) -> 
     thread.join(10)
     assert results == [True]
     assert len(jobs.asked) >= 2
+
+
+def test_without_a_thread_to_spare_nobody_waits_and_the_next_one_is_served(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = JobWatch(jobs.ended, max_waiters=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("can't start new thread")))
+        assert watch.wait("job_a", 30) is False
+    assert watch.waiting == 0
+    jobs.over.add("job_a")
+    assert watch.wait("job_a", 30) is True

@@ -53,12 +53,17 @@ class StandIn:
 
     name: str = "stand-in"
     version: str = "1"
+    precision: str = "fp32"
     on_forward: Callable[[list[str]], None] = lambda titles: None
     on_prepare: Callable[[str], None] = lambda title: None
     photos: list[tuple[bytes | Remembered, ...]] = field(default_factory=list)
     texts: list[Remembered | None] = field(default_factory=list)
     new: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
     patient: list[tuple[list[str], bool]] = field(default_factory=list)
+
+    @property
+    def features_version(self) -> str:
+        return f"{self.version}:{self.precision}"
 
     def prepare(
         self,

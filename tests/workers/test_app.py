@@ -8,14 +8,17 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from celery.beat import Scheduler
 from celery.exceptions import Reject
 
+from catalog.errors import BrokerUnavailable
 from catalog.queue import SWEEP, TASK, make_message
 from catalog.settings import Settings
 from workers.app import Serving, create_app
+from workers.panics import Panic
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -86,6 +89,27 @@ def test_a_message_that_there_is_no_room_for_goes_back_to_its_queue(
     with pytest.raises(Reject) as rejected:
         tag_task(settings).run(make_message(["job_1"]))
     assert rejected.value.requeue
+
+
+def test_a_panic_of_a_library_ends_the_message_as_any_error_does(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class RustPanic(BaseException):
+        pass
+
+    monkeypatch.setattr(Serving, "tag", Mock(side_effect=RustPanic("index out of bounds")))
+    with pytest.raises(Panic, match="index out of bounds"):
+        tag_task(settings).run(make_message(["job_1"]))
+
+
+def test_a_sweep_takes_those_that_wait_along(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    swept, forgotten = Mock(), Mock(side_effect=[None, BrokerUnavailable("away")])
+    monkeypatch.setattr(Serving, "sweep", swept)
+    monkeypatch.setattr("workers.app.forget_sweeps", forgotten)
+    task = create_app(settings, no_model).tasks[SWEEP]
+    task.run()
+    task.run()
+    assert (forgotten.call_count, swept.call_count) == (2, 2), "a broker that is away stops no sweep"
 
 
 def test_a_task_outside_a_worker_process_says_where_it_belongs(settings: Settings) -> None:

@@ -19,6 +19,7 @@ from workers.batch_runner import (
     Staged,
 )
 from workers.busy_time import BusyTime
+from workers.device_health import DeviceHealth
 from workers.ready_queue import Entry
 
 Forward = Callable[[list[int]], Sequence[int]]
@@ -56,6 +57,9 @@ class Bench:
         self.gave_up: list[str] = []
         self.limit = BatchLimit(limits.get("max_batch", 32), limits.get("recover_after", 20))
         self.outdated: set[int] = set()
+        self.health: DeviceHealth[int, int] = DeviceHealth(
+            lambda item: item not in self.outdated, limits.get("give_up_after", 3), self.gave_up.append
+        )
         self.runner: BatchRunner[int, int] = BatchRunner(
             forward or self.device,
             list,
@@ -65,7 +69,7 @@ class Bench:
             lambda: self.device.now,
             BusyTime(lambda: self.device.now),
             self.limit,
-            lambda item: item not in self.outdated,
+            self.health,
         )
 
     def run(self, *items: int) -> list[Entry[int, int]]:
@@ -126,6 +130,31 @@ def test_a_faulty_item_that_is_alone_is_found_out_by_one_that_worked_before() ->
     assert bench.device.sizes == [1, 1, 1]
 
 
+def test_a_device_that_dies_between_two_items_is_blamed_for_those_after() -> None:
+    device = Device()
+
+    def hiccups_and_then_dies(batch: list[int]) -> list[int]:
+        if len(batch) == 4:
+            raise RuntimeError("a hiccup")
+        results = device(batch)
+        device.broken = True
+        return results
+
+    bench = Bench(hiccups_and_then_dies)
+    assert outcomes(bench.run(1, 2, 3, 4)) == [2, 4, "DeviceFailed", "DeviceFailed"]
+
+
+def test_runners_of_one_device_share_what_they_know_of_it() -> None:
+    bench, beside = Bench(give_up_after=2), Bench()
+    beside.runner._health = bench.health
+    bench.run(1)
+    beside.device.poisoned = {2}
+    assert outcomes(beside.run(2)) == ["ItemFailed"], "shown by what went well on the other"
+    bench.device.broken = beside.device.broken = True
+    assert outcomes(bench.run(3)) == outcomes(beside.run(3)) == ["DeviceFailed"]
+    assert len(bench.gave_up) == 1, "two failures in a row, one on each"
+
+
 def test_a_device_that_fails_with_everything_is_blamed_itself() -> None:
     bench = Bench()
     bench.run(5)
@@ -172,6 +201,13 @@ def test_max_batch_never_falls_under_one() -> None:
     bench.device.memory = 0
     bench.run(1, 2)
     assert bench.limit.now == 1
+
+
+def test_a_batch_of_one_that_did_not_fit_beside_others_does_not_make_batches_of_one() -> None:
+    bench = Bench(max_batch=32)
+    bench.device.memory = 0
+    bench.run(1)
+    assert bench.limit.now == 16
 
 
 def test_an_item_that_alone_is_out_of_memory_is_not_blamed() -> None:
@@ -248,21 +284,6 @@ def test_a_forward_within_its_time_does_not_hang() -> None:
     assert (seen, bench.gave_up) == ([False], [])
 
 
-def test_a_forward_over_its_time_ends_the_process() -> None:
-    bench = Bench()
-    seen: list[bool] = []
-
-    def forward(batch: list[int]) -> list[int]:
-        bench.device.now += 11
-        seen.append(bench.runner.hangs())
-        return batch
-
-    bench.runner._forward = forward
-    bench.run(1)
-    assert seen == [True]
-    assert bench.gave_up == ["a forward has been running for 11 s"]
-
-
 def test_no_forward_is_no_hang() -> None:
     bench = Bench()
     bench.run(1)
@@ -301,7 +322,7 @@ def test_a_forward_that_raised_is_reported_with_its_error() -> None:
 
 def test_what_is_run_again_is_reported_without_the_wait_that_was_told_before() -> None:
     bench = Bench()
-    bench.device.poisoned = {2}
+    bench.device.poisoned = {1}
     bench.run(1, 2)
     assert [(report.size, len(report.waited_s)) for report in bench.reports] == [(2, 2), (1, 0), (1, 0)]
 
@@ -326,7 +347,7 @@ def test_an_item_that_is_current_no_longer_is_no_witness() -> None:
 def test_a_witness_is_forgotten_and_what_is_not_current_is_not_remembered() -> None:
     bench = Bench()
     bench.run(1)
-    bench.runner.forget_witness()
+    bench.health.forget_witness()
     bench.outdated = {3}
     bench.run(3)
     bench.outdated = set()
@@ -339,6 +360,25 @@ def test_runners_of_one_device_share_its_limit() -> None:
     beside.runner._limit = bench.limit
     bench.device.memory = 2
     bench.run(1, 2, 3, 4)
-    assert bench.limit.now == 2
+    assert bench.limit.now == 4
     beside.run(1)
-    assert bench.limit.now == 3
+    assert bench.limit.now == 5
+
+
+@pytest.mark.parametrize("step", ["collate", "forward"])
+def test_a_batch_that_hangs_in_either_step_is_seen(step: str) -> None:
+    bench = Bench()
+    seen: list[bool] = []
+
+    def hang(batch: list[int]) -> list[int]:
+        bench.device.now += 10.0
+        seen.append(bench.runner.hangs())
+        bench.device.now += 0.1
+        seen.append(bench.runner.hangs())
+        return batch
+
+    setattr(bench.runner, f"_{step}", hang)
+    bench.run(1)
+    assert seen == [False, True]
+    assert bench.gave_up == ["a batch has been readied or run for 10 s"]
+    assert not bench.runner.hangs()

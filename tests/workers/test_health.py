@@ -46,6 +46,13 @@ def test_nothing_is_known_of_the_processes_of_another_machine() -> None:
     assert not is_dead("elsewhere.example:1:1")
 
 
+def test_nothing_is_known_of_the_processes_of_a_container_with_the_same_host_name() -> None:
+    host, boot, namespace, pid, started = worker_identity().rsplit(":", 4)
+    assert is_dead(f"{host}:{boot}:{namespace}:{pid}:{int(started) - 1}")
+    assert not is_dead(f"{host}:{boot}:{int(namespace) + 1}:{pid}:{int(started) - 1}")
+    assert not is_dead(f"{host}:another-boot:{namespace}:{pid}:{int(started) - 1}")
+
+
 @pytest.mark.parametrize("identity", ["", "nonsense", f"{socket.gethostname()}:x:1"])
 def test_an_identity_that_says_nothing_is_not_declared_dead(identity: str) -> None:
     assert not is_dead(identity)

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 from catalog.settings import Settings
 from workers.app import create_app
-from workers.lane_order import LaneOrder, wants_bulk
+from workers.lane_order import BULK_FIRST_EVERY, LaneOrder, wants_bulk
 from workers.room import Room
 
 SETTINGS = Settings(max_batch=32, max_ready=256)
@@ -26,10 +26,17 @@ def bulk_wanted(settings: Settings, jobs: int = 64) -> int:
 def test_interactive_comes_first_and_bulk_only_while_it_is_wanted() -> None:
     wanted = [True]
     order = LaneOrder(lambda: wanted[0])
-    order.update(["interactive", "bulk"])
-    assert order.consume(2) == ["interactive", "bulk"]
+    order.update(["bulk", "interactive", "sweep"])
+    assert order.consume(3) == ["sweep", "interactive", "bulk"]
     wanted[0] = False
-    assert order.consume(2) == ["interactive"]
+    assert order.consume(3) == ["sweep", "interactive"]
+
+
+def test_bulk_has_its_turn_beside_interactive_messages_without_end() -> None:
+    order = LaneOrder(lambda: True)
+    order.update(["interactive", "bulk"])
+    first = [order.consume(2)[0] for _ in range(2 * BULK_FIRST_EVERY)]
+    assert first == (["interactive"] * (BULK_FIRST_EVERY - 1) + ["bulk"]) * 2
 
 
 def test_bulk_messages_hold_a_few_threads_and_leave_the_others() -> None:
@@ -44,6 +51,6 @@ def test_small_bulk_messages_hold_three_quarters_of_the_threads_at_most_and_alwa
 def test_a_worker_asks_the_broker_in_this_order(settings: Settings) -> None:
     celery = create_app(settings, lambda settings: None)
     order = celery.connection_for_read().transport_options["queue_order_strategy"]()
-    order.update(["interactive", "bulk"])
+    order.update(["interactive", "bulk", "sweep"])
     assert isinstance(order, LaneOrder)
-    assert order.consume(2) == ["interactive", "bulk"]
+    assert order.consume(3) == ["sweep", "interactive", "bulk"]

@@ -37,7 +37,7 @@ def test_an_edited_title_reads_and_runs_no_photo_again(desk: Desk) -> None:
     photos = [desk.store_photo("b", b"second"), desk.store_photo("a", b"first")]
     job_id = desk.accept("red", photos=photos)
     desk.run(job_id)
-    assert rows(desk) == [(desk.tenant, "a", "1"), (desk.tenant, "b", "1")]
+    assert rows(desk) == [(desk.tenant, "a", "1:fp32"), (desk.tenant, "b", "1:fp32")]
     for photo in photos:
         desk.photo_store.delete(photo.id)
     edited = desk.edit(job_id, "blue")
@@ -73,7 +73,16 @@ def test_another_checkpoint_sees_the_photos_for_itself(desk: Desk) -> None:
     desk.runtime.version = "2"
     desk.run(desk.edit(job_id, "blue"))
     assert desk.runtime.photos[-1] == (b"first",)
-    assert rows(desk) == [(desk.tenant, "a", "1"), (desk.tenant, "a", "2")]
+    assert rows(desk) == [(desk.tenant, "a", "1:fp32"), (desk.tenant, "a", "2:fp32")]
+
+
+def test_the_same_checkpoint_in_another_precision_sees_the_photos_for_itself(desk: Desk) -> None:
+    job_id = desk.accept("red", photos=[desk.store_photo("a", b"first")])
+    desk.run(job_id)
+    desk.runtime.precision = "bf16"
+    desk.run(desk.edit(job_id, "blue"))
+    assert desk.runtime.photos[-1] == (b"first",)
+    assert desk.job(job_id).model_version == "1"
 
 
 def test_a_tenant_is_remembered_for_alone(desk: Desk, make_tenant: Callable[[str], str]) -> None:

@@ -111,6 +111,21 @@ def test_a_batch_of_one_is_urgent_when_anybody_waits() -> None:
     assert items(queue.take(1, 1000)) == ["p1"]
 
 
+def test_urgent_items_without_end_do_not_keep_a_patient_one_from_a_batch_of_one() -> None:
+    queue = queue_of(1)
+    add(queue, *[5] * 10, urgent=True)
+    assert [items(queue.take(1, 1000)) for _ in range(3)] == [["u5"], ["p1"], ["u5"]]
+
+
+def test_a_patient_item_that_does_not_fit_beside_an_urgent_one_leads_the_next_batch() -> None:
+    queue = queue_of(90)
+    add(queue, *[60] * 4, urgent=True)
+    assert items(queue.take(2, 120)) == ["u60", "u60"]
+    assert items(queue.take(2, 120, urgent_only=True)) == ["u60", "u60"], "a place where it could not be"
+    add(queue, 60, urgent=True)
+    assert items(queue.take(2, 120)) == ["p90"]
+
+
 def test_what_is_given_back_comes_first_again() -> None:
     queue = queue_of(1, 2, 3, 4)
     batch = queue.take(2, 1000)

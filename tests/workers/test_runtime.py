@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from models import UnreadablePhoto
 from workers.batch_runner import OutOfMemory
+from workers.panics import Panic
 from workers.runtime import DeviceUnavailable, ModelRuntime, choose_device, choose_dtype, use_all_cores
 from workers.served import JobFault
 
@@ -18,17 +20,24 @@ class FailingTagger:
 
     name, version = "failing", "0"
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self.error = error
 
     def prepare(self, product: Any) -> Any:
+        raise self.error
+
+    def collate(self, examples: list[Any], *, patient: bool) -> Any:
         raise self.error
 
     def forward(self, batches: list[Any]) -> list[Any]:
         raise self.error
 
 
-def runtime_that_raises(error: Exception) -> ModelRuntime:
+class RustPanic(BaseException):
+    """Like that of a library in Rust: no Exception."""
+
+
+def runtime_that_raises(error: BaseException) -> ModelRuntime:
     return ModelRuntime(FailingTagger(error))  # type: ignore[arg-type]
 
 
@@ -71,11 +80,30 @@ def test_bfloat16_weights_only_where_the_processor_multiplies_them(
         RuntimeError(
             "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried"
         ),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("std::bad_alloc"),
+        MemoryError(),
     ],
 )
-def test_every_way_torch_runs_out_of_memory_is_told_to_the_batcher(error: Exception) -> None:
+@pytest.mark.parametrize("step", ["collate", "forward"])
+def test_every_way_torch_runs_out_of_memory_is_told_to_the_batcher(step: str, error: Exception) -> None:
     with pytest.raises(OutOfMemory):
-        runtime_that_raises(error).forward([])
+        getattr(runtime_that_raises(error), step)([])
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda runtime: runtime.prepare("", "", []),
+        lambda runtime: runtime.collate([]),
+        lambda runtime: runtime.forward([]),
+    ],
+)
+def test_a_panic_of_a_library_is_an_error_like_any_other(step: Callable[[ModelRuntime], Any]) -> None:
+    with pytest.raises(Panic, match="index out of bounds"):
+        step(runtime_that_raises(RustPanic("index out of bounds")))
 
 
 def test_another_error_of_the_forward_passes_as_it_is() -> None:

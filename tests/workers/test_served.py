@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -210,3 +211,17 @@ def test_jobs_in_flight_over_a_change_all_succeed_each_with_the_version_that_pre
         "tagsmith_worker_model_info", {"name": "stand-in", "version": "2"}
     )
     assert served == 1
+
+
+def test_a_checkpoint_whose_library_panics_is_refused_and_the_next_one_is_loaded(
+    served: Served, shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class RustPanic(BaseException):
+        pass
+
+    with monkeypatch.context() as patch:
+        patch.setattr(served, "_load", Mock(side_effect=RustPanic("index out of bounds")))
+        report = change(served, tmp_path / "odd")
+    assert report["change"]["status"] == "refused"
+    assert "index out of bounds" in report["change"]["reason"]
+    assert change(served, tmp_path / "new")["change"]["status"] == "serving"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 from sqlalchemy import Engine, event, text
@@ -18,6 +19,7 @@ from catalog.jobs import Finished, claim, finish_many
 from catalog.photo_store import PhotoStore
 from catalog.queue import make_message
 from catalog.views import LANES, Lane
+from workers import outcomes
 from workers.tasks import tag_views
 
 from .conftest import tagging
@@ -163,10 +165,24 @@ def test_an_unreadable_photo_fails_its_job_and_no_other(desk: Desk) -> None:
     assert desk.tags(good) == ["good"]
 
 
-def test_a_photo_that_is_gone_fails_its_job(desk: Desk) -> None:
+def test_a_photo_that_is_put_back_a_moment_later_costs_its_job_an_attempt(desk: Desk) -> None:
+    desk.use_settings(retry_delay_s=0)
+    photo = desk.store_photo("a", b"here")
+    job_id = desk.accept("red", photos=[photo])
+    desk.photo_store.delete(photo.id)
+    desk.run(job_id)
+    assert desk.job(job_id).status == "queued"
+    desk.store_photo("a", b"here")
+    desk.run(job_id)
+    assert desk.tags(job_id) == ["red"]
+
+
+def test_a_photo_that_is_gone_fails_its_job_after_the_last_attempt(desk: Desk) -> None:
+    desk.use_settings(retry_delay_s=0, max_attempts=2)
     photo = desk.store_photo("a", b"here")
     job_id = desk.accept(photos=[photo])
     desk.photo_store.delete(photo.id)
+    desk.run(job_id)
     desk.run(job_id)
     job = desk.job(job_id)
     assert job.status == "failed"
@@ -307,6 +323,49 @@ def test_an_error_nobody_expected_puts_its_job_back_and_spares_the_others(desk: 
     desk.run(odd, good, lane="bulk")
     assert desk.job(odd).status == "queued"
     assert desk.tags(good) == ["good"]
+
+
+def test_a_reason_that_the_database_cannot_store_is_stored_without_what_it_cannot(desk: Desk) -> None:
+    def refuse(titles: list[str]) -> None:
+        if "odd" in titles:
+            raise ValueError("a NUL \x00, half a pair \ud800" + "!" * 10_000)
+
+    desk.runtime.on_forward = refuse
+    odd, good = desk.accept("odd", lane="bulk"), desk.accept("good", lane="bulk")
+    desk.run(odd, good, lane="bulk")
+    assert desk.tags(good) == ["good"]
+    job = desk.job(odd)
+    assert job.status == "failed" and job.error is not None
+    assert job.error["detail"].startswith("ValueError: a NUL ?, half a pair ?!!!")
+    assert len(job.error["detail"]) <= 2000
+
+
+def test_a_job_whose_failure_cannot_be_written_keeps_no_other_from_its_tags(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, good = (
+        desk.accept(photos=[desk.store_photo("a", b"broken")], lane="bulk"),
+        desk.accept(lane="bulk"),
+    )
+    monkeypatch.setattr(outcomes, "fail", Mock(side_effect=RuntimeError("the database refuses it")))
+    desk.run(broken, good, lane="bulk")
+    assert (desk.job(broken).status, desk.job(good).status) == ("running", "succeeded")
+    assert desk.leases.held() == 0
+
+
+def test_a_process_does_not_take_the_jobs_that_it_runs_when_their_leases_lapse(desk: Desk) -> None:
+    job_id = desk.accept("shirt")
+    runs: list[list[str]] = []
+
+    def let_the_lease_lapse(titles: list[str]) -> None:
+        runs.append(titles)
+        with transaction(desk.engine) as session:
+            session.execute(text("UPDATE jobs SET lease_until = now() - interval '1 second'"))
+        desk.run(job_id)
+
+    desk.runtime.on_forward = let_the_lease_lapse
+    desk.run(job_id)
+    assert (runs, desk.tags(job_id), desk.job(job_id).attempts) == ([["shirt"]], ["shirt"], 1)
 
 
 def test_a_worker_that_is_stopping_puts_its_jobs_back_for_another_at_once(desk: Desk) -> None:

@@ -41,7 +41,7 @@ def test_a_text_is_known_by_what_the_model_reads_of_it() -> None:
 def test_new_photos_beside_the_same_text_run_no_text_again(desk: Desk) -> None:
     job_id = desk.accept("red", photos=[desk.store_photo("a", b"first")])
     desk.run(job_id)
-    assert rows(desk) == [(text_id("red", ""), "1", b"red")]
+    assert rows(desk) == [(text_id("red", ""), "1:fp32", b"red")]
     shown = desk.show(job_id, [desk.store_photo("b", b"second")])
     desk.run(shown)
     assert desk.tags(shown) == ["red"]
@@ -68,7 +68,7 @@ def test_another_checkpoint_reads_the_text_for_itself(desk: Desk) -> None:
     desk.runtime.version = "2"
     desk.run(desk.accept("red"))
     assert desk.runtime.texts == [None, None]
-    assert [version for _, version, _ in rows(desk)] == ["1", "2"]
+    assert [version for _, version, _ in rows(desk)] == ["1:fp32", "2:fp32"]
 
 
 def test_a_tenant_is_remembered_for_alone(desk: Desk, make_tenant: Callable[[str], str]) -> None:
