@@ -24,7 +24,7 @@ from catalog.lanes import LaneCount, counts
 from catalog.sweep import SweepResult, sweep
 from catalog.tables import Job
 from catalog.tags import tags_of, write_embeddings, write_tags
-from catalog.views import JobView, Problem, TagView
+from catalog.views import SUPERSEDED, JobView, Problem, TagView
 
 __all__ = [
     "ClaimedJob",
@@ -177,7 +177,7 @@ _PUT_BACK = text(
         not_before = now() + CAST(:delay AS interval),
         resend_at = now() + CAST(:delay AS interval),
         resends = 0,
-        error = CAST(:problem AS jsonb)
+        error = CASE WHEN next.status = 'cancelled' THEN CAST(:superseded AS jsonb) ELSE CAST(:problem AS jsonb) END
     FROM (
         SELECT mine.id,
                CASE WHEN products.revision IS DISTINCT FROM mine.revision THEN 'cancelled'
@@ -209,6 +209,7 @@ def put_back(
             "tried": tried,
             "last_attempt": tried and job.last_attempt,
             "problem": json.dumps(problem),
+            "superseded": json.dumps(SUPERSEDED),
         },
     )
     status: Literal["queued", "failed", "cancelled"] | None = row.scalar_one_or_none()
@@ -220,7 +221,7 @@ def cancel(session: Session, tenant_id: str, job_id: str) -> JobView:
     cancelled = session.execute(
         update(Job)
         .where(Job.id == job_id, Job.tenant_id == tenant_id, Job.status == "queued")
-        .values(status="cancelled", finished_at=func.now())
+        .values(status="cancelled", finished_at=func.now(), error=None)
         .returning(Job.id)
     ).scalar_one_or_none()
     view = get_job(session, tenant_id, job_id)

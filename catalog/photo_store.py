@@ -6,6 +6,7 @@ Beside each original lies its model view, the small JPEG that workers read. Know
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,9 @@ ORIGINAL, MODEL_VIEW = "original", "model_view"
 PHOTO_ID = re.compile(r"[0-9a-f]{64}")
 # Nothing larger can have come in: the most a whole request may have by default.
 MAX_READ_BYTES = 64_000_000
+# Where a folder's photos are written; in the same file system, so that they can be renamed to their places.
+UNFINISHED = "unfinished"
+UNFINISHED_S = 3600.0
 
 
 class PhotoStore:
@@ -69,6 +73,16 @@ class PhotoStore:
             with self._asked(f"cannot delete photo {photo_id}"), suppress(FileNotFoundError):
                 self._filesystem.rm_file(path)
 
+    def remove_unfinished(self) -> None:
+        """What processes that died were writing: a folder's only, object stores show a whole object or none."""
+        if not isinstance(self._filesystem, LocalFileSystem):
+            return
+        with self._asked("cannot remove what was not finished"):
+            for path in Path(self._root, UNFINISHED).glob("*"):
+                with suppress(FileNotFoundError):
+                    if time.time() - path.stat().st_mtime > UNFINISHED_S:
+                        path.unlink()
+
     def check(self) -> None:
         """Asks the store for an answer. Raises StoreUnavailable when there is none."""
         with self._asked("does not answer"):
@@ -107,16 +121,19 @@ class PhotoStore:
 
     def _write(self, path: str, content: bytes) -> None:
         if isinstance(self._filesystem, LocalFileSystem):
-            _write_local(Path(path), content)
+            _write_local(Path(path), Path(self._root, UNFINISHED), content)
         else:
             # Object stores show a whole object or none.
             self._filesystem.pipe_file(path, content)
 
 
-def _write_local(path: Path, content: bytes) -> None:
-    """Writes beside and renames, synced: a reader never sees half a photo, and a crash loses none that was accepted."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
+def _write_local(path: Path, unfinished: Path, content: bytes) -> None:
+    """Writes elsewhere and renames, synced: a reader never sees half a photo, and a crash loses none that was
+    accepted.
+    """
+    for folder in (path.parent, unfinished):
+        folder.mkdir(parents=True, exist_ok=True)
+    beside = unfinished / f"{path.name}.{secrets.token_hex(8)}"
     try:
         with beside.open("wb") as file:
             file.write(content)
@@ -126,8 +143,8 @@ def _write_local(path: Path, content: bytes) -> None:
     except OSError:
         beside.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    folder_of_photo = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(folder_of_photo)
     finally:
-        os.close(folder)
+        os.close(folder_of_photo)

@@ -7,7 +7,8 @@ rules keep a photo from vanishing under a product that has just been accepted:
    exclusive one from its look at the references until the bytes are gone.
 2. Whoever accepts a product puts the bytes into the store before the transaction, and again after it: the second
    `put` finds them there, except when they were removed in between.
-3. A photo that a PATCH replaced stays for a while, because an older job may be reading it.
+3. A photo that a PATCH replaced, or that a request has announced, stays for a while, because an older job may be
+   reading it, or the request may come to hold it.
 """
 
 from collections.abc import Sequence
@@ -43,6 +44,13 @@ _KNOW = """
     SELECT :tenant_id, photo.* FROM ({photos}) AS photo ORDER BY id
     ON CONFLICT (tenant_id, id) DO UPDATE SET released_at = NULL WHERE photos.released_at IS NOT NULL
 """
+_ANNOUNCE = text(
+    f"""
+    INSERT INTO photos (tenant_id, id, width, height, bytes, media_type, released_at)
+    SELECT :tenant_id, photo.*, now() FROM ({_GIVEN}) AS photo ORDER BY id
+    ON CONFLICT (tenant_id, id) DO UPDATE SET released_at = now() WHERE photos.released_at IS NOT NULL
+    """
+)
 _HOLD = text(
     f"""
     WITH known AS ({_KNOW.format(photos=_GIVEN)})
@@ -61,6 +69,13 @@ _LOCK_OLD_AND_NEW = text(
     )
 )
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:id, 0))")
+
+
+def announce(session: Session, tenant_id: str, photos: Sequence[PhotoRef]) -> None:
+    """Before their bytes are stored: photos that nobody comes to `hold` are released ones, and removed in time."""
+    # What is lost with a crash of PostgreSQL is this mark alone, and waiting for its disk would be felt.
+    session.execute(text("SET LOCAL synchronous_commit = off"))
+    session.execute(_ANNOUNCE, {**_given(photos), "tenant_id": tenant_id})
 
 
 def hold(session: Session, tenant_id: str, product_id: str, photos: Sequence[PhotoRef]) -> None:

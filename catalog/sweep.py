@@ -213,6 +213,7 @@ def _remove_photos(engine: Engine, settings: Settings) -> int:
     age_s = LEASES_BEFORE_REMOVAL * settings.lease_s
     try:
         store = PhotoStore.open(settings.resolved_photo_store_url())
+        store.remove_unfinished()
         return photos.remove_released(engine, store, older_than_s=age_s, limit=PHOTOS_LIMIT)
     except StoreUnavailable as error:
         log.warning("sweep_left_photos", error=str(error))

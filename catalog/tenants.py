@@ -73,9 +73,12 @@ def revoke_api_key(session: Session, key_id: str) -> bool:
 
 def authenticate(session: Session, key: str) -> str | None:
     """The id of the key's tenant, or None for a key that is not ours."""
-    if not key.startswith(KEY_PREFIX):
-        return None
-    tenant_id: str | None = session.execute(_TENANT_OF, {"hash": hash_key(key)}).scalar_one_or_none()
+    return tenant_of(session, hash_key(key)) if key.startswith(KEY_PREFIX) else None
+
+
+def tenant_of(session: Session, key_hash: str) -> str | None:
+    """The same for what is stored of a key."""
+    tenant_id: str | None = session.execute(_TENANT_OF, {"hash": key_hash}).scalar_one_or_none()
     return tenant_id
 
 

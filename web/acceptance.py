@@ -1,6 +1,7 @@
 """One product into the catalog: photos to the store, the rows in one transaction, then the message.
 
-The order is what makes it safe. Photos first, because a job must never be visible before its photos are;
+The order is what makes it safe. A mark that photos come, so that those of a process that dies are found and removed;
+then the photos themselves, because a job must never be visible before its photos are;
 rows and the answer to the idempotency key together, because a retry must find both or neither; the message
 last, because it is only a hint. What a refusal leaves in the store is removed again.
 Knows the catalog; knows HTTP only as far as an answer is a status, headers and a body.
@@ -52,9 +53,13 @@ class Acceptor:
         self._broker = broker
         # Photos of refused requests that could not be removed because the database was away as well.
         self._leftovers: deque[str] = deque(maxlen=10_000)
+        # Keys of refused requests that could not be given back for the same reason: who repeats the request, as a 503
+        # says, must not be told that it still runs.
+        self._unreleased: deque[IdempotencyKey] = deque(maxlen=10_000)
 
     def accept(
         self,
+        tenant_id: str,
         key: IdempotencyKey | None,
         photos: Callable[[], Sequence[bytes]],
         prepare: Callable[[Sequence[bytes]], Sequence[PreparedPhoto]],
@@ -65,6 +70,7 @@ class Acceptor:
         stays. What takes a processor is done inside `turn`; what waits for others is not.
         """
         if key is not None:
+            self._release_keys()
             with transaction(self._engine) as session:
                 given_before = idempotency.begin(session, key, self._settings)
             if given_before is not None:
@@ -73,19 +79,23 @@ class Acceptor:
             given = photos()
             with turn:
                 prepared = prepare(given)
-                job, answer = self._store_all(key, prepared, write(prepared))
+                job, answer = self._store_all(tenant_id, key, prepared, write(prepared))
         except BaseException:
             if key is not None:
-                self._release(key)
+                self._unreleased.append(key)
+                self._release_keys()
             raise
         self._broker.send(job.id, job.lane)
         self._remove_leftovers()
         return Acceptance(answer, job)
 
     def _store_all(
-        self, key: IdempotencyKey | None, prepared: Sequence[PreparedPhoto], write: Write
+        self, tenant_id: str, key: IdempotencyKey | None, prepared: Sequence[PreparedPhoto], write: Write
     ) -> tuple[JobView, StoredAnswer]:
         try:
+            if prepared:
+                with transaction(self._engine) as session:
+                    photos.announce(session, tenant_id, [photo.ref for photo in prepared])
             self._put(prepared)
             with transaction(self._engine) as session:
                 product, job = write(session)
@@ -121,12 +131,19 @@ class Acceptor:
                 log.warning("photo of a refused request kept for now", photo_id=photo_id, reason=str(error))
                 return
 
-    def _release(self, key: IdempotencyKey) -> None:
-        try:
-            with transaction(self._engine) as session:
-                idempotency.release(session, key)
-        except Unavailable as error:  # the lock on the key lapses by itself
-            log.warning("idempotency key not released", reason=str(error))
+    def _release_keys(self) -> None:
+        while self._unreleased:
+            try:
+                key = self._unreleased.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            try:
+                with transaction(self._engine) as session:
+                    idempotency.release(session, key)
+            except Unavailable as error:
+                self._unreleased.append(key)
+                log.warning("idempotency key not released for now", reason=str(error))
+                return
 
 
 def _answer(product: ProductView, job: JobView, place: Place) -> StoredAnswer:

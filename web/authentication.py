@@ -29,22 +29,24 @@ _FORWARDING_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Re
 
 
 class PageTokens:
-    """Signed with a secret of this process: a restart ends them, and the page asks for a new one."""
+    """Each stands for a key and ends with it. Signed with a secret of this process: a restart ends them as well, and
+    the page asks for a new one.
+    """
 
     def __init__(self) -> None:
         self._serializer = URLSafeTimedSerializer(secrets.token_bytes(32), salt="page")
 
-    def issue(self, tenant_id: str) -> str:
-        return _PAGE_TOKEN_PREFIX + str(self._serializer.dumps(tenant_id))
+    def issue(self, key_hash: str) -> str:
+        return _PAGE_TOKEN_PREFIX + str(self._serializer.dumps(key_hash))
 
-    def tenant(self, token: str) -> str | None:
+    def key_hash(self, token: str) -> str | None:
         try:
-            tenant_id = self._serializer.loads(
+            key_hash = self._serializer.loads(
                 token.removeprefix(_PAGE_TOKEN_PREFIX), max_age=PAGE_TOKEN_LIFETIME_S
             )
         except BadSignature:
             return None
-        return str(tenant_id)
+        return str(key_hash)
 
 
 def require_key() -> None:
@@ -57,8 +59,8 @@ def tenant_id() -> str:
     return tenant
 
 
-def page_tenant(asking: Request, key_file: Path) -> str:
-    """The tenant of the page that a browser on this machine opened, or a refusal."""
+def page_token(asking: Request, key_file: Path) -> str:
+    """A token for the page that a browser on this machine opened, or a refusal."""
     if not (is_loopback(services().settings.host) and _comes_from_own_page(asking)):
         raise ProblemError(problems.PAGE_NEEDS_KEY, problems.PAGE_NEEDS_KEY.advice)
     try:
@@ -67,7 +69,8 @@ def page_tenant(asking: Request, key_file: Path) -> str:
         raise ProblemError(
             problems.PAGE_NEEDS_KEY, "There is no first API key yet: run `python -m catalog prepare`."
         ) from error
-    return _authenticate(key)
+    _authenticate(key)
+    return services().page_tokens.issue(tenants.hash_key(key))
 
 
 def _comes_from_own_page(asking: Request) -> bool:
@@ -97,11 +100,14 @@ def _bearer(asking: Request) -> str:
 
 def _authenticate(key: str) -> str:
     tenant: str | None = None
+    key_hash: str | None = None
     if key.startswith(_PAGE_TOKEN_PREFIX):
-        tenant = services().page_tokens.tenant(key)
-    elif len(key) <= _MAX_KEY_CHARS:
+        key_hash = services().page_tokens.key_hash(key)
+    elif key.startswith(tenants.KEY_PREFIX) and len(key) <= _MAX_KEY_CHARS:
+        key_hash = tenants.hash_key(key)
+    if key_hash is not None:
         with transaction(services().engine) as session:
-            tenant = tenants.authenticate(session, key)
+            tenant = tenants.tenant_of(session, key_hash)
     if tenant is None:
         raise _unauthorized(
             "The API key is not known. " + problems.UNAUTHORIZED.advice, ', error="invalid_token"'

@@ -25,7 +25,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-
 from web import problems
 
 # A request line and its headers arrive in one packet or two; a client that needs longer holds a thread.
-_HEADERS_TIMEOUT_S = 10.0
+_HEADERS_TIMEOUT_S = 3.0
 # Between two pieces of a body, and for each piece of an answer that a client takes.
 _SOCKET_TIMEOUT_S = 30.0
 # malloc.h of glibc. Bodies and pixels above the threshold are mapped by themselves and given back at once.
@@ -63,7 +63,8 @@ class BoundedWorker(ThreadWorker):
         if kind is problems.INTERNAL:
             self.log.exception("request failed")
         else:
-            self.log.info("request refused: %s", exc)
+            # Its words would quote the line that is wrong, which may hold a key.
+            self.log.info("request refused: %s", type(exc).__name__)
         body = {"type": kind.type, "title": kind.title, "status": kind.status, "detail": kind.advice}
         content = json.dumps(body).encode()
         head = (

@@ -55,7 +55,9 @@ def readyz() -> Response:
         ready=database_answers and broker and worker, database=database_answers, broker=broker, worker=worker
     )
     response = jsonify(report.model_dump())
-    response.status_code = 200 if report.ready else 503
+    if not report.ready:
+        response.status_code = 503
+        response.headers["Retry-After"] = "5"
     return response
 
 

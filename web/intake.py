@@ -40,6 +40,8 @@ _MAX_REPORTED_ERRORS = 20
 # its place for minutes, so one account gets no more than its own places, and small bodies have a place of their own.
 _BODIES_AT_ONCE, _BODIES_OF_ONE = 3, 2
 _SMALL_BYTES = MAX_JSON_BYTES
+# By number, as each holds a thread while it arrives (there are 64, see `web.__main__`): all, and those of one account.
+_SMALL_AT_ONCE = 48, 24
 _BODY_WAIT_S = 10
 
 
@@ -63,8 +65,8 @@ class Intake:
         self._settings = settings
         self._fetcher = fetcher
         largest = settings.max_request_bytes
-        self._large = _ByteBudget(_BODIES_AT_ONCE * largest, _BODIES_OF_ONE * largest)
-        self._small = _ByteBudget(largest, largest)
+        self._large = _Budget(_BODIES_AT_ONCE * largest, _BODIES_OF_ONE * largest)
+        self._small = _Budget(*_SMALL_AT_ONCE)
 
     @contextmanager
     def room_for(self, request: Request, tenant_id: str) -> Iterator[None]:
@@ -78,11 +80,18 @@ class Intake:
                 problems.REQUEST_TOO_LARGE,
                 f"The request has {size:,} bytes; at most {largest:,} ({largest / 1e6:g} MB) are accepted.",
             )
-        with (self._small if size <= _SMALL_BYTES else self._large).take(size, tenant_id):
+        small = size <= _SMALL_BYTES
+        with self._small.take(1, tenant_id) if small else self._large.take(size, tenant_id):
             yield
 
     def read(self, request: Request, schema: type[Content]) -> Upload[Content]:
         """The upload in the body of `request`; call it inside `room_for`. Raises ProblemError."""
+        encoding = request.headers.get("Content-Encoding", "identity")
+        if encoding.lower() != "identity":
+            raise ProblemError(
+                problems.UNSUPPORTED_BODY,
+                f"The body has Content-Encoding {encoding!r}: send it uncompressed.",
+            )
         with _body_deadline(request):
             if request.mimetype == "multipart/form-data":
                 upload = self._read_multipart(request, schema)
@@ -203,8 +212,10 @@ def _shown(name: str) -> str:
     return shown if len(shown) <= 80 else shown[:80] + "…"
 
 
-class _ByteBudget:
-    """So many bytes of bodies at once, and so many `of_one` account, first come first served as far as they fit."""
+class _Budget:
+    """So many bytes of bodies, or so many bodies, at once, and so many `of_one` account, first come first served as far
+    as they fit.
+    """
 
     def __init__(self, total: int, of_one: int) -> None:
         self._free = total

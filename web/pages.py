@@ -24,10 +24,8 @@ def index() -> str:
 @bp.post("/page/token")
 def issue_page_token() -> Response:
     """A short-lived bearer token for the page, so that opening the printed address is enough."""
-    tenant = authentication.page_tenant(request, services().settings.var / KEY_FILE)
-    return jsonify(
-        token=services().page_tokens.issue(tenant), expires_in_s=authentication.PAGE_TOKEN_LIFETIME_S
-    )
+    token = authentication.page_token(request, services().settings.var / KEY_FILE)
+    return jsonify(token=token, expires_in_s=authentication.PAGE_TOKEN_LIFETIME_S)
 
 
 @bp.get("/problems")

@@ -228,6 +228,7 @@ JOB_ENDINGS: Mapping[str, tuple[str, str]] = {
     "photo-missing": ("A photo is gone", "Send the product again: its photo is no longer in the store."),
     "photo-store-unavailable": ("The photos could not be read", "Send the product again later."),
     "unprepared": ("The product could not be prepared", "Report the id of the job to the operator."),
+    "unwritten": ("The tags could not be stored", "Report the id of the job to the operator."),
     "untaggable": ("The model cannot tag this product", "Report the id of the job to the operator."),
     "device-too-slow": ("The device did not answer in time", "Send the product again later."),
     "device-failed": ("The device could not run the product", "Send the product again later."),

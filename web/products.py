@@ -110,6 +110,7 @@ def create_product(query_data: NoQuery) -> Response:
             )
 
         acceptance = services().acceptor.accept(
+            tenant_id(),
             request_key,
             lambda: services().intake.photos_of(upload),
             _prepared,
@@ -154,6 +155,7 @@ def change_product(product_id: str, query_data: NoQuery) -> Response:
 
         request_key = _request_key(key, upload)
         acceptance = services().acceptor.accept(
+            tenant_id(),
             request_key,
             lambda: services().intake.photos_of(upload),
             _prepared,

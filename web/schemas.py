@@ -35,7 +35,8 @@ def _rfc3339(moment: datetime) -> str:
 
 Text = Annotated[str, AfterValidator(_storable)]
 Moment = Annotated[datetime, PlainSerializer(_rfc3339, when_used="json")]
-PhotoUrl = Annotated[Text, StringConstraints(max_length=2048)]
+# In this order: behind the validator the limit would speak of items.
+PhotoUrl = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_storable)]
 
 
 class _In(BaseModel):

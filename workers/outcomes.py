@@ -78,7 +78,7 @@ class Outcomes:
 
     def _put_back_unwritten(self, job: ClaimedJob) -> None:
         log.exception("the tags of a job could not be written", job=job.id)
-        self.put_back(job, problem("unwritten", "The tags could not be stored", "see the worker's log"))
+        self.put_back(job, problem("unwritten", "The tags could not be stored", "the log says why"))
 
     def _finish_together(self, messages: Sequence[Sequence[Finished]]) -> list[set[str] | None]:
         """Writes the outcomes of several messages in one transaction."""

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -14,7 +15,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
-from catalog.embedded import places
+from catalog.embedded import places, postgres
 from catalog.embedded.__main__ import main
 from catalog.embedded.foreground import (
     EmbeddedError,
@@ -96,6 +97,17 @@ def test_postgres_stops_cleanly_on_sigterm_with_clients_connected_and_keeps_its_
     assert "database system is shut down" in installation.log("postgres")
     started(installation)
     assert "before the stop" in remembered(installation)
+
+
+def test_a_server_that_forgets_the_stop_is_stopped_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As PostgreSQL 18 does where the stop comes while it recovers from the crash of one of its processes."""
+    monkeypatch.setattr(postgres, "STOP_S", 0.1)
+    program = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"1\n"
+        assert postgres._stop(server) == 1
+        assert server.returncode == -signal.SIGQUIT
 
 
 def test_postgres_has_pgvector_and_listens_on_no_port(installation: Any) -> None:

@@ -8,7 +8,7 @@ from catalog.claims import SUSPECT_AFTER, suspects_among
 from catalog.database import transaction
 from catalog.errors import NotCancellable, NotFound
 from catalog.jobs import Finished
-from catalog.views import LEASE_RAN_OUT
+from catalog.views import LEASE_RAN_OUT, SUPERSEDED
 
 if TYPE_CHECKING:
     from tests.catalog.conftest import Shop
@@ -284,3 +284,18 @@ def test_a_second_set_of_tags_cannot_be_written_even_by_hand(shop: "Shop") -> No
             "VALUES (:id, 0, 'a', 1, 'auto', '[]')",
             id=job.id,
         )
+
+
+def test_a_cancelled_job_does_not_keep_the_reason_of_an_earlier_attempt(shop: "Shop") -> None:
+    _, job = shop.accept()
+    shop.put_back(shop.claim_one(job.id))
+    assert shop.job(job.id).error is not None
+    assert shop.cancel(job.id).error is None
+
+
+def test_a_job_that_is_put_back_after_its_product_was_changed_says_so(shop: "Shop") -> None:
+    product, job = shop.accept()
+    claimed = shop.claim_one(job.id)
+    shop.revise(product.id, title="Another")
+    assert shop.put_back(claimed) == "cancelled"
+    assert shop.job(job.id).error == SUPERSEDED

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from fsspec import AbstractFileSystem
@@ -194,3 +195,21 @@ def test_a_spaced_and_accented_folder_is_no_problem(tmp_path: Path) -> None:
     store = PhotoStore.open((tmp_path / "my phötos %20 #1").as_uri())
     store.put(A, b"original", b"view")
     assert PhotoStore.open((tmp_path / "my phötos %20 #1").as_uri()).original(A) == b"original"
+
+
+def test_what_a_process_that_died_was_writing_is_removed_after_a_while(
+    in_folder: PhotoStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", Mock(side_effect=Killed))
+        with pytest.raises(Killed):
+            in_folder.put(A, b"original", b"view")
+    (left,) = (folder / "unfinished").iterdir()
+    in_folder.remove_unfinished()
+    assert left.exists(), "somebody may still be writing it"
+    os.utime(left, (0, 0))
+    in_folder.remove_unfinished()
+    assert not left.exists()

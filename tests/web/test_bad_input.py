@@ -1,10 +1,13 @@
 """Bad input, case by case: a clear problem of its own type, nothing stored, never a 500."""
 
+import gzip
 import io
 import json
+import re
 import struct
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -222,6 +225,22 @@ def test_another_kind_of_body_is_415(seller: Seller, stored: Stored, subtests: p
             assert_refused(answer, 415, "unsupported-media-type", stored)
 
 
+def test_a_compressed_body_is_told_from_a_broken_one(seller: Seller, stored: Stored) -> None:
+    packed = gzip.compress(b'{"title": "Shoes"}')
+    headers = {"Content-Encoding": "gzip"}
+    answer = seller.call(
+        "POST", "/v1/products", data=packed, content_type="application/json", headers=headers
+    )
+    assert_refused(answer, 415, "unsupported-media-type", stored)
+    assert "send it uncompressed" in answer.json["detail"]
+
+
+def test_an_address_that_is_too_long_is_told_in_characters(seller: Seller) -> None:
+    answer = seller.send_json({"title": "Shoes", "photo_urls": ["https://example.com/" + "x" * 2048]})
+    assert answer.status_code == 422
+    assert "2048 characters" in answer.json["detail"]
+
+
 # ---- Headers, queries, addresses
 
 
@@ -317,6 +336,15 @@ def test_a_defect_is_500_with_an_id_and_no_secrets(
     assert_refused(answer, 500, "internal-error", stored)
     assert answer.json["request_id"] == answer.headers["X-Request-Id"]
     assert b"hunter2" not in answer.data
+
+
+def test_every_way_a_job_can_end_has_a_page() -> None:
+    from web import problems
+
+    sources = [path for package in ("catalog", "workers") for path in Path(package).rglob("*.py")]
+    written = {kind for path in sources for kind in re.findall(r'problem\(\s*"([a-z-]+)"', path.read_text())}
+    assert "untaggable" in written
+    assert written == set(problems.JOB_ENDINGS)
 
 
 def test_every_problem_type_has_a_page(app: Flask) -> None:

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import Engine
 
+from catalog import tenants
+from catalog.database import transaction
 from catalog.settings import Settings
 from tests.web.seller import Seller
 
@@ -62,6 +65,14 @@ def test_the_page_of_this_machine_gets_a_token_that_works_as_a_key(client: Flask
         client, (client.application.extensions["tagsmith"].settings.var / "api-key").read_text().strip()
     )
     assert len(listed.get("/v1/products").json["products"]) == 1
+
+
+def test_a_token_ends_with_its_key(client: FlaskClient, api_key: str, engine: Engine) -> None:
+    page = Seller(client, client.post("/page/token", headers=OWN).json["token"])
+    assert page.get("/v1/products").status_code == 200
+    with transaction(engine) as session:
+        assert tenants.revoke_api_key(session, tenants.hash_key(api_key)[: tenants.ID_DIGITS])
+    assert page.get("/v1/products").status_code == 401
 
 
 def test_a_token_of_another_process_is_worth_nothing(

@@ -227,6 +227,7 @@ NO_REQUESTS = {
     "a header with a space in its name": (b"GET / HTTP/1.1\r\nBad Header: 1\r\n\r\n", 400),
     "a huge header": (b"GET / HTTP/1.1\r\nX: " + b"y" * 100_000 + b"\r\n\r\n", 431),
     "a thousand headers": (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 1000 + b"\r\n", 431),
+    "a key in a line without its colon": (b"GET / HTTP/1.1\r\nAuthorization Bearer tsk_secret\r\n\r\n", 400),
     "two lengths": (b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
 }
 
@@ -237,6 +238,9 @@ def test_what_is_no_request_is_refused_in_the_same_form(process: Process, subtes
             status, problem = raw(process, request)
             assert status == problem["status"] == expected
             assert str(problem["type"]).startswith("/problems/")
+    log = process.log.read_text()
+    assert "request refused: InvalidHeader" in log
+    assert "tsk_secret" not in log
 
 
 def test_a_stop_sends_the_bulk_jobs_that_wait_for_their_message(

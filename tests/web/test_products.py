@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import redis
@@ -15,8 +16,9 @@ from flask import Flask
 from PIL import Image
 from pydantic import SecretStr
 
-from catalog import tenants
+from catalog import photos, tenants
 from catalog.database import transaction
+from catalog.errors import DatabaseUnavailable
 from catalog.settings import Settings
 from tests.web.seller import Seller, Stored, encoded, form, picture
 from web import envelopes
@@ -308,6 +310,17 @@ def test_a_refused_request_leaves_its_key_free(seller: Seller, jpeg: bytes, stor
     assert seller.send(jpeg, title="Shoes", headers=KEY).status_code == 202
 
 
+def test_a_key_that_could_not_be_given_back_is_given_back_by_the_next_request(
+    app: Flask, seller: Seller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = Mock(side_effect=DatabaseUnavailable("away"))
+    with monkeypatch.context() as patch:
+        patch.setattr("web.acceptance.idempotency.release", away)
+        patch.setattr("catalog.products.accept", away)
+        assert seller.send(title="Shoes", headers=KEY).status_code == 503
+    assert seller.send(title="Shoes", headers=KEY).status_code == 202
+
+
 def test_a_change_takes_a_key_as_well(seller: Seller, stored: Stored) -> None:
     path = f"/v1/products/{seller.send(title='Shoes').json['product']['id']}"
     first = seller.call("PATCH", path, json={"title": "Boots"}, headers=KEY)
@@ -399,3 +412,16 @@ def test_a_model_view_is_a_small_upright_jpeg(app: Flask, seller: Seller) -> Non
     original = store.original(photo["id"])
     assert b"Camera Maker" not in original
     assert b"secret place" not in original
+
+
+def test_photos_of_a_process_that_died_before_its_rows_were_written_are_removed(
+    app: Flask, seller: Seller, jpeg: bytes, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("catalog.products.accept", Mock(side_effect=ZeroDivisionError))
+    monkeypatch.setattr("web.acceptance.Acceptor._remove_leftovers", Mock())  # as one that is killed
+    assert seller.send(jpeg, title="Shoes").status_code == 500
+    assert len(stored.files()) == 2
+    services = app.extensions["tagsmith"]
+    assert photos.remove_released(services.engine, services.photo_store, older_than_s=60) == 0
+    assert photos.remove_released(services.engine, services.photo_store) == 1
+    assert stored.files() == []

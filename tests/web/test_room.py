@@ -66,3 +66,16 @@ def test_a_chunked_json_body_passes_also_where_little_is_allowed() -> None:
     settings = Settings(max_request_bytes=1000)
     with Intake(settings, PhotoUrlFetcher(settings)).room_for(body(None, "application/json"), "one"):
         pass
+
+
+def test_one_account_cannot_take_all_threads_with_small_bodies(room: Intake) -> None:
+    at_once, of_one = intake._SMALL_AT_ONCE
+    with ExitStack() as held:
+        for _ in range(of_one):
+            held.enter_context(room.room_for(body(1000), "one"))
+        with pytest.raises(ProblemError, match="Too many uploads"), room.room_for(body(1000), "one"):
+            pass
+        for _ in range(at_once - of_one):
+            held.enter_context(room.room_for(body(1000), "another"))
+        with pytest.raises(ProblemError), room.room_for(body(1000), "a third"):
+            pass
