@@ -4,6 +4,7 @@ import json
 import re
 import urllib.request
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Page, Route, expect
@@ -483,6 +484,51 @@ def test_the_way_back_leads_to_the_title_as_it_was(
     page.goto(f"{address}/docs")
     page.go_back()
     expect(page.get_by_label("Title")).to_have_value("Shoes")
+
+
+def luminance(colour: str) -> float:
+    """As WCAG 2.2 defines it."""
+    shares = [int(channel) / 255 for channel in re.findall(r"\d+", colour)[:3]]
+    red, green, blue = (s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_fields_and_their_examples_can_be_seen(
+    serve: Callable[..., str], open_page: Callable[..., Page], scheme: Literal["light", "dark"]
+) -> None:
+    """WCAG 2.2: 1.4.11 asks 3:1 of what shows where to type, 1.4.3 asks 4.5:1 of text."""
+    page = open_page(serve())
+    page.emulate_media(color_scheme=scheme)
+
+    def style(selector: str, name: str, part: str = "") -> str:
+        found = page.evaluate(
+            "([selector, name, part]) => getComputedStyle(document.querySelector(selector), part)[name]",
+            [selector, name, part],
+        )
+        return str(found)
+
+    panel = style("#product-form", "backgroundColor")
+    for field in ("#title", "#description", "#drop"):
+        assert contrast(style(field, "borderTopColor"), panel) >= 3
+    assert style("#title", "opacity", "::placeholder") == "1"
+    example = style("#title", "color", "::placeholder")
+    assert contrast(example, style("#title", "backgroundColor")) >= 4.5
+
+
+@pytest.mark.usefixtures("worker")
+def test_bars_are_printed(serve: Callable[..., str], open_page: Callable[..., Page]) -> None:
+    page = open_page(serve())
+    page.get_by_label("Title").fill("Shoes")
+    page.get_by_role("button", name="Tag this product").click()
+    expect(page.locator("#tags > li")).to_have_count(3)
+    page.emulate_media(media="print")
+    expect(page.locator(".bar span").first).to_have_css("print-color-adjust", "exact")
 
 
 @pytest.mark.usefixtures("worker")
