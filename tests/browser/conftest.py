@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from sqlalchemy import Engine, text
-from werkzeug.serving import BaseWSGIServer, make_server
+from werkzeug.serving import ThreadedWSGIServer
 
 from catalog import jobs
 from catalog.database import transaction
@@ -28,8 +28,14 @@ TAGS = [
     TagView("article_type", "Casual Shoes", 0.97, "auto", {"text": 0.93, "photos": 0.88},
             [{"value": "Sports Shoes", "confidence": 0.02}, {"value": "Sandals", "confidence": 0.001}]),
     TagView("base_colour", "Navy Blue", 0.81, "review", {"text": 0.9, "photos": None}, []),
-    TagView("season", None, 0.34, "abstain", {"text": 0.3, "photos": 0.36}, []),
+    TagView("season", None, 0.34, "abstain", {"text": 0.3, "photos": 0.36}, [{"value": "Winter", "confidence": 0.34}]),
 ]  # fmt: skip
+
+
+class Server(ThreadedWSGIServer):
+    """Ends when its last request has: a page that is closed leaves one that waits for a job, with a connection."""
+
+    daemon_threads = False
 
 
 @pytest.fixture(scope="session")
@@ -75,13 +81,13 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
 @pytest.fixture
 def serve(engine: Engine, redis_url: str, settings: Settings, api_key: str) -> Iterator[Callable[..., str]]:
     """Serves an application with these settings on a free port; gives its address."""
-    running: list[tuple[BaseWSGIServer, threading.Thread, Flask]] = []
+    running: list[tuple[Server, threading.Thread, Flask]] = []
     key_file = settings.var / "api-key"
     key_file.write_text(api_key)
 
     def start(**changes: Any) -> str:
         app = create_app(settings.model_copy(update=changes))
-        server = make_server("127.0.0.1", 0, app, threaded=True)
+        server = Server("127.0.0.1", 0, app)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         running.append((server, thread, app))

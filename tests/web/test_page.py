@@ -39,6 +39,18 @@ def test_the_page_loads_nothing_from_elsewhere_and_runs_no_inline_script(client:
                 assert answer.status_code == 200
 
 
+def test_every_module_that_a_script_of_the_page_imports_is_served(client: FlaskClient) -> None:
+    waiting, seen = re.findall(r'<script[^>]* src="([^"]+)"', client.get("/").text), set()
+    while waiting:
+        path = waiting.pop()
+        with client.get(path) as answer:
+            assert (path, answer.status_code, answer.mimetype) == (path, 200, "text/javascript")
+            seen.add(path)
+            found = re.findall(r'^import .* from "\./([^"]+)";$', answer.text, re.MULTILINE)
+        waiting += {f"/static/{name}" for name in found} - seen
+    assert "/static/page.js" in seen and len(seen) > 1
+
+
 def test_every_answer_carries_the_security_headers(client: FlaskClient) -> None:
     for path in ("/", "/v1/products", "/nothing", "/static/page.js", "/healthz"):
         with client.get(path) as answer:

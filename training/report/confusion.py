@@ -68,6 +68,7 @@ class Mistakes:
 
     wrong: int
     pairs: tuple[Confusion, ...]
+    kinds: int  # pairs, also those that are not shown
     matrix: Matrix | None
     weakest: tuple[ValueScore, ...]
     weak: int  # values with mistakes, also those that are not shown
@@ -93,6 +94,7 @@ def single(attribute: Attribute, rows: Sequence[Row], probability: Tensor) -> Mi
     both = Counter(zip(given, tagged, strict=True))
     surest = confidence.argsort(descending=True, stable=True).tolist()
     wrong = [n for n in surest if given[n] != tagged[n]]
+    kinds = Counter((given[n], tagged[n]) for n in wrong)
     pairs = [
         Confusion(
             one,
@@ -101,13 +103,13 @@ def single(attribute: Attribute, rows: Sequence[Row], probability: Tensor) -> Mi
             count / of_given[one],
             examples(rows[n] for n in wrong if (given[n], tagged[n]) == (one, other)),
         )
-        for (one, other), count in most(Counter((given[n], tagged[n]) for n in wrong), PAIRS)
+        for (one, other), count in most(kinds, PAIRS)
     ]
     scores = [
         value_score(value, of_given[value], of_tagged[value], both[value, value])
         for value in sorted(of_given)
     ]
-    return Mistakes(len(wrong), tuple(pairs), matrix(attribute, both, of_given), *weakest(scores))
+    return Mistakes(len(wrong), tuple(pairs), len(kinds), matrix(attribute, both, of_given), *weakest(scores))
 
 
 def several(attribute: Attribute, rows: Sequence[Row], probability: Tensor, given: Tensor) -> Mistakes:
@@ -131,7 +133,7 @@ def several(attribute: Attribute, rows: Sequence[Row], probability: Tensor, give
                 pairs.append(Confusion(one, other, int(wrong.sum()), int(wrong.sum()) / of, found))
     pairs.sort(key=lambda pair: (-pair.count, pair.given, pair.tagged))
     wrong_rows = int((given != offered).any(dim=1).sum())
-    return Mistakes(wrong_rows, tuple(pairs[:PAIRS]), None, *weakest(scores))
+    return Mistakes(wrong_rows, tuple(pairs[:PAIRS]), len(pairs), None, *weakest(scores))
 
 
 def examples(rows: Iterable[Row]) -> tuple[Row, ...]:

@@ -1,175 +1,66 @@
 // The page that tags one product: reads the form, sends it to the API, follows the job, shows the tags.
 // It knows the API and nothing else; everything that came from outside is written as text, never as markup.
 
+import { call } from "./access.js";
+import { element, showProblem } from "./elements.js";
+import { chosenFiles, clearPhotos } from "./photos.js";
 import { fillBars, tagElement } from "./tags.js";
 
-const app = document.getElementById("app");
-const limits = {
-  photos: Number(app.dataset.maxPhotos),
-  photoBytes: Number(app.dataset.maxPhotoBytes),
-  requestBytes: Number(app.dataset.maxRequestBytes),
-};
-const element = (id) => document.getElementById(id);
 const form = element("product-form");
-const keyForm = element("key-form");
-const KEY = "tagsmith.key"; // in sessionStorage: gone when the tab closes
+const maxRequestBytes = Number(element("app").dataset.maxRequestBytes);
+const JOB = "tagsmith.job"; // in sessionStorage: the job that is followed, so that it is found again after a reload
 const WAIT_S = 25; // of one answer; the page asks again until the job ends
 const MAX_PAUSE_MS = 10_000; // between two tries while no answer comes
-const ENDED = ["succeeded", "failed", "cancelled"];
-const SILENCE = { title: "The service does not answer", detail: "Check that it runs, then try again." };
-const LOST = [409, 500, 502, 504]; // with these the product may have been accepted all the same
+const SENT = "was sent; its tags are not shown here";
+const ENDED = { succeeded: "was tagged", failed: "could not be tagged", cancelled: "was cancelled" };
 
-let photos = []; // {file, url}
-let token = null;
-let run = 0; // each submission ends the display of the one before
+// The submission that was sent last: {fate, isShown, jobId, start}. Clear ends its display, but takes nothing back:
+// `fate` says what became of it. The next one begins when this one has ended or is no longer shown.
+let last = null;
 let unanswered = null; // {parts, key} of the last form that was sent, until it is accepted
-
-// ---- Access: on the machine itself the page gets a token; elsewhere a person pastes a key once.
-
-async function access() {
-  const key = sessionStorage.getItem(KEY);
-  if (key) return key;
-  if (token) return token;
-  if (app.dataset.asksForKey === "false") {
-    const response = await fetch("/page/token", { method: "POST" }).catch(() => { throw SILENCE; });
-    if (response.ok) {
-      token = (await response.json()).token;
-      return token;
-    }
-  }
-  keyForm.hidden = false;
-  throw { title: "An API key is needed", detail: "Paste a key above, then send the product again.", needsKey: true };
-}
-
-async function call(path, options = {}, again = true) {
-  const bearer = await access();
-  const response = await fetch(path, {
-    ...options, headers: { ...options.headers, Authorization: `Bearer ${bearer}` },
-  }).catch(() => { throw { ...SILENCE, lost: true }; });
-  if (response.status === 401) {
-    const keyWasOurs = token === bearer;
-    sessionStorage.removeItem(KEY);
-    token = null;
-    if (keyWasOurs && again) return call(path, options, false); // the service was started anew
-    keyForm.hidden = false;
-  }
-  const { status } = response;
-  const body = status === 204 ? null : await response.json().catch(() => undefined);
-  if (!response.ok) {
-    throw { title: `The service answered ${status}`, detail: "", ...body, status, lost: LOST.includes(status) };
-  }
-  if (body === undefined) throw { ...SILENCE, lost: true }; // cut off
-  return body;
-}
-
-keyForm.addEventListener("submit", (event) => {
-  event.preventDefault();
-  sessionStorage.setItem(KEY, element("key").value.trim());
-  element("key").value = "";
-  keyForm.hidden = true;
-  showProblem(element("form-problem"), null);
-});
-
-// ---- Photos
-
-function addPhotos(files) {
-  const refused = [];
-  for (const file of files) {
-    if (photos.length >= limits.photos) {
-      refused.push(`At most ${limits.photos} photos can be sent.`);
-      break;
-    }
-    if (file.size > limits.photoBytes) {
-      refused.push(`${file.name} is larger than ${limits.photoBytes / 1e6} MB.`);
-      continue;
-    }
-    photos.push({ file, url: URL.createObjectURL(file) });
-  }
-  showProblem(element("form-problem"),
-    refused.length ? { title: "Some photos were left out", detail: refused.join(" ") } : null);
-  showPhotos();
-}
-
-function removePhoto(photo) {
-  URL.revokeObjectURL(photo.url);
-  const at = photos.indexOf(photo);
-  photos = photos.filter((other) => other !== photo);
-  showPhotos();
-  const buttons = element("photos").querySelectorAll("button");
-  (buttons[Math.min(at, buttons.length - 1)] ?? element("picker")).focus();
-}
-
-function showPhotos() {
-  const list = element("photos");
-  list.replaceChildren(...photos.map((photo, index) => {
-    const item = element("photo-template").content.cloneNode(true).firstElementChild;
-    item.querySelector("img").src = photo.url;
-    item.querySelector("img").alt = `Photo ${index + 1}: ${photo.file.name}`;
-    const button = item.querySelector("button");
-    button.setAttribute("aria-label", `Remove photo ${index + 1}`);
-    button.addEventListener("click", () => removePhoto(photo));
-    return item;
-  }));
-}
-
-element("picker").addEventListener("change", (event) => {
-  addPhotos(event.target.files);
-  event.target.value = ""; // so that the same file can be chosen again
-});
-const drop = element("drop");
-for (const type of ["dragenter", "dragover"]) {
-  drop.addEventListener(type, (event) => { event.preventDefault(); drop.classList.add("over"); });
-}
-for (const type of ["dragleave", "drop"]) {
-  drop.addEventListener(type, (event) => { event.preventDefault(); drop.classList.remove("over"); });
-}
-drop.addEventListener("drop", (event) => addPhotos(event.dataTransfer.files));
 
 // ---- Sending and following
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
+  if (element("submit").getAttribute("aria-disabled") === "true") return;
   const title = element("title").value.trim();
+  const files = chosenFiles();
   showProblem(element("form-problem"), null);
-  if (!title && photos.length === 0) {
+  if (!title && files.length === 0) {
     showProblem(element("form-problem"), { title: "Give a title or a photo", detail: "" });
     element("title").focus();
     return;
   }
-  const size = photos.reduce((sum, photo) => sum + photo.file.size, 0);
-  if (size > limits.requestBytes) {
+  if (files.reduce((sum, file) => sum + file.size, 0) > maxRequestBytes) {
     showProblem(element("form-problem"), {
       title: "The photos are too large together",
-      detail: `Remove some: at most ${limits.requestBytes / 1e6} MB can be sent at once.` });
+      detail: `Remove some: at most ${maxRequestBytes / 1e6} MB can be sent at once.` });
     return;
   }
-  const mine = ++run;
   const description = element("description").value;
   const body = new FormData();
   body.append("title", title);
   body.append("description", description);
-  for (const photo of photos) body.append("photos", photo.file);
-  const key = keyOf([title, description, ...photos.map((photo) => photo.file)]);
-  element("submit").disabled = true;
-  clearResult();
+  for (const file of files) body.append("photos", file);
+  const key = keyOf([title, description, ...files]);
+  const submission = begin({ fate: "is still being sent; its tags will not be shown here", start: performance.now() });
   setStatus("Sending…", true);
-  const start = performance.now();
   try {
-    const accepted = await call("/v1/products", {
-      method: "POST", body, headers: { "Idempotency-Key": key } });
-    unanswered = null;
+    const { job } = await call("/v1/products", { method: "POST", body, headers: { "Idempotency-Key": key } });
+    if (unanswered?.key === key) unanswered = null; // else it is that of a later form
+    settle(submission, SENT);
+    if (!submission.isShown) return;
+    sessionStorage.setItem(JOB, job.id);
     // On a narrow screen the tags are below the form.
     if (matchMedia("(max-width: 52rem)").matches) element("result-heading").scrollIntoView();
-    await follow(accepted.job, mine, start);
+    await follow(job, submission);
   } catch (problem) {
     if (problem instanceof Error) throw problem; // a defect of this page belongs in the console
-    if (mine === run) {
-      setStatus(problem.lost ? "No answer came. Sent again, it is not taken twice." : "Not sent.", false);
-      showProblem(element("form-problem"), problem);
-      if (problem.needsKey) element("key").focus();
-    }
-  } finally {
-    element("submit").disabled = false;
+    settle(submission, problem.lost ? "may have been sent, but no answer came" : "was not sent");
+    if (!submission.isShown) return;
+    setStatus(problem.lost ? "No answer came. Sent again, it is not taken twice." : "Not sent.", false);
+    explain(element("form-problem"), problem, "send the product again");
   }
 });
 
@@ -180,30 +71,47 @@ function keyOf(parts) {
   return unanswered.key;
 }
 
+function begin(submission) {
+  last = { ...submission, isShown: true };
+  clearResult();
+  return last;
+}
+
+function settle(submission, fate) {
+  submission.fate = fate;
+  if (submission === last && !submission.isShown) setStatus(fateOfLast(), false);
+}
+
+const fateOfLast = () => last === null ? "Nothing sent yet." : `The product before ${last.fate}.`;
+
 // Whether the same question may be answered later: nobody answered, or only not now.
 const passes = ({ status, needsKey }) => status === undefined ? !needsKey : status >= 500 || status === 429;
 
-async function follow(job, mine, start) {
+async function follow(job, submission) {
   let failures = 0;
-  while (mine === run) {
-    if (ENDED.includes(job.status)) {
-      showJob(job, (performance.now() - start) / 1000);
+  submission.jobId = job.id;
+  while (submission.isShown) {
+    if (job.status in ENDED) {
+      sessionStorage.removeItem(JOB);
+      submission.fate = ENDED[job.status];
+      showJob(job, submission.start);
       return;
     }
-    const cancellable = job.status === "queued" ? job.id : null;
+    const cancellable = job.status === "queued";
     if (failures === 0) setStatus(stateOf(job), true, cancellable);
     const asked = performance.now();
     try {
       // A short first wait, so that a long queue is shown as one soon.
-      job = await call(`/v1/jobs/${job.id}?wait=${cancellable ? 2 : WAIT_S}`);
+      job = await call(`/v1/jobs/${job.id}?wait=${job.status === "running" ? WAIT_S : 2}`);
       failures = 0;
+      if (submission.isShown) showProblem(element("job-problem"), null); // a Cancel that failed is told by the state
     } catch (problem) {
       if (problem instanceof Error) throw problem;
-      if (mine !== run) return;
+      if (!submission.isShown) return;
       if (!passes(problem)) {
+        if (!problem.needsKey) sessionStorage.removeItem(JOB);
         setStatus("Sent, but its tags cannot be shown.", false);
-        showProblem(element("job-problem"), problem);
-        if (problem.needsKey) element("key").focus();
+        explain(element("job-problem"), problem, "load this page again");
         return;
       }
       failures += 1;
@@ -211,45 +119,50 @@ async function follow(job, mine, start) {
       await pause(Math.min(MAX_PAUSE_MS, 500 * 2 ** failures));
       continue;
     }
-    if (!ENDED.includes(job.status) && performance.now() - asked < 500) await pause(1000); // too many wait: ask calmly
+    if (!(job.status in ENDED) && performance.now() - asked < 500) await pause(1000); // too many wait: ask calmly
   }
 }
 
-async function cancel(jobId) {
+element("cancel").addEventListener("click", async () => {
+  const submission = last;
   try {
-    await call(`/v1/jobs/${jobId}`, { method: "DELETE" });
+    await call(`/v1/jobs/${submission.jobId}`, { method: "DELETE" });
+    settle(submission, ENDED.cancelled);
   } catch (problem) {
     if (problem instanceof Error) throw problem;
-    showProblem(element("job-problem"), problem);
+    if (submission.isShown) explain(element("job-problem"), problem, "load this page again");
   }
-}
+});
 
 form.addEventListener("reset", () => {
-  run += 1;
-  for (const photo of photos) URL.revokeObjectURL(photo.url);
-  photos = [];
-  showPhotos();
+  if (last) last.isShown = false;
+  sessionStorage.removeItem(JOB);
+  clearPhotos();
   showProblem(element("form-problem"), null);
   clearResult();
-  setStatus("Nothing sent yet.", false);
+  setStatus(fateOfLast(), false);
 });
 
 // ---- Showing
 
 function stateOf(job) {
+  if (job.status === "unknown") return "Asking for the tags of the product sent before…";
   if (job.status === "running") return "Looking at the product…";
   if (!job.position) return "Waiting in the queue…";
   const place = `Waiting in the queue, ${job.position} before it`;
   return job.eta_s === null ? `${place}…` : `${place}, about ${duration(job.eta_s)}…`;
 }
 
-function showJob(job, seconds) {
+// `start` is undefined where this page did not send the product itself.
+function showJob(job, start) {
   if (job.status === "succeeded") {
-    const count = job.tags.length;
-    setStatus(`${count} ${count === 1 ? "tag" : "tags"} in ${seconds.toFixed(seconds < 10 ? 2 : 0)} s`, false);
+    const tags = `${job.tags.length} ${job.tags.length === 1 ? "tag" : "tags"}`;
+    const seconds = (performance.now() - start) / 1000;
+    setStatus(start === undefined ? `${tags} of the product sent before.`
+      : `${tags} in ${seconds.toFixed(seconds < 10 ? 2 : 0)} s`, false);
     element("tags").replaceChildren(...job.tags.map(tagElement));
     requestAnimationFrame(() => requestAnimationFrame(fillBars));
-    element("legend").hidden = count === 0;
+    element("legend").hidden = job.tags.length === 0;
     if (job.model) element("model").textContent = `Model ${job.model.name}, version ${job.model.version.slice(0, 12)}`;
   } else if (job.status === "cancelled") {
     setStatus("Cancelled.", false);
@@ -260,27 +173,22 @@ function showJob(job, seconds) {
   }
 }
 
-function setStatus(text, working, cancellable = null) {
+// While the page works no other product is sent. The button stays enabled for the browser: a disabled one would lose
+// the focus, and with it the place of who uses the keyboard.
+function setStatus(text, working, cancellable = false) {
   const status = element("status");
-  status.textContent = text;
+  if (status.textContent !== text) status.textContent = text; // a screen reader speaks whatever is written here
   status.classList.toggle("working", working);
-  if (cancellable) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = "Cancel";
-    button.addEventListener("click", () => cancel(cancellable));
-    status.append(button);
-  }
+  element("submit").setAttribute("aria-disabled", String(working));
+  const button = element("cancel");
+  if (!cancellable && document.activeElement === button) element("submit").focus({ preventScroll: true });
+  button.hidden = !cancellable;
 }
 
-function showProblem(place, problem) {
-  place.hidden = problem === null;
-  if (problem === null) return;
-  place.replaceChildren(...[problem.title, problem.detail].filter(Boolean).map((text) => {
-    const line = document.createElement("p");
-    line.textContent = text;
-    return line;
-  }));
+// What the API says of keys is for who writes programs.
+function explain(place, problem, then) {
+  showProblem(place, problem.needsKey ? { ...problem, detail: `Paste a key above, then ${then}.` } : problem);
+  if (problem.needsKey) element("key").focus();
 }
 
 function clearResult() {
@@ -297,3 +205,9 @@ function randomKey() {
   // crypto.randomUUID exists on https and loopback only; this is there everywhere.
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
+
+// ---- Once all of the above is there
+
+const jobBefore = sessionStorage.getItem(JOB);
+if (jobBefore) follow({ id: jobBefore, status: "unknown" }, begin({ fate: SENT }));
+element("submit").disabled = false;

@@ -11,28 +11,32 @@ export function tagElement(tag) {
   part(".decision").classList.add(tag.decision);
   part(".value").textContent = tag.value ?? "No value offered";
   part(".value").classList.toggle("none", tag.value === null);
-  part(".tag-value .percent").textContent = percent(tag.confidence);
-  setBar(part(".confidence"), tag.confidence, `Confidence ${percent(tag.confidence)}`);
-  setEvidence(part(".from-text"), tag.evidence.text, "text");
-  setEvidence(part(".from-photos"), tag.evidence.photos, "photos");
+  if (tag.value === null) {
+    // The figures are those of a value that is not offered.
+    for (const name of [".tag-value .percent", ".confidence", ".evidence"]) part(name).remove();
+  } else {
+    part(".tag-value .percent").textContent = percent(tag.confidence);
+    setBar(part(".confidence"), tag.confidence);
+    setEvidence(part(".from-text"), tag.evidence.text);
+    setEvidence(part(".from-photos"), tag.evidence.photos);
+  }
   const others = tag.alternatives.filter((other) => other.confidence >= WORTH_NAMING);
   if (others.length) {
     const named = others.map((other) => `${other.value} ${percent(other.confidence)}`);
-    part(".alternatives").textContent = `Or: ${named.join(", ")}`;
+    part(".alternatives").textContent = `${tag.value === null ? "Closest" : "Or"}: ${named.join(", ")}`;
   }
   return item;
 }
 
-function setEvidence(row, probability, source) {
+function setEvidence(row, probability) {
   const known = probability !== null;
-  row.querySelector(".percent").textContent = known ? percent(probability) : "none";
-  setBar(row.querySelector(".bar"), known ? probability : 0,
-    known ? `From the ${source} alone ${percent(probability)}` : `No ${source} given`);
+  row.querySelector(".percent").textContent = known ? percent(probability) : "none given";
+  setBar(row.querySelector(".bar"), known ? probability : 0);
 }
 
-function setBar(bar, share, text) {
-  bar.setAttribute("role", "img");
-  bar.setAttribute("aria-label", text);
+// Hidden from screen readers: the percentage beside it says the same.
+function setBar(bar, share) {
+  bar.setAttribute("aria-hidden", "true");
   bar.dataset.share = String(Math.min(1, Math.max(0, share)));
 }
 

@@ -11,7 +11,7 @@ from models.taxonomy import Attribute, Taxonomy
 from tests.tiny_tagger import picture, tiny_checkpoint
 from training.__main__ import main
 from training.report.measured import measured_from
-from training.report.page import render, signed
+from training.report.page import axis, figure, percent, render, signed
 
 HOSTILE = """</title></style><script>alert(1)</script><img src=x onerror="alert(2)"> '"&\u202e"""
 DOCUMENT = {"checkpoint": "runs/x", "version": "0123456789abcdef", "rows": 12}
@@ -153,6 +153,55 @@ def test_an_attribute_is_shown_under_the_conditions_that_leave_something_of_it_t
 
 def test_gains_have_a_sign_that_reads():
     assert [signed(gain) for gain in (0.0124, -0.02, 0.0, None)] == ["+0.012", "−0.020", "±0.000", "–"]
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"), [(397 / 400, "99.3%"), (0.57275, "57.3%"), (1.0, "100.0%"), (None, "–")]
+)
+def test_a_share_is_rounded_as_in_the_printed_table(share, shown):
+    assert percent(share) == shown
+    assert share is None or float(figure(share)) * 100 == pytest.approx(float(shown[:-1]))
+
+
+@pytest.mark.parametrize(
+    ("values", "drawn"),
+    [
+        ((3.25, 0.5, 0.75), (0.5, 3.25)),
+        ((0.949, 0.9495), (0.94425, 0.95425)),
+        ((1.0, 1.0), (0.99, 1.0)),
+        ((0.001, 0.002), (0.0, 0.01)),
+        ((2.5,), (2.495, 2.505)),
+    ],
+)
+def test_a_change_of_nearly_nothing_is_not_drawn_as_a_leap(values, drawn):
+    assert axis(values) == pytest.approx(drawn)
+
+
+def test_the_labels_of_every_axis_differ(page):
+    history = [{"accuracy": 0.9492}, {"accuracy": 0.9494}, {"accuracy": 0.9493}]
+    html = page(training=[{"stage": "rebalance", "best_epoch": 1, "history": history}])
+    drawn = html.partition('aria-label="rebalance: accuracy by epoch"')[2].partition("</svg>")[0]
+    assert re.findall(r'x="40"[^>]*>([^<]+)<', drawn) == ["0.944", "0.949", "0.954"]
+
+
+def test_one_wrong_row_is_one_row(page):
+    html = page()
+    assert "1 row wrong" in html and "1 rows wrong" not in html
+
+
+def test_mistakes_that_are_left_out_are_counted(measured, row):
+    """Eight values, each tagged as the next one: as many pairs, six of them shown."""
+    values = tuple("abcdefgh")
+    rows = [replace(row(n), values={"letter": (value,)}) for n, value in enumerate(values)]
+    taxonomy = Taxonomy((Attribute("letter", values),))
+    html = render(
+        measured(rows, {"letter": [*values[1:], "a"]}, taxonomy=taxonomy), DOCUMENT, "shop.csv", "test"
+    )
+    assert "Most frequent mistakes (6 of 8), the surest examples first" in html
+
+
+def test_a_dot_beside_its_curve_is_explained(page):
+    assert "products unlike those rows are held back, so it may lie off its curve" in page()
 
 
 def test_the_command_writes_the_report_beside_its_figures(catalogue, tmp_path):
