@@ -34,9 +34,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Claimed:
-    """The jobs of a message, the model that will tag them, and what it made of their photos and texts before."""
+    """The jobs of a message, the model that will tag them, and what it made of their photos and texts before; and those
+    that the message names and that are to be taken one by one.
+    """
 
     jobs: list[ClaimedJob]
+    suspects: list[str]
     runtime: Runtime
     photos: Mapping[TenantItem, bytes]
     texts: Mapping[TenantItem, bytes]

@@ -96,8 +96,8 @@ class TagProducts:
                 return False
             claimed = self._claim(job_ids, lane)
             found = self._tagged(claimed)
-            if claimed is not None and (lane == "bulk" or not claimed.jobs):
-                found += self._tag_suspects(job_ids)
+            if claimed is not None:
+                found += self._tag_suspects(claimed.suspects)
             outcome = "database_away" if claimed is None else "claimed" if found else "nothing_to_do"
             self._metrics.messages.labels(lane, outcome).inc()
         return True
@@ -106,12 +106,8 @@ class TagProducts:
 
     def _tag_suspects(self, job_ids: Sequence[str]) -> int:
         """One after the other, in the whole process: what kills it then costs the others at most an attempt."""
-
-        def among_them(session: Session) -> list[str]:
-            return suspects_among(session, job_ids)
-
         found, until = 0, time.monotonic() + self.PATIENCE_S
-        for job_id in self.outcomes.persistently("claim", among_them) or ():
+        for job_id in job_ids:
             left_s = until - time.monotonic()
             # What is not looked at is sent again by the sweep.
             if left_s <= 0 or not self._batcher.alive() or not self._one_suspect.acquire(timeout=left_s):
@@ -144,9 +140,13 @@ class TagProducts:
         claimed = self._take(claim, list(job_ids))
         if claimed is None:
             return [None] * len(messages)
-        jobs = {job.id: job for job in claimed.jobs}
+        jobs, suspects = {job.id: job for job in claimed.jobs}, set(claimed.suspects)
         return [
-            replace(claimed, jobs=[jobs.pop(job_id) for job_id in message if job_id in jobs])
+            replace(
+                claimed,
+                jobs=[jobs.pop(job_id) for job_id in message if job_id in jobs],
+                suspects=[job_id for job_id in message if job_id in suspects],
+            )
             for message in messages
         ]
 
@@ -155,11 +155,14 @@ class TagProducts:
 
         def claim_them(session: Session) -> Claimed:
             jobs = take(session, job_ids, worker=self._worker, settings=self._settings)
+            # By turns others are taken than those that are named.
+            left = set(job_ids) - {job.id for job in jobs}
             photos = {(job.tenant_id, photo_id) for job in jobs for photo_id in job.photo_ids}
             texts = {(job.tenant_id, job.text_id) for job in jobs if job.text_id is not None}
             version, max_age_days = runtime.features_version, self._settings.embedding_cache_days
             return Claimed(
                 jobs,
+                suspects_among(session, sorted(left)) if left else [],
                 runtime,
                 embedding_cache.PHOTOS.recall(session, photos, version, max_age_days),
                 embedding_cache.TEXTS.recall(session, texts, version, max_age_days),
