@@ -74,14 +74,16 @@ def suspects_among(session: Session, job_ids: Sequence[str]) -> list[str]:
 
 
 def claim_by_turns(
-    session: Session, job_ids: Sequence[str], *, worker: str, settings: Settings
+    session: Session, job_ids: Sequence[str], *, worker: str, settings: Settings, most: int | None = None
 ) -> list[ClaimedJob]:
-    """Takes at most as many due jobs of the bulk lane as are named, in equal shares for all tenants that wait.
+    """Takes at most as many due jobs of the bulk lane as are named, or `most`, in equal shares for all tenants that
+    wait.
 
     Those named whose lease ran out come first. What becomes `failed` or `cancelled`, as in `claim`, counts as taken.
     """
     taking = _Taking(session, worker, settings)
-    left = len(job_ids) - len(taking.take(_NAMED_AND_LAPSED, job_ids=list(job_ids)))
+    most = len(job_ids) if most is None else most
+    left = most - len(taking.take(_NAMED_AND_LAPSED, job_ids=list(job_ids)))
     first = last = _served_last(session)
     passed: set[str] = set()
     while left:

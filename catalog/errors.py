@@ -12,7 +12,7 @@
     ├── IdempotencyError
     │   ├── IdempotencyMismatch   the key was used with another payload
     │   └── IdempotencyInProgress the first request with the key is still running
-    ├── PhotoMissing              the photo store has no such photo (a fault of the job)
+    ├── PhotoMissing              the photo store has no such photo, or not yet
     └── Unavailable               a fault of the world: try again later
         ├── DatabaseUnavailable
         ├── BrokerUnavailable

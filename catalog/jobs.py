@@ -67,13 +67,18 @@ class Finished:
 _LOCK_PRODUCTS = text(
     "SELECT 1 FROM products WHERE id = ANY(CAST(:ids AS text[])) ORDER BY id FOR NO KEY UPDATE"
 )
+# Locked in order first: a renewal of leases locks many of the same rows.
 _SUCCEED = text(
     """
+    WITH held AS MATERIALIZED (
+        SELECT id FROM jobs WHERE id = ANY(CAST(:ids AS text[])) ORDER BY id FOR UPDATE
+    )
     UPDATE jobs SET
         status = 'succeeded', finished_at = now(), lease_token = NULL, lease_until = NULL, error = NULL,
         model_name = done.model_name, model_version = done.model_version
     FROM unnest(CAST(:ids AS text[]), CAST(:tokens AS text[]), CAST(:names AS text[]), CAST(:versions AS text[]))
         AS done (id, token, model_name, model_version)
+        JOIN held ON held.id = done.id
     WHERE jobs.id = done.id AND jobs.status = 'running' AND jobs.lease_token = done.token
     RETURNING jobs.id, jobs.product_id, jobs.revision
     """
@@ -103,8 +108,7 @@ def finish(
 
 def finish_many(session: Session, finished: Sequence[Finished]) -> set[str]:
     """Writes the results of a batch; returns the ids of those written. Of a job whose lease was lost, nothing is."""
-    # Products before jobs, in order: like everyone who locks both. Jobs in order: a renewal of leases locks many too.
-    finished = sorted(finished, key=lambda done: done.job.id)
+    # Products before jobs, in order: like everyone who locks both.
     session.execute(_LOCK_PRODUCTS, {"ids": [done.job.product_id for done in finished]})
     rows = session.execute(
         _SUCCEED,

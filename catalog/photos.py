@@ -44,10 +44,12 @@ _KNOW = """
     SELECT :tenant_id, photo.* FROM ({photos}) AS photo ORDER BY id
     ON CONFLICT (tenant_id, id) DO UPDATE SET released_at = NULL WHERE photos.released_at IS NOT NULL
 """
+# What a crash of PostgreSQL loses with it is the mark alone, and waiting for its disk would be felt.
 _ANNOUNCE = text(
     f"""
+    WITH unsynced AS (SELECT set_config('synchronous_commit', 'off', true))
     INSERT INTO photos (tenant_id, id, width, height, bytes, media_type, released_at)
-    SELECT :tenant_id, photo.*, now() FROM ({_GIVEN}) AS photo ORDER BY id
+    SELECT :tenant_id, photo.*, now() FROM ({_GIVEN}) AS photo, unsynced ORDER BY id
     ON CONFLICT (tenant_id, id) DO UPDATE SET released_at = now() WHERE photos.released_at IS NOT NULL
     """
 )
@@ -73,8 +75,6 @@ _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:id, 0))")
 
 def announce(session: Session, tenant_id: str, photos: Sequence[PhotoRef]) -> None:
     """Before their bytes are stored: photos that nobody comes to `hold` are released ones, and removed in time."""
-    # What is lost with a crash of PostgreSQL is this mark alone, and waiting for its disk would be felt.
-    session.execute(text("SET LOCAL synchronous_commit = off"))
     session.execute(_ANNOUNCE, {**_given(photos), "tenant_id": tenant_id})
 
 
@@ -164,11 +164,10 @@ def remove_released(
             due = func.now() - timedelta(seconds=older_than_s)
             photo_ids = list(
                 session.execute(
-                    # The newest first: those that the store always refuses must not be all that is looked at.
                     select(Photo.id)
                     .where(Photo.released_at <= due)
                     .group_by(Photo.id)
-                    .order_by(func.max(Photo.released_at).desc())
+                    .order_by(func.min(Photo.released_at))
                     .limit(limit)
                 ).scalars()
             )
@@ -179,6 +178,10 @@ def remove_released(
         except StoreUnavailable as error:
             refused += 1
             log.warning("photo not removed", photo_id=photo_id, reason=str(error))
+            # To the end of the line: those that the store always refuses must not be all that is looked at.
+            with transaction(engine) as session:
+                again = update(Photo).where(Photo.id == photo_id, Photo.released_at.is_not(None))
+                session.execute(again.values(released_at=func.now()))
             if refused == min(len(photo_ids), REFUSALS):
                 raise
     return removed

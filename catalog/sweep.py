@@ -213,8 +213,9 @@ def _remove_photos(engine: Engine, settings: Settings) -> int:
     age_s = LEASES_BEFORE_REMOVAL * settings.lease_s
     try:
         store = PhotoStore.open(settings.resolved_photo_store_url())
+        removed = photos.remove_released(engine, store, older_than_s=age_s, limit=PHOTOS_LIMIT)
         store.remove_unfinished()
-        return photos.remove_released(engine, store, older_than_s=age_s, limit=PHOTOS_LIMIT)
+        return removed
     except StoreUnavailable as error:
         log.warning("sweep_left_photos", error=str(error))
         return 0

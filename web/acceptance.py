@@ -51,10 +51,8 @@ class Acceptor:
         self._engine = engine
         self._store = store
         self._broker = broker
-        # Photos of refused requests that could not be removed because the database was away as well.
-        self._leftovers: deque[str] = deque(maxlen=10_000)
-        # Keys of refused requests that could not be given back for the same reason: who repeats the request, as a 503
-        # says, must not be told that it still runs.
+        # Keys of refused requests that could not be given back because the database was away as well: who repeats the
+        # request, as a 503 says, must not be told that it still runs.
         self._unreleased: deque[IdempotencyKey] = deque(maxlen=10_000)
 
     def accept(
@@ -69,13 +67,13 @@ class Acceptor:
         """`photos` may fetch them, `prepare` checks them, `write` makes the rows; each may refuse, and then nothing
         stays. What takes a processor is done inside `turn`; what waits for others is not.
         """
-        if key is not None:
-            self._release_keys()
-            with transaction(self._engine) as session:
-                given_before = idempotency.begin(session, key, self._settings)
-            if given_before is not None:
-                return Acceptance(given_before, None)
+        self._release_keys()
         try:
+            if key is not None:
+                with transaction(self._engine) as session:
+                    given_before = idempotency.begin(session, key, self._settings)
+                if given_before is not None:
+                    return Acceptance(given_before, None)
             given = photos()
             with turn:
                 prepared = prepare(given)
@@ -86,7 +84,6 @@ class Acceptor:
                 self._release_keys()
             raise
         self._broker.send(job.id, job.lane)
-        self._remove_leftovers()
         return Acceptance(answer, job)
 
     def _store_all(
@@ -103,8 +100,7 @@ class Acceptor:
                 if key is not None:
                     idempotency.complete(session, key, answer.status, answer.headers, answer.body)
         except BaseException:
-            self._leftovers.extend(photo.ref.id for photo in prepared)
-            self._remove_leftovers()
+            self._remove(prepared)
             raise
         try:
             # Again: a product that was deleted meanwhile may have taken the same photo along.
@@ -117,19 +113,14 @@ class Acceptor:
         for photo in prepared:
             self._store.put(photo.ref.id, photo.original, photo.model_view)
 
-    def _remove_leftovers(self) -> None:
-        """Removes what no product holds; a photo that another product holds stays."""
-        while self._leftovers:
-            try:
-                photo_id = self._leftovers.popleft()
-            except IndexError:  # another thread took the last one
-                return
-            try:
-                photos.remove_released(self._engine, self._store, [photo_id])
-            except Unavailable as error:
-                self._leftovers.append(photo_id)
-                log.warning("photo of a refused request kept for now", photo_id=photo_id, reason=str(error))
-                return
+    def _remove(self, prepared: Sequence[PreparedPhoto]) -> None:
+        """What no product holds; a photo that another product holds stays. What cannot be removed now is announced, and
+        the sweep finds it.
+        """
+        try:
+            photos.remove_released(self._engine, self._store, [photo.ref.id for photo in prepared])
+        except Unavailable as error:
+            log.warning("photos of a refused request kept for now", reason=str(error))
 
     def _release_keys(self) -> None:
         while self._unreleased:
@@ -144,6 +135,9 @@ class Acceptor:
                 self._unreleased.append(key)
                 log.warning("idempotency key not released for now", reason=str(error))
                 return
+            except Exception:
+                # The request has an error of its own to tell; the lock on the key lapses by itself.
+                log.exception("idempotency key not released")
 
 
 def _answer(product: ProductView, job: JobView, place: Place) -> StoredAnswer:

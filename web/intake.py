@@ -12,7 +12,7 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import IO, Any, Generic, TypeVar
 
@@ -40,7 +40,8 @@ _MAX_REPORTED_ERRORS = 20
 # its place for minutes, so one account gets no more than its own places, and small bodies have a place of their own.
 _BODIES_AT_ONCE, _BODIES_OF_ONE = 3, 2
 _SMALL_BYTES = MAX_JSON_BYTES
-# By number, as each holds a thread while it arrives (there are 64, see `web.__main__`): all, and those of one account.
+# Small ones that arrive at once, by number, as each holds a thread meanwhile (of 64 by default, see `web.__main__`): of
+# all, and of one account. Whole ones take no time, so only those that drip in are ever refused.
 _SMALL_AT_ONCE = 48, 24
 _BODY_WAIT_S = 10
 
@@ -71,20 +72,16 @@ class Intake:
     @contextmanager
     def room_for(self, request: Request, tenant_id: str) -> Iterator[None]:
         """Held while a request keeps its body in memory; 503 when others hold too much for too long."""
-        size = request.content_length
-        largest = self._settings.max_request_bytes
-        if size is None:  # chunked: it could become the largest
-            size = min(MAX_JSON_BYTES, largest) if request.mimetype == "application/json" else largest
+        size, largest = self._size(request), self._settings.max_request_bytes
         if size > largest:
             raise ProblemError(
                 problems.REQUEST_TOO_LARGE,
                 f"The request has {size:,} bytes; at most {largest:,} ({largest / 1e6:g} MB) are accepted.",
             )
-        small = size <= _SMALL_BYTES
-        with self._small.take(1, tenant_id) if small else self._large.take(size, tenant_id):
+        with nullcontext() if size <= _SMALL_BYTES else self._large.take(size, tenant_id, _BODY_WAIT_S):
             yield
 
-    def read(self, request: Request, schema: type[Content]) -> Upload[Content]:
+    def read(self, request: Request, schema: type[Content], tenant_id: str) -> Upload[Content]:
         """The upload in the body of `request`; call it inside `room_for`. Raises ProblemError."""
         encoding = request.headers.get("Content-Encoding", "identity")
         if encoding.lower() != "identity":
@@ -92,7 +89,9 @@ class Intake:
                 problems.UNSUPPORTED_BODY,
                 f"The body has Content-Encoding {encoding!r}: send it uncompressed.",
             )
-        with _body_deadline(request):
+        # Nobody waits for a place: that would hold the thread that the bound is to leave to others.
+        small = self._size(request) <= _SMALL_BYTES
+        with self._small.take(1, tenant_id, 0) if small else nullcontext(), _body_deadline(request):
             if request.mimetype == "multipart/form-data":
                 upload = self._read_multipart(request, schema)
             elif request.mimetype == "application/json":
@@ -103,6 +102,13 @@ class Intake:
                     problems.UNSUPPORTED_BODY, f"The request has {given}. {problems.UNSUPPORTED_BODY.advice}"
                 )
         return upload
+
+    def _size(self, request: Request) -> int:
+        """Of the body; the most it could become where it is chunked."""
+        if request.content_length is not None:
+            return request.content_length
+        largest = self._settings.max_request_bytes
+        return min(MAX_JSON_BYTES, largest) if request.mimetype == "application/json" else largest
 
     def _read_multipart(self, request: Request, schema: type[Content]) -> Upload[Content]:
         settings = self._settings
@@ -227,9 +233,9 @@ class _Budget:
         return amount <= self._free and self._held[tenant_id] + amount <= self._of_one
 
     @contextmanager
-    def take(self, amount: int, tenant_id: str) -> Iterator[None]:
+    def take(self, amount: int, tenant_id: str, wait_s: float) -> Iterator[None]:
         with self._changed:
-            if not self._changed.wait_for(lambda: self._fits(amount, tenant_id), timeout=_BODY_WAIT_S):
+            if not self._changed.wait_for(lambda: self._fits(amount, tenant_id), timeout=wait_s):
                 raise ProblemError(
                     problems.BUSY,
                     "Too many uploads are running; try again shortly.",

@@ -47,9 +47,8 @@ class JobWatch:
             if not self._polling:
                 try:
                     threading.Thread(target=self._poll, name="job-watch", daemon=True).start()
-                except (
-                    RuntimeError
-                ) as error:  # as many threads as the system allows: asked again, not waited for
+                except RuntimeError as error:
+                    # As many threads as the system allows: the client asks again instead.
                     log.warning("nobody looks for ended jobs", reason=str(error))
                     return False
                 self._polling = True

@@ -90,7 +90,7 @@ _UPLOAD_PROBLEMS = (
 def create_product(query_data: NoQuery) -> Response:
     key = _idempotency_key()
     with services().intake.room_for(request, tenant_id()):
-        upload = services().intake.read(request, ProductIn)
+        upload = services().intake.read(request, ProductIn, tenant_id())
         content = upload.content
         if not content.title and not upload.has_photos:
             raise ProblemError(problems.EMPTY_PRODUCT, "The product has neither a title nor a photo.")
@@ -134,7 +134,7 @@ def change_product(product_id: str, query_data: NoQuery) -> Response:
     checked(PRODUCT, product_id)
     key = _idempotency_key()
     with services().intake.room_for(request, tenant_id()):
-        upload = services().intake.read(request, ProductChange)
+        upload = services().intake.read(request, ProductChange, tenant_id())
         given = upload.content.model_fields_set
         photos_change = upload.has_photos or "photo_urls" in given
         if not photos_change and not given & {"title", "description"}:

@@ -45,7 +45,7 @@ def health(var: Path | None) -> None:
     if not workers:
         click.echo(
             f"no worker has given a sign of life in the last {FRESH_S:.0f} s in {heartbeat_folder(folder)};"
-            " start one with: celery -A workers.app worker --pool threads -Q interactive,bulk",
+            " start one with: celery -A workers.app worker --pool threads -Q sweep,interactive,bulk",
             err=True,
         )
         sys.exit(1)

@@ -26,7 +26,7 @@ from catalog.database import make_engine
 from catalog.errors import Unavailable
 from catalog.log import configure_logging
 from catalog.photo_store import PhotoStore
-from catalog.queue import SWEEP, TASK, forget_sweeps, make_celery, send, waiting
+from catalog.queue import SWEEP, SWEEPS, TASK, forget_sweeps, make_celery, send, waiting
 from catalog.settings import Settings
 from catalog.sweep import sweep
 from catalog.views import Lane
@@ -98,9 +98,8 @@ def create_app(settings: Settings, load_runtime: Callable[[Settings], Any]) -> C
 
     @celery.task(name=TASK, bind=True, shared=False)
     def tag_products(self: Task, message: dict[str, Any]) -> None:
-        with (
-            panics_as_exceptions()
-        ):  # Celery would neither acknowledge the message nor take another in its place
+        # Of anything else Celery would neither acknowledge the message nor take another in its place.
+        with panics_as_exceptions():
             looked_at = serving.tag(message, lane=self.request.delivery_info["routing_key"])
         if not looked_at:
             raise Reject("no room", requeue=True)
@@ -108,17 +107,18 @@ def create_app(settings: Settings, load_runtime: Callable[[Settings], Any]) -> C
     @celery.task(name=SWEEP, shared=False)
     def sweep_jobs() -> None:
         # One at a time in a process; another process may sweep as well, they skip each other's rows.
-        if sweeping.acquire(blocking=False):
+        if not sweeping.acquire(blocking=False):
+            return
+        try:
             try:
                 forget_sweeps(celery)
             except Unavailable as error:
                 log.warning("sweeps that wait are still there", reason=str(error))
-            try:
-                serving.sweep()
-            except Unavailable as error:
-                log.warning("not swept; the next sweep is due soon", reason=str(error))
-            finally:
-                sweeping.release()
+            serving.sweep()
+        except Unavailable as error:
+            log.warning("not swept; the next sweep is due soon", reason=str(error))
+        finally:
+            sweeping.release()
 
     class ServingStep(bootsteps.StartStopStep):
         """Loads the model before the consumer starts, and drains after the consumer has stopped."""
@@ -126,6 +126,8 @@ def create_app(settings: Settings, load_runtime: Callable[[Settings], Any]) -> C
         requires = ("celery.worker.components:Pool",)
 
         def start(self, parent: Any) -> None:
+            if SWEEPS not in celery.amqp.queues.consume_from:
+                log.error("this worker takes no sweeps: start it with --queues sweep,interactive,bulk")
             serving.start()
 
         def stop(self, parent: Any) -> None:

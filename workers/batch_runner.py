@@ -134,6 +134,7 @@ class BatchRunner(Generic[Item, Result]):
         """Resolve every entry of a batch: run it, and on an error run its halves, down to the guilty ones."""
         pending: list[Staged[Item, Result] | list[Entry[Item, Result]]] = [first]
         failures: list[tuple[Entry[Item, Result], Exception]] = []
+        began = self._clock()
         device_works = False  # whether anything went well after the last failure: a device may die in between
         while pending:
             part = pending.pop()
@@ -160,7 +161,7 @@ class BatchRunner(Generic[Item, Result]):
                 for entry, result in zip(staged.entries, results, strict=True):
                     self._resolve(entry, result)
         if failures:
-            self._judge(failures, device_works=device_works or self._witness_still_works())
+            self._judge(failures, began, device_works=device_works or self._witness_still_works())
 
     def hangs(self) -> bool:
         """Whether what runs is over its time; if so the process is given up. For the watchdog."""
@@ -233,7 +234,9 @@ class BatchRunner(Generic[Item, Result]):
             )
         )
 
-    def _judge(self, failures: list[tuple[Entry[Item, Result], Exception]], *, device_works: bool) -> None:
+    def _judge(
+        self, failures: list[tuple[Entry[Item, Result], Exception]], began: float, *, device_works: bool
+    ) -> None:
         """Blame each entry that failed alone, or the device when nothing shows that the device works.
 
         An entry that runs out of memory alone is never to blame: what a shared device has left varies.
@@ -244,7 +247,7 @@ class BatchRunner(Generic[Item, Result]):
             verdict.__cause__ = error
             self.refuse([entry], verdict)
         if not device_works:
-            self._health.failed(failures[-1][1])
+            self._health.failed(failures[-1][1], began, self._clock())
 
     def _witness_still_works(self) -> bool:
         witness = self._health.witness

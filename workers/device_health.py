@@ -26,6 +26,7 @@ class DeviceHealth(Generic[Item, Result]):
         self._lock = threading.Lock()
         self._witness: Entry[Item, Result] | None = None
         self._failures = 0
+        self._counted_at = float("-inf")
 
     @property
     def witness(self) -> Entry[Item, Result] | None:
@@ -39,9 +40,14 @@ class DeviceHealth(Generic[Item, Result]):
             if self._is_current(entry.item):
                 self._witness = entry
 
-    def failed(self, error: Exception) -> None:
-        """The device itself, for all that is known."""
+    def failed(self, error: Exception, began: float, now: float) -> None:
+        """The device itself, for all that is known, in a batch that `began` then. Those that were on the device
+        together when it failed count once.
+        """
         with self._lock:
+            if began < self._counted_at:
+                return
+            self._counted_at = now
             self._failures += 1
             failures = self._failures
         if failures >= self._give_up_after:

@@ -20,8 +20,6 @@ from workers.room import Room
 # broker is asked for interactive messages alone, which takes POLL_S at most.
 AHEAD = 8 * MAX_IDS["bulk"]
 POLL_S = 0.25
-
-
 # Every so many times bulk is asked for first: interactive messages without end would keep an import in the queue for
 # good. What is on hand of it comes to the device as `workers.ready_queue` has it, behind what is urgent.
 BULK_FIRST_EVERY = 8

@@ -2,7 +2,8 @@
 
 A lease is short so that the jobs of a lost machine come back soon, and is renewed while the work goes on, so
 that a slow batch is not taken by a second worker. Where only the process died and the machine lives, there is
-no need to wait at all: its successor sees that the process is gone and frees its jobs at once.
+no need to wait at all: its successor sees that the process is gone and frees its jobs at once. (Not where it runs in
+another container: that one cannot see it, and the jobs wait for their leases.)
 """
 
 from __future__ import annotations

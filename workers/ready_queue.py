@@ -40,9 +40,8 @@ class ReadyQueue(Generic[Item, Result]):
     def __init__(self) -> None:
         self._urgent: deque[Entry[Item, Result]] = deque()
         self._patient: deque[Entry[Item, Result]] = deque()
-        self._passed_over = (
-            False  # the oldest patient entry was not in the last batch that it might have been in
-        )
+        # Whether the oldest patient entry was not in the last batch that it might have been in, and in the one before.
+        self._passed_over = self._passed_before = False
 
     def __len__(self) -> int:
         return len(self._urgent) + len(self._patient)
@@ -57,6 +56,7 @@ class ReadyQueue(Generic[Item, Result]):
         """Put entries that were taken, oldest first, back where they came from: ahead of their lane."""
         for entry in sorted(entries, key=_age, reverse=True):
             self._lane(entry).appendleft(entry)
+        self._passed_over = self._passed_before
 
     def holds_a_full_batch(self, max_batch: int, max_tokens: int, max_weight: float = math.inf) -> bool:
         """Whether waiting longer could not make the next batch any fuller."""
@@ -91,9 +91,10 @@ class ReadyQueue(Generic[Item, Result]):
                 continue  # A shorter one behind it may still fit; this one leads a later batch.
             batch.append(entry)
             longest, weight = width, heavier
-        if not urgent_only:
-            self._passed_over = bool(self._patient) and all(entry.urgent for entry in batch)
         taken = set(map(id, batch))
+        if not urgent_only:
+            self._passed_before = self._passed_over
+            self._passed_over = bool(self._patient) and id(self._patient[0]) not in taken
         self._urgent = deque(entry for entry in self._urgent if id(entry) not in taken)
         self._patient = deque(entry for entry in self._patient if id(entry) not in taken)
         return sorted(batch, key=lambda entry: entry.length)

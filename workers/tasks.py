@@ -85,16 +85,12 @@ class TagProducts:
             log.error("message refused", reason=str(error))
             self._metrics.messages.labels(lane, "refused").inc()
             return True
-        job_ids = self._leases.not_held(job_ids)
-        if not job_ids:
-            self._metrics.messages.labels(lane, "nothing_to_do").inc()
-            return True
         # Only what there is room for is claimed, so that what one process holds, and a kill costs, is bounded.
         with self._room.for_jobs(len(job_ids), lane, timeout=self.PATIENCE_S) as admitted:
             if not admitted:
                 self._metrics.messages.labels(lane, "no_room").inc()
                 return False
-            claimed = self._claim(job_ids, lane)
+            claimed = self._claim(self._leases.not_held(job_ids), lane, len(job_ids))
             found = self._tagged(claimed)
             if claimed is not None:
                 found += self._tag_suspects(claimed.suspects)
@@ -129,10 +125,12 @@ class TagProducts:
             self._leases.let_go(claimed.jobs)
         return len(claimed.jobs)
 
-    def _claim(self, job_ids: Sequence[str], lane: str) -> Claimed | None:
-        """None when the database stays away."""
+    def _claim(self, job_ids: Sequence[str], lane: str, most: int) -> Claimed | None:
+        """In the bulk lane `most` jobs, whichever are due. None when the database stays away."""
         with self._metrics.stage_seconds.labels("claim").time():
-            return self._take(claim_by_turns, job_ids) if lane == "bulk" else self._claim_named(job_ids)
+            if lane == "bulk":
+                return self._take(functools.partial(claim_by_turns, most=most), job_ids)
+            return self._claim_named(job_ids)
 
     def _claim_together(self, messages: Sequence[Sequence[str]]) -> list[Claimed | None]:
         """Claims for several messages in one transaction; a job that two of them name goes to the first."""

@@ -222,7 +222,7 @@ def test_photos_that_the_store_will_not_remove_keep_no_others(
         delete(photo_id)
 
     monkeypatch.setattr(stored, "delete", refuse_two)
-    assert photos.remove_released(engine, stored) == 2
+    assert [photos.remove_released(engine, stored, limit=2) for _ in range(2)] == [1, 1]
     assert sorted(row.id[0] for row in shop.sql("SELECT id FROM photos")) == ["a", "c"]
 
 

@@ -1,5 +1,7 @@
+import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -290,6 +292,19 @@ def test_photos_that_a_change_replaced_are_removed_after_a_while(
     assert photo_store.original(new.id) == b"original"
     with pytest.raises(PhotoMissing):
         photo_store.original(old.id)
+
+
+def test_what_an_upload_left_unfinished_is_removed(
+    shop: "Shop", engine: Engine, photo_store: PhotoStore, tmp_path: Path
+) -> None:
+    changed = shop.settings.model_dump() | {"photo_store_url": f"file://{tmp_path}"}
+    settings = shop.settings.model_validate(changed)
+    left = tmp_path / "unfinished" / "something"
+    left.parent.mkdir()
+    left.touch()
+    os.utime(left, (0, 0))
+    sweep(engine, Lanes().send, Lanes().waiting, settings)
+    assert not left.exists()
 
 
 def test_a_photo_store_that_is_away_does_not_stop_the_sweep(shop: "Shop", engine: Engine) -> None:

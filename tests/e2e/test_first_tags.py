@@ -38,7 +38,7 @@ def worker(settings: Settings, engine: Engine, redis_url: str) -> Iterator[subpr
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "celery", "-A", "workers.app", "worker", "--pool", "threads"),
-                *("-Q", "interactive,bulk", "--without-gossip", "--without-mingle"),
+                *("-Q", "sweep,interactive,bulk", "--without-gossip", "--without-mingle"),
             ],
             cwd=ROOT,
             env={

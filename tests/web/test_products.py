@@ -418,7 +418,7 @@ def test_photos_of_a_process_that_died_before_its_rows_were_written_are_removed(
     app: Flask, seller: Seller, jpeg: bytes, stored: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("catalog.products.accept", Mock(side_effect=ZeroDivisionError))
-    monkeypatch.setattr("web.acceptance.Acceptor._remove_leftovers", Mock())  # as one that is killed
+    monkeypatch.setattr("web.acceptance.Acceptor._remove", Mock())  # as one that is killed
     assert seller.send(jpeg, title="Shoes").status_code == 500
     assert len(stored.files()) == 2
     services = app.extensions["tagsmith"]

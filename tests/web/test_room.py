@@ -1,16 +1,19 @@
 """Who may hold how much of a body in memory, and who is not kept waiting by it."""
 
+import threading
 from contextlib import ExitStack
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from werkzeug.datastructures import Headers
 
 from catalog.settings import Settings
 from web import intake
 from web.intake import Intake
 from web.photo_urls import PhotoUrlFetcher
 from web.problems import ProblemError
+from web.schemas import ProductIn
 
 SETTINGS = Settings()
 LARGEST = SETTINGS.max_request_bytes
@@ -68,14 +71,37 @@ def test_a_chunked_json_body_passes_also_where_little_is_allowed() -> None:
         pass
 
 
-def test_one_account_cannot_take_all_threads_with_small_bodies(room: Intake) -> None:
-    at_once, of_one = intake._SMALL_AT_ONCE
-    with ExitStack() as held:
-        for _ in range(of_one):
-            held.enter_context(room.room_for(body(1000), "one"))
-        with pytest.raises(ProblemError, match="Too many uploads"), room.room_for(body(1000), "one"):
-            pass
-        for _ in range(at_once - of_one):
-            held.enter_context(room.room_for(body(1000), "another"))
-        with pytest.raises(ProblemError), room.room_for(body(1000), "a third"):
-            pass
+class Dripping:
+    """A body that arrives when it is told to, and says that it is waited for."""
+
+    content_length, mimetype, headers = 1000, "application/json", Headers()
+    environ: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self) -> None:
+        self.awaited, self.rest = threading.Event(), threading.Event()
+        self.stream = self
+
+    def read(self, size: int) -> bytes:
+        self.awaited.set()
+        assert self.rest.wait(30)
+        return b'{"title": "Shoes"}'
+
+
+def test_one_account_cannot_take_all_threads_with_small_bodies_that_drip_in(
+    room: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "_small", intake._Budget(2, 1))
+    slow, whole = Dripping(), Dripping()
+    whole.rest.set()
+    read: list[Any] = []
+    thread = threading.Thread(target=lambda: read.append(room.read(slow, ProductIn, "one")))  # type: ignore[arg-type]
+    thread.start()
+    assert slow.awaited.wait(30)
+    with pytest.raises(ProblemError, match="Too many uploads"):
+        room.read(whole, ProductIn, "one")  # type: ignore[arg-type]
+    assert not whole.awaited.is_set(), "refused at once: one that waits holds its thread all the same"
+    assert room.read(whole, ProductIn, "another").content.title == "Shoes"  # type: ignore[arg-type]
+    slow.rest.set()
+    thread.join(30)
+    assert read[0].content.title == "Shoes"
+    assert room.read(whole, ProductIn, "one").content.title == "Shoes"  # type: ignore[arg-type]

@@ -103,13 +103,18 @@ def test_a_panic_of_a_library_ends_the_message_as_any_error_does(
 
 
 def test_a_sweep_takes_those_that_wait_along(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    swept, forgotten = Mock(), Mock(side_effect=[None, BrokerUnavailable("away")])
+    swept = Mock()
+    forgotten = Mock(side_effect=[None, BrokerUnavailable("away"), ZeroDivisionError, None])
     monkeypatch.setattr(Serving, "sweep", swept)
     monkeypatch.setattr("workers.app.forget_sweeps", forgotten)
     task = create_app(settings, no_model).tasks[SWEEP]
     task.run()
     task.run()
     assert (forgotten.call_count, swept.call_count) == (2, 2), "a broker that is away stops no sweep"
+    with pytest.raises(ZeroDivisionError):
+        task.run()
+    task.run()
+    assert swept.call_count == 3, "no error stops those after it"
 
 
 def test_a_task_outside_a_worker_process_says_where_it_belongs(settings: Settings) -> None:

@@ -155,6 +155,16 @@ def test_runners_of_one_device_share_what_they_know_of_it() -> None:
     assert len(bench.gave_up) == 1, "two failures in a row, one on each"
 
 
+def test_batches_that_were_on_the_device_together_when_it_failed_count_once() -> None:
+    gave_up: list[str] = []
+    health: DeviceHealth[int, int] = DeviceHealth(lambda item: True, 2, gave_up.append)
+    for began, now in ((1.0, 3.0), (2.0, 3.1), (2.5, 3.2)):
+        health.failed(RuntimeError("a hiccup"), began, now)
+    assert gave_up == []
+    health.failed(RuntimeError("it is broken"), 4.0, 5.0)
+    assert len(gave_up) == 1
+
+
 def test_a_device_that_fails_with_everything_is_blamed_itself() -> None:
     bench = Bench()
     bench.run(5)

@@ -126,6 +126,22 @@ def test_a_patient_item_that_does_not_fit_beside_an_urgent_one_leads_the_next_ba
     assert items(queue.take(2, 120)) == ["p90"]
 
 
+def test_the_oldest_patient_item_leads_after_younger_ones_went_before_it() -> None:
+    queue = queue_of(90, 1, 1)
+    add(queue, 60, 60, urgent=True)
+    assert items(queue.take(2, 150)) == ["p1", "u60"]
+    assert items(queue.take(2, 150)) == ["p90"]
+
+
+def test_what_is_given_back_has_not_had_its_turn() -> None:
+    queue = queue_of(1)
+    add(queue, 5, 6, urgent=True)
+    assert items(queue.take(1, 1000)) == ["u5"]
+    batch = queue.take(1, 1000)
+    queue.give_back(batch)
+    assert items(batch) == items(queue.take(1, 1000)) == ["p1"]
+
+
 def test_what_is_given_back_comes_first_again() -> None:
     queue = queue_of(1, 2, 3, 4)
     batch = queue.take(2, 1000)

@@ -368,6 +368,14 @@ def test_a_process_does_not_take_the_jobs_that_it_runs_when_their_leases_lapse(d
     assert (runs, desk.tags(job_id), desk.job(job_id).attempts) == ([["shirt"]], ["shirt"], 1)
 
 
+def test_a_bulk_message_whose_jobs_this_process_runs_already_takes_as_many_others(desk: Desk) -> None:
+    first, second = desk.accept("first", lane="bulk"), desk.accept("second", lane="bulk")
+    with transaction(desk.engine) as session:
+        desk.leases.hold(claim(session, [first], worker="this", settings=desk.settings))
+    desk.run(first, lane="bulk")
+    assert (desk.tags(first), desk.tags(second)) == ([], ["second"])
+
+
 def test_a_worker_that_is_stopping_puts_its_jobs_back_for_another_at_once(desk: Desk) -> None:
     desk.batcher.close(drain=False, timeout=PATIENCE_S)
     job_id = desk.accept()
