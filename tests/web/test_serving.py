@@ -133,6 +133,7 @@ def test_metrics_count_requests_by_route_and_the_queue_by_lane(seller: Seller, j
     assert samples["tagsmith_queue_jobs", (("lane", "interactive"),)] == 1
     assert samples["tagsmith_queue_oldest_age_seconds", (("lane", "bulk"),)] >= 0
     assert samples["tagsmith_database_up", ()] == 1
+    assert not [name for name, _ in samples if name.endswith("_created")]
 
 
 def test_metrics_say_how_fast_each_lane_is_worked_off(
