@@ -11,6 +11,7 @@ from catalog import tenants
 from catalog.__main__ import main
 from catalog.database import transaction
 from catalog.settings import Settings
+from tests.conftest import another_database
 
 
 @pytest.fixture
@@ -99,6 +100,17 @@ def test_a_database_that_is_away_is_one_line_and_exit_code_1(tmp_path: Path) -> 
     result = run({"TAGSMITH_VAR": str(tmp_path)}, "prepare", "--wait-s", "0")
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: the database does not answer")
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_command_before_the_migration_is_one_line_and_exit_code_1(
+    engine: Engine, settings: Settings, tmp_path: Path
+) -> None:
+    with another_database(engine, settings) as empty:
+        environment = {"TAGSMITH_VAR": str(tmp_path), "TAGSMITH_DATABASE_URL": empty.resolved_database_url()}
+        result = run(environment, "key", "create", "--tenant", "acme")
+    assert result.exit_code == 1
+    assert "run python -m catalog migrate" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
 
 
