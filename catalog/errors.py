@@ -3,6 +3,7 @@
     CatalogError
     ├── SettingsError             the environment asks for something that cannot be
     ├── NotMigrated               the schema cannot be brought to this version's; says what to do
+    ├── BackupFailed              a dump or a restore went wrong; says what to do
     ├── NotFound                  no such row, or another tenant's
     ├── InvalidCursor             a page cursor that this catalog did not write
     ├── EmptyProduct              neither title nor photo: nothing to tag
@@ -34,6 +35,10 @@ class SettingsError(CatalogError):
 
 class NotMigrated(CatalogError):
     """The schema cannot be brought to this version's."""
+
+
+class BackupFailed(CatalogError):
+    """The database could not be written to a file, or made of one."""
 
 
 class NotFound(CatalogError):
