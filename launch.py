@@ -215,9 +215,8 @@ def serve(env: dict[str, str], with_samples: bool) -> int:
         log = Path(env["TAGSMITH_VAR"]) / "log" / "supervisord.log"
         where = f": see {log}" if log.exists() else ""
         print(f"supervisord ended by itself ({status}){where}", file=sys.stderr)
-        stop_orphans()
-        return status or 1
-    return 0
+    stop_orphans()  # of a supervisord that was killed, perhaps while it stopped
+    return 0 if stopping else status or 1
 
 
 def wait_for(process: subprocess.Popen[bytes]) -> int:

@@ -58,15 +58,16 @@ def dump(file: Path) -> None:
         backup.dump(settings, file)
 
 
-@main.command(epilog="Example: cp -a photos var/photos && python -m catalog restore tagsmith.dump")
+@main.command(epilog="Example: cp -a photos var/ && python -m catalog restore tagsmith.dump --replace")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-def restore(file: Path) -> None:
-    """Make a new installation, which runs and has no products, that of FILE.
+@click.option("--replace", is_flag=True, help="Lose the products that there are.")
+def restore(file: Path, replace: bool) -> None:
+    """Make the database, which has to run, that of FILE.
 
     Copy its photos back first. The keys are those of FILE then: start web again, which writes a first key anew.
     """
     with _engine() as (settings, engine):
-        backup.restore(settings, engine, file)
+        backup.restore(settings, engine, file, replace=replace)
         click.echo("restored: start web again")
 
 
@@ -150,7 +151,9 @@ def replay(job_ids: tuple[str, ...], all_failed: bool, tenant: str | None) -> No
         with _engine() as (_, engine):
             for part in job_list.failed(engine, tenant):
                 with database.transaction(engine) as session:
-                    click.echo("\n".join(jobs.replay(session, part)))
+                    queued = jobs.replay(session, part)
+                for job_id in queued:
+                    click.echo(job_id)
         return
     with _engine() as (_, engine), database.transaction(engine) as session:
         queued = jobs.replay(session, job_ids)

@@ -43,24 +43,22 @@ def dump(settings: Settings, file: Path) -> None:
         beside.unlink(missing_ok=True)
 
 
-def restore(settings: Settings, engine: Engine, file: Path) -> None:
+def restore(settings: Settings, engine: Engine, file: Path, *, replace: bool = False) -> None:
     """Makes the database that of the dump, and brings it to the newest revision. Raises BackupFailed, also where there
-    are products already.
+    are products already, unless the dump is to `replace` them.
     """
+    archive = str(file.absolute())
+    _run(settings, ["pg_restore", "--list", archive])  # before anything is lost to a file that is no dump
     database.migrate(engine)  # also makes the extension, or says who can
     with database.transaction(engine) as session:
-        if session.execute(select(Product.id).limit(1)).scalar() is not None:
+        if not replace and session.execute(select(Product.id).limit(1)).scalar() is not None:
             raise BackupFailed(
-                "this database holds products: restore into an installation that is new, under another TAGSMITH_VAR or "
-                "in another database"
+                "this database holds products: give --replace to lose them, the samples of a first start for instance"
             )
         Base.metadata.drop_all(session.connection())
         session.execute(text("DROP TABLE alembic_version"))
     try:
-        _run(
-            settings,
-            ["pg_restore", "--no-owner", "--exit-on-error", "--single-transaction", str(file.absolute())],
-        )
+        _run(settings, ["pg_restore", "--no-owner", "--exit-on-error", "--single-transaction", archive])
     finally:
         database.migrate(engine)
 

@@ -95,7 +95,7 @@ def create_app(settings: Settings, load_runtime: Callable[[Settings], Any]) -> C
     sweeping = threading.Lock()
 
     @signals.celeryd_init.connect(weak=False)
-    def name_node(instance: Any, conf: Any, **_: Any) -> None:
+    def tell_apart(instance: Any, conf: Any, **_: Any) -> None:
         if conf is not celery.conf:
             return
         instance.hostname = node_name(instance.hostname)

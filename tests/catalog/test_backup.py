@@ -34,20 +34,25 @@ def test_what_was_dumped_comes_back_with_its_keys(
         connection.execute(text("TRUNCATE tenants, products, jobs CASCADE"))
     backup.restore(settings, engine, file)
     assert shop.product(job.product_id) == before
+    shop.accept("A later shirt")
+    backup.restore(settings, engine, file, replace=True)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM products")).scalar() == 1
     assert [tag.value for tag in before.tags or []] == ["navy", "navy"]
     with database.transaction(engine) as session:
         assert tenants.authenticate(session, api_key) == shop.tenant
     database.check(engine)
 
 
-def test_a_file_that_is_no_dump_leaves_an_empty_installation(
-    engine: Engine, settings: Settings, tmp_path: Path
+def test_nothing_is_lost_to_a_file_that_is_no_dump(
+    shop: "Shop", engine: Engine, settings: Settings, tmp_path: Path
 ) -> None:
+    product, _ = shop.accept("A navy shirt")
     file = tmp_path / "notes.txt"
     file.write_text("no dump")
-    with pytest.raises(BackupFailed, match="does not appear to be a valid archive"):
-        backup.restore(settings, engine, file)
-    database.check(engine)
+    with pytest.raises(BackupFailed, match="valid archive"):
+        backup.restore(settings, engine, file, replace=True)
+    assert shop.product(product.id) == product
 
 
 def test_a_dump_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
