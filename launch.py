@@ -2,23 +2,34 @@
 
 Checks what would otherwise fail later and unreadably (settings, port, a second start over the same state, a state
 folder that takes nothing), gives supervisord.conf its variables, keeps supervisord in the foreground and lets
-`samples.welcome` report on the terminal. Knows no process of the installation: supervisord.conf names them.
+`samples.welcome` report on the terminal. Nothing outlives it: killed, it takes supervisord along, and where supervisord
+dies it ends what that one has left. Knows no process of the installation: supervisord.conf names them.
 """
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":
+    # Ctrl-C while the rest is imported: an end, and no traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
+import ctypes
+import fcntl
 import hashlib
 import os
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+from catalog.embedded.foreground import become, own_account
 from catalog.errors import SettingsError
 from catalog.settings import Settings
 
@@ -29,6 +40,13 @@ MAX_SOCKET_PATH_BYTES = 107 - len(".4194304")
 
 # The worker's metrics port follows the web port, so that two installations differ in one setting only.
 METRICS_PORT_OFFSET = 9464 - 8000
+
+# Of an earlier start, held by the servers that write the state: catalog/embedded.
+LOCKS = ("postgres.lock", "redis/lock")
+
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+# What supervisord left is given as long as supervisord.conf gives the slowest of them.
+ORPHANS_STOP_S = 60.0
 
 
 def supervisor_socket(var: Path) -> Path:
@@ -72,13 +90,63 @@ def port_problem(host: str, port: int) -> str | None:
     return None
 
 
+def of_an_earlier_start(var: Path, control: Path) -> list[int]:
+    """The processes that still run over this state: all that such a start has started, and whoever holds a lock."""
+    mark = b"SUPERVISOR_SOCKET=" + os.fsencode(control)
+    started = {pid for pid in processes() if mark in environment_of(pid)}
+    return sorted(started.union(*map(holders, held_locks(var))))
+
+
+def held_locks(var: Path) -> list[Path]:
+    """The lock files that somebody holds."""
+    held = []
+    for path in (var / name for name in LOCKS):
+        with suppress(FileNotFoundError), path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.append(path)
+    return held
+
+
+def holders(lock: Path) -> set[int]:
+    """Of the lock file, as far as this process may see them: proc(5), locks."""
+    inode = str(lock.stat().st_ino)
+    return {
+        int(pid)
+        for _, kind, *_, pid, place, _, _ in map(str.split, Path("/proc/locks").read_text().splitlines())
+        if kind == "FLOCK" and place.rpartition(":")[2] == inode and int(pid) > 0
+    }
+
+
+def processes() -> Iterator[int]:
+    return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+
+
+def environment_of(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # it has ended, or is somebody else's
+        return []
+
+
 def obstacle(settings: Settings, var: Path, control: Path) -> str | None:
     """Why an installation cannot start here, and what to do; None when it can, and then its folders are made."""
+    if "%" in str(var):
+        return (
+            f"supervisord takes no % in the folder of the state, {var}: choose another one with TAGSMITH_VAR."
+        )
     try:
         if is_listening(control):
             return (
-                f"An installation is already running on {var}: "
-                "stop it, or give this one a TAGSMITH_VAR of its own."
+                f"An installation is already running on {var}: stop it with "
+                f"{Path(sys.executable).parent}/supervisorctl -s unix://{control} shutdown, "
+                "or give this one a TAGSMITH_VAR of its own."
+            )
+        if pids := of_an_earlier_start(var, control):
+            return (
+                f"Processes of an earlier start still run over {var}, and nothing supervises them: end them with "
+                f"kill {' '.join(map(str, pids))}, or give this one a TAGSMITH_VAR of its own."
             )
         if problem := port_problem(settings.host, settings.port):
             return (
@@ -123,10 +191,14 @@ def serve(env: dict[str, str], with_samples: bool) -> int:
         nonlocal stopping
         stopping = True
         # A hang-up reaches supervisord as well and there means "restart"; a termination after it wins.
-        supervisord.send_signal(signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.kill(supervisord.pid, signal.SIGTERM)
 
+    # Whoever loses its parent becomes a child of this process, instead of one that nobody here knows.
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     command = [sys.executable, "-m", "supervisor.supervisord", "-c", os.fspath(HERE / "supervisord.conf")]
-    supervisord = subprocess.Popen(command, env=env, cwd=HERE)
+    follow = become(own_account(), dies_with_parent=signal.SIGTERM)
+    supervisord = subprocess.Popen(command, env=env, cwd=HERE, preexec_fn=follow)
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, stop)
 
@@ -135,18 +207,53 @@ def serve(env: dict[str, str], with_samples: bool) -> int:
         # A group of its own: Ctrl-C is ours to pass on, and it need not show where the welcome stood.
         command = [sys.executable, "-m", "samples.welcome"]
         welcome = subprocess.Popen(command, env=env, cwd=HERE, process_group=0)
-        threading.Thread(
-            target=welcome.wait, daemon=True
-        ).start()  # else it stays as a zombie once it is done
-    status = supervisord.wait()
+    status = wait_for(supervisord)
     if welcome is not None:
         welcome.terminate()
         welcome.wait()
     if not stopping:
         log = Path(env["TAGSMITH_VAR"]) / "log" / "supervisord.log"
-        print(f"supervisord ended by itself ({status}): see {log}", file=sys.stderr)
-        return status or 1
-    return 0
+        where = f": see {log}" if log.exists() else ""
+        print(f"supervisord ended by itself ({status}){where}", file=sys.stderr)
+    stop_orphans()  # of a supervisord that was killed, perhaps while it stopped
+    return 0 if stopping else status or 1
+
+
+def wait_for(process: subprocess.Popen[bytes]) -> int:
+    """The child's exit status. Takes all others that end until then: none of them stays as a zombie."""
+    while True:
+        pid, status = os.waitpid(-1, 0)
+        if pid == process.pid:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return process.returncode
+
+
+def stop_orphans(within_s: float = ORPHANS_STOP_S) -> None:
+    """Ends all that are children of this process: asks each once, and in the end kills."""
+    asked: set[int] = set()
+    give_up_at = time.monotonic() + within_s
+    with suppress(ChildProcessError):  # none is left
+        while True:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+            late = time.monotonic() > give_up_at
+            # One that ends may leave children, which are ours from then on.
+            for pid in own_children():
+                if late or pid not in asked:
+                    asked.add(pid)
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
+            time.sleep(0.1)
+
+
+def own_children() -> list[int]:
+    children = []
+    for pid in processes():
+        with suppress(OSError):  # it has ended since the folder was listed
+            # Behind the command, which is in parentheses and may contain anything: its state and its parent.
+            if int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                children.append(pid)
+    return children
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""`python -m catalog`: schema, keys and replays, for the operator."""
+"""`python -m catalog`: schema, backups, keys and jobs, for the operator."""
 
 import json
 import os
@@ -11,9 +11,10 @@ from pathlib import Path
 import click
 from sqlalchemy import Engine
 
-from catalog import database, jobs, tenants
+from catalog import backup, database, job_list, jobs, tenants
 from catalog.errors import CatalogError, DatabaseUnavailable
 from catalog.settings import Settings
+from catalog.views import STATUSES, Status
 
 KEY_FILE = "api-key"
 FIRST_TENANT = "default"
@@ -24,7 +25,7 @@ def main() -> None:
     """The records of one installation."""
 
 
-@main.command()
+@main.command(epilog="Example: python -m catalog migrate && python -m web")
 def migrate() -> None:
     """Bring the database schema to the newest revision."""
     with _engine() as (_, engine):
@@ -32,7 +33,7 @@ def migrate() -> None:
         click.echo("the database schema is up to date")
 
 
-@main.command()
+@main.command(epilog="Example: python -m catalog prepare && python -m web")
 @click.option(
     "--wait-s", default=60.0, show_default=True, help="How long to wait for the database, in seconds."
 )
@@ -46,12 +47,36 @@ def prepare(wait_s: float) -> None:
             click.echo(f"wrote the first API key to {path}")
 
 
+@main.command(epilog="Example: python -m catalog dump tagsmith.dump && cp -a var/photos photos")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def dump(file: Path) -> None:
+    """Write the whole database to FILE, while everything goes on.
+
+    Photos are files of their own: copy them after it, so that none is missing that the dump names.
+    """
+    with _engine() as (settings, _):
+        backup.dump(settings, file)
+
+
+@main.command(epilog="Example: cp -a photos var/ && python -m catalog restore tagsmith.dump --replace")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option("--replace", is_flag=True, help="Lose the products that there are.")
+def restore(file: Path, replace: bool) -> None:
+    """Make the database, which has to run, that of FILE.
+
+    Copy its photos back first. The keys are those of FILE then: start web again, which writes a first key anew.
+    """
+    with _engine() as (settings, engine):
+        backup.restore(settings, engine, file, replace=replace)
+        click.echo("restored: start web again")
+
+
 @main.group()
 def key() -> None:
     """API keys."""
 
 
-@key.command()
+@key.command(epilog="Example: python -m catalog key create --tenant my-shop --name checkout")
 @click.option("--tenant", required=True, help="The tenant's name; made if there is none of that name.")
 @click.option("--name", default="", help="What the key is for.")
 def create(tenant: str, name: str) -> None:
@@ -62,7 +87,7 @@ def create(tenant: str, name: str) -> None:
     click.echo(plain)
 
 
-@key.command("list")
+@key.command("list", epilog="Example: python -m catalog key list --tenant my-shop --json")
 @click.option("--tenant", help="Only the keys of the tenant of this name.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def list_keys(tenant: str | None, as_json: bool) -> None:
@@ -96,10 +121,40 @@ def job() -> None:
     """Jobs."""
 
 
-@job.command()
-@click.argument("job_ids", nargs=-1, required=True)
-def replay(job_ids: tuple[str, ...]) -> None:
+@job.command("list", epilog="Example: python -m catalog job list --status failed --tenant my-shop --json")
+@click.option("--status", type=click.Choice(STATUSES), default="failed", show_default=True)
+@click.option("--tenant", help="Only the jobs of the tenant of this name.")
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most so many."
+)
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def list_jobs(status: Status, tenant: str | None, limit: int, as_json: bool) -> None:
+    """Show the jobs of a status, the newest first: id, tenant, lane, attempts, when it ended and why."""
+    with _engine() as (_, engine), database.transaction(engine) as session:
+        found = [asdict(line) for line in job_list.newest(session, status, tenant, limit)]
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False))
+        return
+    for entry in found:
+        click.echo("  ".join(str(filled) for filled in entry.values() if filled is not None))
+
+
+@job.command(epilog="Example: python -m catalog job replay --all-failed --tenant my-shop")
+@click.argument("job_ids", nargs=-1)
+@click.option("--all-failed", is_flag=True, help="All failed jobs whose product is still as it was.")
+@click.option("--tenant", help="With --all-failed: only those of the tenant of this name.")
+def replay(job_ids: tuple[str, ...], all_failed: bool, tenant: str | None) -> None:
     """Queue failed jobs again; the next sweep sends them."""
+    if bool(job_ids) == all_failed or (tenant is not None and not all_failed):
+        raise click.UsageError("name jobs, or give --all-failed, with --tenant for those of one tenant")
+    if all_failed:
+        with _engine() as (_, engine):
+            for part in job_list.failed(engine, tenant):
+                with database.transaction(engine) as session:
+                    queued = jobs.replay(session, part)
+                for job_id in queued:
+                    click.echo(job_id)
+        return
     with _engine() as (_, engine), database.transaction(engine) as session:
         queued = jobs.replay(session, job_ids)
     for job_id in queued:

@@ -4,6 +4,7 @@ Every wait has an end: a database that hangs must turn into an error that puts t
 into a thread that is gone for good.
 """
 
+import functools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from catalog.errors import DatabaseUnavailable
+from catalog.errors import DatabaseUnavailable, NotMigrated, SchemaOutdated
 from catalog.settings import Settings
 from catalog.silence import AnsweredConnection, Silence
 
@@ -33,7 +34,12 @@ IDLE_IN_TRANSACTION_TIMEOUT_MS = 30_000
 TCP_USER_TIMEOUT_MS = 10_000
 # The same while we wait for an answer and send nothing: Linux would ask only after two hours.
 KEEPALIVES = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
-READ_ONLY_SQL_TRANSACTION = "25006"  # PostgreSQL, appendix A
+# PostgreSQL, appendix A.
+READ_ONLY_SQL_TRANSACTION = "25006"
+UNDEFINED = {"42P01", "42703"}  # table, column
+# Of CREATE EXTENSION: who asks may not, or the server has none of that name.
+INSUFFICIENT_PRIVILEGE, NOT_SUPPORTED, UNDEFINED_FILE = "42501", "0A000", "58P01"
+MIGRATIONS = Path(__file__).parent / "migrations"
 # Any constant of our own: the name of the lock that lets one process migrate at a time.
 MIGRATION_LOCK = 7_246_311_905_518
 MIGRATION_LOCK_PAUSE_S = 0.1
@@ -75,17 +81,27 @@ def transaction(engine: Engine) -> Iterator[Session]:
 
     Raises DatabaseUnavailable where PostgreSQL is away, too slow or gives up a deadlock: nothing was written,
     unless the connection was lost during the commit itself, in which case nobody knows. Every change of a job
-    is guarded by its state, so repeating the block is safe either way.
+    is guarded by its state, so repeating the block is safe either way. Raises SchemaOutdated, which is one as well,
+    where a table or a column is not there yet.
     """
+    with _faults_of_the_world(), Session(engine, expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+@contextmanager
+def _faults_of_the_world() -> Iterator[None]:
+    """Turns them into DatabaseUnavailable."""
     try:
-        with Session(engine, expire_on_commit=False) as session, session.begin():
-            yield session
+        yield
     except PoolTimeout as error:
         raise DatabaseUnavailable(_without_statement(error)) from error
     except DBAPIError as error:
         # Any other class, such as a violated constraint, is a mistake of ours, unless it cost us the connection or the
         # server is one that only reads, as after a failover.
-        read_only = getattr(error.orig, "sqlstate", None) == READ_ONLY_SQL_TRANSACTION
+        state = getattr(error.orig, "sqlstate", None)
+        if state in UNDEFINED:
+            raise SchemaOutdated(_reason(error)) from error
+        read_only = state == READ_ONLY_SQL_TRANSACTION
         if isinstance(error, (OperationalError, InterfaceError)) or error.connection_invalidated or read_only:
             raise DatabaseUnavailable(_without_statement(error)) from error
         raise
@@ -97,14 +113,35 @@ def ping(engine: Engine) -> None:
         session.execute(text("SELECT 1"))
 
 
+def check(engine: Engine) -> None:
+    """Asks PostgreSQL whether it is ready for this version. Raises DatabaseUnavailable, or its kin SchemaOutdated.
+
+    A schema that is ahead is fine: while a new version takes over, the one before it goes on.
+    """
+    with transaction(engine) as session:
+        revision = session.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    newest = newest_revision()
+    if revision is None or revision < newest:
+        raise SchemaOutdated(f"its schema is of revision {revision}, not {newest}")
+
+
+@functools.cache
+def newest_revision() -> str:
+    """Of this code's migrations, by their files: Alembic, which would know, is large, and web does without it."""
+    return max(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*_*.py"))
+
+
 def migrate(engine: Engine) -> None:
-    """Brings the schema to the newest revision. Two processes that start together do it one after the other."""
+    """Brings the schema to the newest revision. Two processes that start together do it one after the other.
+
+    Raises NotMigrated where the schema is of a newer version, or pgvector cannot be had; DatabaseUnavailable.
+    """
     from alembic import command  # only the process that migrates pays for it
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with engine.connect() as connection:
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with _faults_of_the_world(), engine.connect() as connection:
         # A migration may rewrite a large table, and may wait for another process that does.
         without_time_limits(connection)
         while not connection.execute(
@@ -116,15 +153,50 @@ def migrate(engine: Engine) -> None:
             time.sleep(MIGRATION_LOCK_PAUSE_S)
         connection.commit()
         try:
+            _refuse_a_newer_schema(connection)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             connection.commit()
+        except DBAPIError as error:
+            if (reason := _not_permitted(error)) is not None:
+                raise NotMigrated(reason) from error
+            raise
         finally:
             # Closing the connection, instead of returning it to the pool, also drops the lock and the SETs.
             connection.invalidate()
 
 
+def _refuse_a_newer_schema(connection: Connection) -> None:
+    if connection.execute(text("SELECT to_regclass('alembic_version')")).scalar() is not None:
+        revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        if revision is not None and revision > newest_revision():
+            raise NotMigrated(
+                f"the schema is of a newer version (revision {revision}, and this one knows {newest_revision()}): "
+                "start that one, or restore a backup of before"
+            )
+    connection.commit()
+
+
+def _not_permitted(error: DBAPIError) -> str | None:
+    """What the operator has to allow or to install first; None for any other error."""
+    state = getattr(error.orig, "sqlstate", None)
+    extension = "CREATE EXTENSION" in (error.statement or "")
+    if extension and state in (NOT_SUPPORTED, UNDEFINED_FILE):
+        return f"{_reason(error)} Install pgvector where the database runs, or name another database."
+    if state != INSUFFICIENT_PRIVILEGE:
+        return None
+    if extension:
+        return (
+            f"{_reason(error)} Have a superuser run CREATE EXTENSION vector in this database, then try again."
+        )
+    return f"{_reason(error)}: make the user of TAGSMITH_DATABASE_URL the owner of the database"
+
+
 def _without_statement(error: Exception) -> str:
-    """The driver's words only: SQLAlchemy's own message repeats the statement with its parameters."""
+    return f"the database does not answer: {_reason(error)}"
+
+
+def _reason(error: Exception) -> str:
+    """The driver's words only, on one line: SQLAlchemy's own message repeats the statement with its parameters."""
     reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
-    return f"the database does not answer: {' '.join(reason.split())}"
+    return " ".join(reason.partition("\nLINE ")[0].split())

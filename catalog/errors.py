@@ -2,6 +2,8 @@
 
     CatalogError
     ├── SettingsError             the environment asks for something that cannot be
+    ├── NotMigrated               the schema cannot be brought to this version's; says what to do
+    ├── BackupFailed              a dump or a restore went wrong; says what to do
     ├── NotFound                  no such row, or another tenant's
     ├── InvalidCursor             a page cursor that this catalog did not write
     ├── EmptyProduct              neither title nor photo: nothing to tag
@@ -15,6 +17,7 @@
     ├── PhotoMissing              the photo store has no such photo, or not yet
     └── Unavailable               a fault of the world: try again later
         ├── DatabaseUnavailable
+        │   └── SchemaOutdated    its tables are older than this version's
         ├── BrokerUnavailable
         └── StoreUnavailable
 
@@ -28,6 +31,14 @@ class CatalogError(Exception):
 
 class SettingsError(CatalogError):
     """The settings cannot be used; the message names the variable and what to do."""
+
+
+class NotMigrated(CatalogError):
+    """The schema cannot be brought to this version's."""
+
+
+class BackupFailed(CatalogError):
+    """The database could not be written to a file, or made of one."""
 
 
 class NotFound(CatalogError):
@@ -123,6 +134,15 @@ class Unavailable(CatalogError):
 
 class DatabaseUnavailable(Unavailable):
     """PostgreSQL does not answer, or not in time."""
+
+
+class SchemaOutdated(DatabaseUnavailable):
+    """The database lacks a table, a column or a migration that this version needs."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"the database is not ready for this version ({what}); run python -m catalog migrate"
+        )
 
 
 class BrokerUnavailable(Unavailable):

@@ -10,13 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 import redis
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, make_url, text
 
 from catalog import tenants
 from catalog.database import make_engine, migrate, transaction
@@ -184,6 +184,23 @@ def engine(settings: Settings) -> Iterator[Engine]:
         connection.execute(text(f"TRUNCATE {tables}"))
     yield made
     made.dispose()
+
+
+@contextmanager
+def another_database(engine: Engine, settings: Settings) -> Iterator[Settings]:
+    """The settings of an empty database beside the suite's."""
+    autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+    with autocommit.connect() as connection:
+        connection.execute(text("DROP DATABASE IF EXISTS empty"))
+        connection.execute(text("CREATE DATABASE empty"))
+    url = make_url(settings.resolved_database_url()).set(database="empty")
+    try:
+        yield settings.model_validate(
+            {**settings.model_dump(), "database_url": url.render_as_string(hide_password=False)}
+        )
+    finally:
+        with autocommit.connect() as connection:
+            connection.execute(text("DROP DATABASE empty WITH (FORCE)"))
 
 
 @pytest.fixture

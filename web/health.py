@@ -37,7 +37,7 @@ def healthz() -> Response:
 @bp.get("/readyz")
 @bp.output(Readiness, description="Everything is reachable")
 @bp.doc(
-    summary="Are the database, the broker and a worker reachable?",
+    summary="Are the database with its newest tables, the broker and a worker reachable?",
     operation_id="getReadiness",
     responses=answers_problems(
         json={503: ("Something is not reachable", {"$ref": "#/components/schemas/Readiness"})}
@@ -45,10 +45,10 @@ def healthz() -> Response:
 )
 def readyz() -> Response:
     try:
-        database.ping(services().engine)
+        database.check(services().engine)
         database_answers = True
     except Unavailable as error:
-        log.warning("database not reachable", reason=str(error))
+        log.warning("database not ready", reason=str(error))
         database_answers = False
     broker, worker = services().broker.probe()
     report = Readiness(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from celery import Celery, Task, bootsteps, signals
 from celery.exceptions import Reject
 
 from catalog.database import make_engine
-from catalog.errors import Unavailable
+from catalog.errors import SettingsError, Unavailable
 from catalog.log import configure_logging
 from catalog.photo_store import PhotoStore
 from catalog.queue import SWEEP, SWEEPS, TASK, forget_sweeps, make_celery, send, waiting
@@ -35,7 +36,7 @@ from workers.batch_runner import Limits
 from workers.batcher import Batcher
 from workers.control import answer_commands
 from workers.health import Heartbeat
-from workers.identity import worker_identity
+from workers.identity import node_name, worker_identity
 from workers.lane_order import POLL_S, LaneOrder, wants_bulk
 from workers.leases import LeaseKeeper
 from workers.metrics import WorkerMetrics
@@ -62,7 +63,11 @@ def __getattr__(name: str) -> Any:
 
 @functools.cache
 def _app() -> Celery:
-    return create_app(Settings.load(), _load_model_runtime)
+    try:
+        settings = Settings.load()
+    except SettingsError as error:
+        raise SystemExit(f"tagsmith: {error}") from None  # of a traceback Celery's part alone fills a screen
+    return create_app(settings, _load_model_runtime)
 
 
 def _load_model_runtime(settings: Settings) -> Any:
@@ -88,6 +93,16 @@ def create_app(settings: Settings, load_runtime: Callable[[Settings], Any]) -> C
     celery = make_celery(settings)
     serving = Serving(settings, celery, load_runtime)
     sweeping = threading.Lock()
+
+    @signals.celeryd_init.connect(weak=False)
+    def tell_apart(instance: Any, conf: Any, **_: Any) -> None:
+        if conf is not celery.conf:
+            return
+        instance.hostname = node_name(instance.hostname)
+        if settings.log_json:
+            # Celery writes a banner and "Warm shutdown" there, past every logger; all else is in the log.
+            instance.quiet = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
     @signals.setup_logging.connect(weak=False)
     def set_up_logging(**_: Any) -> None:
@@ -128,7 +143,12 @@ def create_app(settings: Settings, load_runtime: Callable[[Settings], Any]) -> C
         def start(self, parent: Any) -> None:
             if SWEEPS not in celery.amqp.queues.consume_from:
                 log.error("this worker takes no sweeps: start it with --queues sweep,interactive,bulk")
-            serving.start()
+            # Loading takes long, Celery's handler only makes a note of the wish, and there is no job yet to finish.
+            celerys = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            try:
+                serving.start()
+            finally:
+                signal.signal(signal.SIGTERM, celerys)
 
         def stop(self, parent: Any) -> None:
             serving.stop()

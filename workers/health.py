@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -21,6 +22,8 @@ from workers.identity import is_dead
 
 INTERVAL_S = 2.0
 FRESH_S = 15.0  # several intervals: a machine under full load writes late
+# Of a container that is gone nobody knows whether it is dead; a worker that lives writes its file again.
+FORGOTTEN_S = 86_400.0
 
 log = structlog.get_logger(__name__)
 
@@ -69,9 +72,11 @@ class Heartbeat:
             log.warning("heartbeat not written", path=str(self._path), reason=str(error))
 
     def _forget_the_dead(self) -> None:
-        for path in self._path.parent.glob("*.json"):
-            if is_dead(str(_read(path).get("worker", ""))):
-                path.unlink(missing_ok=True)
+        for path in self._path.parent.iterdir():
+            with suppress(FileNotFoundError):  # another worker clears away as well
+                old = time.time() - path.stat().st_mtime > FORGOTTEN_S
+                if old or is_dead(str(_read(path).get("worker", ""))):
+                    path.unlink()
 
 
 def living_workers(var: Path, now: float) -> list[str]:

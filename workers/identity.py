@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 from pathlib import Path
@@ -10,6 +11,13 @@ from pathlib import Path
 def worker_identity() -> str:
     """`machine:pid:start`: names this process and no later one that is given the same pid."""
     return f"{_machine()}:{os.getpid()}:{_start_ticks(os.getpid())}"
+
+
+def node_name(name: str) -> str:
+    """Celery's name of this process, where `name` is what all workers of the machine are called: replies are known by
+    it alone. The pid is for whoever looks for the process; the hash tells containers apart that share a host's name.
+    """
+    return f"{name}-{os.getpid()}-{hashlib.sha256(worker_identity().encode()).hexdigest()[:8]}"
 
 
 def is_dead(identity: str) -> bool:

@@ -10,7 +10,15 @@ from collections.abc import Callable
 from typing import Literal
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+    start_http_server,
+)
 from prometheus_client.process_collector import ProcessCollector
 
 from workers.batch_runner import BatchReport
@@ -27,6 +35,7 @@ log = structlog.get_logger(__name__)
 
 class WorkerMetrics:
     def __init__(self) -> None:
+        disable_created_metrics()  # a third of all lines, and nobody draws them
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.jobs = Counter(

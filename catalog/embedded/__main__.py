@@ -18,7 +18,7 @@ def main() -> None:
     """The embedded servers of one installation; state under TAGSMITH_VAR."""
 
 
-@main.command()
+@main.command(epilog="Example: python -m catalog.embedded postgres -c max_connections=200")
 @click.option("-c", "options", multiple=True, metavar="NAME=VALUE", help="A further setting of PostgreSQL.")
 def postgres(options: tuple[str, ...]) -> None:
     """Run PostgreSQL in the foreground."""
@@ -31,7 +31,7 @@ def postgres(options: tuple[str, ...]) -> None:
         sys.exit(postgres_server.serve(settings.var, options))
 
 
-@main.command()
+@main.command(epilog="Example: TAGSMITH_VAR=/srv/tagsmith python -m catalog.embedded redis")
 def redis() -> None:
     """Run Redis in the foreground."""
     with _clear_errors():

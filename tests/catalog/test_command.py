@@ -1,8 +1,10 @@
 import json
 import os
 import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import Engine, text
@@ -10,7 +12,9 @@ from sqlalchemy import Engine, text
 from catalog import tenants
 from catalog.__main__ import main
 from catalog.database import transaction
+from catalog.embedded.__main__ import main as embedded
 from catalog.settings import Settings
+from tests.conftest import another_database
 
 
 @pytest.fixture
@@ -95,10 +99,69 @@ def test_replay_queues_a_failed_job_and_names_the_others(
         assert connection.execute(text("SELECT status FROM jobs")).scalar() == "queued"
 
 
+def test_failed_jobs_are_listed_with_their_reason_and_replayed_together(
+    environment: dict[str, str], shop: object, engine: Engine, make_tenant: Callable[[str], str]
+) -> None:
+    other = shop.of(make_tenant("other"))  # type: ignore[attr-defined]
+    failed = []
+    for seller in (shop, shop, other):
+        _, job = seller.accept()  # type: ignore[attr-defined]
+        seller.fail(seller.claim_one(job.id))  # type: ignore[attr-defined]
+        failed.append(job.id)
+    shop.accept()  # type: ignore[attr-defined]
+    listed = json.loads(run(environment, "job", "list", "--json").stdout)
+    assert [entry["id"] for entry in listed] == failed[::-1]
+    assert {entry["reason"] for entry in listed} == {"made by a test"}
+    of_one = run(environment, "job", "list", "--status", "failed", "--tenant", "other").stdout
+    assert failed[2] in of_one and len(of_one.splitlines()) == 1
+    assert len(run(environment, "job", "list", "--limit", "2").stdout.splitlines()) == 2
+
+    assert run(environment, "job", "replay").exit_code == 2
+    assert run(environment, "job", "replay", "--all-failed", "--tenant", "other").stdout.split() == [
+        failed[2]
+    ]
+    shop.revise(shop.job(failed[0]).product_id, title="Another")  # type: ignore[attr-defined]
+    assert run(environment, "job", "replay", "--all-failed").stdout.split() == [failed[1]]
+    assert [entry["id"] for entry in json.loads(run(environment, "job", "list", "--json").stdout)] == failed[
+        :1
+    ]
+
+
+def leaves(command: click.Command, path: str = "") -> Iterator[tuple[str, click.Command]]:
+    if isinstance(command, click.Group):
+        for name, below in command.commands.items():
+            yield from leaves(below, f"{path} {name}")
+    else:
+        yield path, command
+
+
+@pytest.mark.parametrize("group", [main, embedded], ids=["catalog", "catalog.embedded"])
+def test_the_help_of_every_command_ends_with_an_example(group: click.Group) -> None:
+    assert [
+        path for path, command in leaves(group) if "python -m catalog" not in (command.epilog or "")
+    ] == []
+
+
+def test_a_dump_of_nothing_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    result = run({"TAGSMITH_VAR": str(tmp_path)}, "dump", str(tmp_path / "dump"))
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+
+
 def test_a_database_that_is_away_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     result = run({"TAGSMITH_VAR": str(tmp_path)}, "prepare", "--wait-s", "0")
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: the database does not answer")
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_command_before_the_migration_is_one_line_and_exit_code_1(
+    engine: Engine, settings: Settings, tmp_path: Path
+) -> None:
+    with another_database(engine, settings) as empty:
+        environment = {"TAGSMITH_VAR": str(tmp_path), "TAGSMITH_DATABASE_URL": empty.resolved_database_url()}
+        result = run(environment, "key", "create", "--tenant", "acme")
+    assert result.exit_code == 1
+    assert "run python -m catalog migrate" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
 
 

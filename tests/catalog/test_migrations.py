@@ -1,19 +1,22 @@
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
+import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import CheckConstraint, Engine, event, inspect, make_url, text
+from alembic.script import ScriptDirectory
+from sqlalchemy import CheckConstraint, Engine, event, inspect, text
 
 from catalog import database
-from catalog.database import make_engine, migrate
+from catalog.database import make_engine, migrate, newest_revision
+from catalog.errors import NotMigrated, SchemaOutdated
 from catalog.settings import Settings
 from catalog.tables import Base
+from tests.conftest import another_database
 
 
 def test_the_migrations_make_the_tables_the_code_describes(engine: Engine) -> None:
@@ -99,23 +102,6 @@ def upgrade(engine: Engine, revision: str) -> None:
         connection.commit()
 
 
-@contextmanager
-def another_database(engine: Engine, settings: Settings) -> Iterator[Settings]:
-    """The settings of an empty database beside the suite's."""
-    autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
-    with autocommit.connect() as connection:
-        connection.execute(text("DROP DATABASE IF EXISTS empty"))
-        connection.execute(text("CREATE DATABASE empty"))
-    url = make_url(settings.resolved_database_url()).set(database="empty")
-    try:
-        yield settings.model_validate(
-            {**settings.model_dump(), "database_url": url.render_as_string(hide_password=False)}
-        )
-    finally:
-        with autocommit.connect() as connection:
-            connection.execute(text("DROP DATABASE empty WITH (FORCE)"))
-
-
 def test_migrating_again_changes_nothing(engine: Engine) -> None:
     before = sorted(inspect(engine).get_table_names())
     migrate(engine)
@@ -127,3 +113,43 @@ def test_migrating_again_changes_nothing(engine: Engine) -> None:
             == 0
         )
         assert connection.execute(text("SHOW statement_timeout")).scalar() == "15s"
+
+
+def test_the_newest_revision_is_alembics(engine: Engine) -> None:
+    assert ScriptDirectory(str(database.MIGRATIONS)).get_current_head() == newest_revision()
+    database.check(engine)
+
+
+def test_a_schema_that_is_behind_is_outdated_and_one_that_is_ahead_is_not(
+    engine: Engine, settings: Settings
+) -> None:
+    with another_database(engine, settings) as url:
+        behind = make_engine(url)
+        with pytest.raises(SchemaOutdated, match="python -m catalog migrate"):
+            database.check(behind)
+        upgrade(behind, "0001")
+        with pytest.raises(SchemaOutdated, match=f"revision 0001, not {newest_revision()}"):
+            database.check(behind)
+        with behind.begin() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        database.check(behind)
+        with pytest.raises(NotMigrated, match="newer version"):
+            migrate(behind)
+        behind.dispose()
+
+
+def test_who_may_not_have_pgvector_is_told_whom_to_ask(engine: Engine, settings: Settings) -> None:
+    with another_database(engine, settings) as url:
+        owner = make_engine(url)
+        with owner.begin() as connection:
+            connection.execute(text("GRANT CREATE ON SCHEMA public TO pg_monitor"))
+        owner.dispose()
+
+        @event.listens_for(owner, "connect")
+        def become_an_ordinary_user(connection: psycopg.Connection, _: object) -> None:
+            connection.execute("SET ROLE pg_monitor")  # any role that is no superuser and is there already
+            connection.commit()
+
+        with pytest.raises(NotMigrated, match="superuser run CREATE EXTENSION vector"):
+            migrate(owner)
+        owner.dispose()

@@ -45,6 +45,57 @@ def test_an_unusable_value_stops_with_its_name(monkeypatch: pytest.MonkeyPatch) 
         Settings.load()
 
 
+WRONG = [
+    ("DATABASE_URL", "hello", "postgresql://"),
+    ("DATABASE_URL", "mysql://me:s3cret@db/tags", "postgresql://"),
+    ("DATABASE_URL", "postgresql://me:s3cret@db:port/tags", "postgresql://"),
+    ("BROKER_URL", "hello", "redis://"),
+    ("BROKER_URL", "amqp://me:s3cret@broker", "redis://"),
+    ("BROKER_URL", "redis://:s3cret@broker:port/0", "redis://"),
+    ("PHOTO_STORE_URL", "photos", "file:///"),
+    ("PHOTO_STORE_URL", "sdrive://s3cret@here", "Protocol not known"),
+    ("SWEEP_INTERVAL_S", "inf", "finite number"),
+    ("LEASE_S", "nan", "finite number"),
+    ("FORWARD_TIMEOUT_S", "1e308", "less than or equal to 31536000"),
+    ("MAX_PHOTOS", "99999999999999999999", "less than or equal to 2147483647"),
+    ("MAX_WAITERS", "600", "less than or equal to 400"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "advice"), WRONG, ids=[f"{name} {value}" for name, value, _ in WRONG]
+)
+def test_what_would_fail_later_and_unreadably_stops_with_its_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, advice: str
+) -> None:
+    monkeypatch.setenv(PREFIX + name, value)
+    with pytest.raises(SettingsError) as refusal:
+        Settings.load()
+    said = str(refusal.value)
+    assert said.startswith(f"unusable settings: {PREFIX}{name}: ")
+    assert advice in said
+    assert "s3cret" not in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "postgres://me:a#b?c@db:5433/tags?sslmode=require"),
+        ("DATABASE_URL", "postgresql:///tags?host=/run/postgresql"),
+        ("DATABASE_URL", "postgresql+psycopg://me@one,two/tags"),
+        ("BROKER_URL", "rediss://:p%40ss@broker:6380/1"),
+        ("BROKER_URL", "redis+socket:///run/redis.sock"),
+        ("BROKER_URL", "sentinel://one:26379;sentinel://two:26379"),
+        ("PHOTO_STORE_URL", "file:///srv/photos"),
+        ("PHOTO_STORE_URL", "memory://photos"),
+    ],
+)
+def test_urls_that_can_be_used_are_taken(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(PREFIX + name, value)
+    Settings.load()
+
+
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Settings().port = 1  # type: ignore[misc]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import Engine, event, text
 
 from catalog.clock import RESEND_DOUBLINGS
@@ -313,7 +314,7 @@ def test_a_photo_store_that_is_away_does_not_stop_the_sweep(shop: "Shop", engine
     shop.accept()
     shop.let_resend_come()
     shop.sql("UPDATE photos SET released_at = now() - interval '1 day'")
-    broken = shop.settings.model_validate({**shop.settings.model_dump(), "photo_store_url": "nosuch://store"})
+    broken = shop.settings.model_copy(update={"photo_store_url": SecretStr("nosuch://store")})
     lanes = Lanes()
     result = sweep(engine, lanes.send, lanes.waiting, broken)
     assert (result.sent, result.photos_removed) == (1, 0)

@@ -80,6 +80,15 @@ def test_a_checkpoint_is_changed_and_changed_back_under_load_and_a_broken_one_is
     assert versions(installation, last) == {"0": 1}
 
 
+def test_each_worker_of_a_machine_answers_for_itself(installation: Installation, tmp_path: Path) -> None:
+    new = checkpoint(tmp_path / "new", "new")
+    for _ in range(2):
+        installation.start_worker()
+    wait_for(
+        lambda: load(installation, new).stdout.count("serves stand-in new") == 2, "both workers to answer"
+    )
+
+
 def test_without_a_worker_the_command_says_so(installation: Installation, tmp_path: Path) -> None:
     asked = load(installation, checkpoint(tmp_path / "new", "new"))
     assert asked.returncode == 1

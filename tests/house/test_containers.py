@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from catalog.embedded.redis import MAX_MEMORY
 from catalog.settings import PREFIX, Settings
 
 OURS = {"migrate", "web", "worker", "beat"}
@@ -82,7 +83,7 @@ def test_whatever_serves_says_whether_it_is_healthy(root: Path, compose: dict[st
 def test_the_queue_keeps_what_it_holds(compose: dict[str, Any]) -> None:
     command = " ".join(compose["services"]["redis"]["command"])
     assert "--appendonly yes" in command
-    assert "--maxmemory-policy noeviction" in command
+    assert f"--maxmemory {MAX_MEMORY} --maxmemory-policy noeviction" in command
 
 
 def test_the_gpu_file_only_changes_what_the_main_one_has(
@@ -98,16 +99,35 @@ def test_a_worker_has_one_gpu(gpu: dict[str, Any]) -> None:
     assert "count" not in device  # compose refuses both
 
 
-def test_every_process_of_ours_sees_the_checkpoint_of_the_operator_or_the_shipped_one(
+def test_every_process_of_ours_sees_the_checkpoints_of_the_operator_or_the_shipped_one(
+    root: Path, compose: dict[str, Any]
+) -> None:
+    """The folder above them: a bind mount of one would neither follow a link nor hold a second to change to."""
+    for name in OURS:
+        (mount,) = (volume for volume in compose["services"][name]["volumes"] if isinstance(volume, dict))
+        assert mount["read_only"]
+        folder = re.fullmatch(r"\$\{CHECKPOINTS:-(.+)\}", mount["source"])
+        served = re.fullmatch(
+            r"\$\{TAGSMITH_CHECKPOINT:-(.+)\}",
+            compose["services"][name]["environment"]["TAGSMITH_CHECKPOINT"],
+        )
+        assert folder is not None and served is not None
+        shipped = Path(served[1]).relative_to(mount["target"])
+        assert (root / "docker" / folder[1] / shipped / "model.safetensors").is_file()
+
+
+def test_settings_beside_the_passwords_reach_every_process_of_ours(
     root: Path, compose: dict[str, Any]
 ) -> None:
     for name in OURS:
-        (mount,) = (volume for volume in compose["services"][name]["volumes"] if isinstance(volume, dict))
-        assert mount["target"] == compose["services"][name]["environment"]["TAGSMITH_CHECKPOINT"]
-        assert mount["read_only"]
-        shipped = re.fullmatch(r"\$\{TAGSMITH_CHECKPOINT:-(.+)\}", mount["source"])
-        assert shipped is not None
-        assert (root / "docker" / shipped[1] / "model.safetensors").is_file()
+        assert compose["services"][name]["env_file"] == [{"path": ".env", "required": False}]
+    known = {PREFIX + field.upper() for field in Settings.model_fields}
+    assert settings_named((root / "docker" / "example.env").read_text()) <= known
+
+
+def test_no_log_grows_without_end(compose: dict[str, Any]) -> None:
+    for service in compose["services"].values():
+        assert service["logging"]["options"].keys() == {"max-size", "max-file"}
 
 
 def test_the_check_of_web_asks_no_proxy(root: Path) -> None:

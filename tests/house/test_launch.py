@@ -1,9 +1,15 @@
 import errno
+import fcntl
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 import launch
@@ -24,6 +30,10 @@ def run_launch(root: Path, env: dict[str, str]) -> subprocess.CompletedProcess[s
         text=True,
         timeout=60,
     )
+
+
+# What is started here starts in a second or two; this is for a machine that does much else.
+EVENTUALLY_S = 60
 
 
 def test_a_port_in_use_is_said_before_anything_starts(root: Path, tmp_path: Path, taken_port: int) -> None:
@@ -91,6 +101,113 @@ def test_a_control_socket_that_may_not_be_asked_is_said_in_one_line(
     said = launch.obstacle(Settings(), tmp_path, tmp_path / "supervisor.sock")
     assert said is not None
     assert "Permission denied" in said
+
+
+def test_a_running_installation_is_refused_with_the_command_that_stops_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "is_listening", lambda path: True)
+    said = launch.obstacle(Settings(), tmp_path, tmp_path / "supervisor.sock")
+    assert said is not None
+    assert f"supervisorctl -s unix://{tmp_path}/supervisor.sock shutdown" in said
+
+
+@pytest.mark.parametrize("lock", launch.LOCKS)
+def test_a_server_that_an_earlier_start_left_is_named(tmp_path: Path, unused_port: int, lock: str) -> None:
+    path = tmp_path / lock
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        said = launch.obstacle(Settings(port=unused_port), tmp_path, tmp_path / "supervisor.sock")
+    assert said is not None
+    assert f"kill {os.getpid()}," in said
+    assert launch.obstacle(Settings(port=unused_port), tmp_path, tmp_path / "supervisor.sock") is None
+
+
+def test_a_process_that_an_earlier_start_left_is_named_before_its_port(
+    tmp_path: Path, taken_port: int
+) -> None:
+    control = tmp_path / "supervisor.sock"
+    left = subprocess.Popen(["sleep", "1000"], env=launch.environment(Settings(), tmp_path, control))
+    try:
+        said = launch.obstacle(Settings(port=taken_port), tmp_path, control)
+    finally:
+        left.kill()
+        left.wait()
+    assert said is not None
+    assert f"kill {left.pid}," in said
+
+
+def test_a_state_folder_that_supervisord_cannot_read_is_said_in_one_line(
+    root: Path, tmp_path: Path, unused_port: int
+) -> None:
+    ended = run_launch(
+        root, {"TAGSMITH_PORT": str(unused_port), "TAGSMITH_VAR": str(tmp_path / "100%" / "var")}
+    )
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert "TAGSMITH_VAR" in line
+
+
+def test_ctrl_c_while_it_is_still_being_imported_prints_no_traceback(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "pydantic.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(1000)\n")
+    starting = subprocess.Popen(
+        [sys.executable, "launch.py"],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert starting.stdout is not None
+    assert starting.stdout.readline() == "importing\n"
+    starting.send_signal(signal.SIGINT)
+    assert starting.communicate(timeout=EVENTUALLY_S)[1] == ""
+    assert starting.returncode == -signal.SIGINT
+
+
+@dataclass(frozen=True)
+class Started:
+    """`launch.serve` over a supervisord with one program, which has a child."""
+
+    launcher: subprocess.Popen[bytes]
+    supervisord: psutil.Process
+    rest: list[psutil.Process]
+
+
+@pytest.fixture
+def started(root: Path, tmp_path: Path) -> Iterator[Started]:
+    (tmp_path / "supervisord.conf").write_text(
+        "[supervisord]\nnodaemon = true\nsilent = true\n"
+        "pidfile = %(here)s/supervisord.pid\nlogfile = %(here)s/supervisord.log\n"
+        "[program:two]\ncommand = sh -c 'sleep 1000 & sleep 1000'\nstopasgroup = true\n"
+    )
+    serve = (
+        "import launch, os, pathlib, sys; launch.HERE = pathlib.Path(sys.argv[1]);"
+        "sys.exit(launch.serve(os.environ | {'TAGSMITH_VAR': sys.argv[1]}, False))"
+    )
+    launcher = subprocess.Popen([sys.executable, "-c", serve, str(tmp_path)], cwd=root)
+    try:
+        whole = psutil.Process(launcher.pid)
+        deadline = time.monotonic() + EVENTUALLY_S
+        while len(found := whole.children(recursive=True)) < 4 or found[-1].name() != "sleep":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield Started(launcher, found[0], found[1:])
+    finally:
+        launcher.kill()
+        launcher.wait()
+
+
+def test_what_a_killed_supervisord_leaves_is_stopped(started: Started) -> None:
+    started.supervisord.kill()
+    assert started.launcher.wait(EVENTUALLY_S) != 0
+    assert psutil.wait_procs(started.rest, timeout=EVENTUALLY_S)[1] == []
+
+
+def test_a_killed_launcher_takes_all_along(started: Started) -> None:
+    started.launcher.kill()
+    assert psutil.wait_procs([started.supervisord, *started.rest], timeout=EVENTUALLY_S)[1] == []
 
 
 def test_where_nothing_is_in_the_way_the_folders_are_made(tmp_path: Path, unused_port: int) -> None:

@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import logging
 import os
 import signal
 import socket
@@ -152,6 +153,62 @@ def test_an_unknown_setting_stops_the_process_with_one_line(tmp_path: Path) -> N
     assert done.returncode == 1
     assert "unknown setting TAGSMITH_PROT" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def run_web(var: Path, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "web", *arguments],
+        cwd=REPOSITORY, env=environment(var, **changes), capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def test_its_help_is_its_own(tmp_path: Path) -> None:
+    done = run_web(tmp_path, "--help")
+    assert done.returncode == 0
+    assert "TAGSMITH_" in done.stdout and "Example: " in done.stdout
+    assert "--graceful-timeout" not in done.stdout
+
+
+@pytest.mark.parametrize("words", [["--workers", "2"], ["--workers=2"], ["-w2"]])
+def test_a_second_process_that_would_count_for_itself_is_refused(tmp_path: Path, words: list[str]) -> None:
+    done = run_web(tmp_path, *words)
+    assert done.returncode == 2
+    assert "ports of their own" in done.stderr
+
+
+def test_no_setting_leaves_threads_without_connections() -> None:
+    from web import gunicorn
+
+    most = next(limit.le for limit in Settings.model_fields["max_waiters"].metadata if hasattr(limit, "le"))
+    words = command(Settings(max_waiters=most))
+    assert int(words[words.index("--threads") + 1]) < gunicorn.worker_connections
+
+
+def test_with_json_logs_gunicorns_lines_are_json_too(tmp_path: Path) -> None:
+    """It ends by itself: it cannot bind, and says so."""
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        # Waits a second between five attempts.
+        done = run_web(tmp_path, TAGSMITH_LOG_JSON="true", TAGSMITH_PORT=port)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert {line["logger"] for line in lines} == {"gunicorn.error"}
+    assert any("in use" in line["event"] and line["level"] == "error" for line in lines)
+
+
+def test_what_went_wrong_is_part_of_the_json_line() -> None:
+    from web.gunicorn_log import JsonLines
+
+    try:
+        raise ValueError("why")
+    except ValueError:
+        record = logging.LogRecord(
+            "gunicorn.error", logging.ERROR, "", 1, "%s failed", ("it",), sys.exc_info()
+        )
+    line = json.loads(JsonLines().format(record))
+    assert (line["event"], line["level"], line["timestamp"][-1]) == ("it failed", "error", "Z")
+    assert "ValueError: why" in line["exception"]
 
 
 def test_the_process_answers_products_and_stays_small(process: Process, api_key: str) -> None:

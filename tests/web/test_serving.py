@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,12 @@ import pytest
 from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
+from sqlalchemy import Engine
 
 from catalog.checkpoint_files import checkpoint_version
 from catalog.errors import DatabaseUnavailable
+from catalog.settings import Settings
+from tests.conftest import another_database
 from tests.web.seller import Seller
 from web import health
 
@@ -99,7 +102,7 @@ def test_ready_needs_database_broker_and_a_worker(app: Flask, monkeypatch: pytes
     def away(engine: Any) -> None:
         raise DatabaseUnavailable("away")
 
-    monkeypatch.setattr(health.database, "ping", away)
+    monkeypatch.setattr(health.database, "check", away)
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert answer.json == {"ready": False, "database": False, "broker": True, "worker": True}
@@ -133,6 +136,7 @@ def test_metrics_count_requests_by_route_and_the_queue_by_lane(seller: Seller, j
     assert samples["tagsmith_queue_jobs", (("lane", "interactive"),)] == 1
     assert samples["tagsmith_queue_oldest_age_seconds", (("lane", "bulk"),)] >= 0
     assert samples["tagsmith_database_up", ()] == 1
+    assert not [name for name, _ in samples if name.endswith("_created")]
 
 
 def test_metrics_say_how_fast_each_lane_is_worked_off(
@@ -152,6 +156,20 @@ def test_a_scrape_survives_a_database_that_is_away(make_app: Callable[..., Flask
     samples = scraped(make_app(database_url=away).test_client())
     assert samples["tagsmith_database_up", ()] == 0
     assert ("tagsmith_queue_jobs", (("lane", "bulk"),)) not in samples
+
+
+def test_a_database_whose_migration_was_forgotten_is_not_ready_and_says_what_to_do(
+    make_app: Callable[..., Flask], engine: Engine, settings: Settings, api_key: str,
+    quiet: list[MutableMapping[str, Any]],
+) -> None:  # fmt: skip
+    with another_database(engine, settings) as empty:
+        client = make_app(database_url=empty.database_url).test_client()
+        assert client.get("/readyz").json["database"] is False
+        (warning,) = (entry for entry in quiet if entry["event"] == "database not ready")
+        assert "python -m catalog migrate" in warning["reason"]
+        assert scraped(client)["tagsmith_database_up", ()] == 0
+        answer = client.get("/v1/products", headers={"Authorization": f"Bearer {api_key}"})
+        assert (answer.status_code, answer.json["type"]) == (503, "/problems/service-unavailable")
 
 
 def test_no_path_of_a_client_becomes_a_series(app: Flask) -> None:

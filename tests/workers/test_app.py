@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from celery import signals
 from celery.beat import Scheduler
 from celery.exceptions import Reject
 
@@ -129,6 +132,47 @@ def test_importing_the_module_reads_no_setting_and_asking_for_the_application_do
     )
     assert result.stdout == "imported\n"
     assert "TAGSMITH_NO_SUCH_SETTING" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_worker_has_a_name_that_no_other_process_has(settings: Settings) -> None:
+    celery = create_app(settings, no_model)
+    instance = SimpleNamespace(hostname="celery@shop", quiet=False)
+    signals.celeryd_init.send(sender="celery@shop", instance=instance, conf=celery.conf, options={})
+    assert instance.hostname.startswith(f"celery@shop-{os.getpid()}-")
+    assert not instance.quiet
+
+
+def test_with_json_logs_celery_prints_nothing_beside_them() -> None:
+    done = run_python(
+        "import celery, os; from types import SimpleNamespace; from workers.app import app; "
+        "worker = SimpleNamespace(hostname='celery@shop'); "
+        "celery.signals.celeryd_init.send(sender='', instance=worker, conf=app.conf, options={}); "
+        "os.write(1, b'Warm shutdown'); assert worker.quiet",
+        TAGSMITH_LOG_JSON="true",
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_worker_that_is_told_to_stop_while_it_loads_its_model_ends_at_once(settings: Settings) -> None:
+    class Broken(Exception):
+        pass
+
+    while_loading: list[Any] = []
+
+    def load(settings: Settings) -> None:
+        while_loading.append(signal.getsignal(signal.SIGTERM))
+        raise Broken
+
+    (step,) = create_app(settings, load).steps["worker"]
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with pytest.raises(Broken):
+            step(None).start(None)
+        assert while_loading == [signal.SIG_DFL]
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_what_beat_needs_does_not_import_torch() -> None:

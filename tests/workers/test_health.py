@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from workers.__main__ import main
-from workers.health import FRESH_S, Heartbeat, heartbeat_folder, living_workers
+from workers.health import FORGOTTEN_S, FRESH_S, Heartbeat, heartbeat_folder, living_workers
 from workers.identity import is_dead, worker_identity
 
 PATIENCE_S = 10.0
@@ -118,6 +118,20 @@ def test_a_starting_worker_clears_away_what_the_dead_left(tmp_path: Path) -> Non
     heartbeat.start()
     heartbeat.stop()
     assert not left.exists()
+
+
+def test_a_starting_worker_clears_away_what_containers_left_that_are_long_gone(tmp_path: Path) -> None:
+    gone = write_beat(tmp_path, at=100.0, worker="elsewhere:boot:1:1:1")
+    half_written = gone.with_name("elsewhere-1.new")
+    recent = gone.with_name("elsewhere-2.json")
+    for path in (half_written, recent):
+        path.write_text(gone.read_text())
+    for path in (gone, half_written):
+        os.utime(path, (0, time.time() - FORGOTTEN_S - 60))
+    heartbeat = Heartbeat(tmp_path, worker_identity(), lambda: False)
+    heartbeat.start()
+    heartbeat.stop()
+    assert list(heartbeat_folder(tmp_path).iterdir()) == [recent]
 
 
 def test_health_exits_0_with_a_living_worker(tmp_path: Path) -> None:

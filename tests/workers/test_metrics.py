@@ -67,6 +67,10 @@ def test_gauges_are_read_when_they_are_scraped() -> None:
     assert "tagsmith_worker_max_batch 16.0" in scraped
 
 
+def test_a_series_is_told_once_and_not_also_when_it_began() -> None:
+    assert "_created" not in generate_latest(WorkerMetrics().registry).decode()
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -128,8 +128,9 @@ def test_a_patient_item_that_does_not_fit_beside_an_urgent_one_leads_the_next_ba
 
 def test_the_oldest_patient_item_leads_after_younger_ones_went_before_it() -> None:
     queue = queue_of(90, 1, 1)
-    add(queue, 60, 60, urgent=True)
+    add(queue, 60, urgent=True)
     assert items(queue.take(2, 150)) == ["p1", "u60"]
+    add(queue, 60, urgent=True)
     assert items(queue.take(2, 150)) == ["p90"]
 
 

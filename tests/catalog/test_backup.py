@@ -1,0 +1,95 @@
+"""A dump and back, with PostgreSQL's own programs, on the suite's embedded server."""
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import Engine, text
+
+from catalog import backup, database, tenants
+from catalog.embedded.postgres import NEWEST, program_folder
+from catalog.errors import BackupFailed
+from catalog.settings import Settings
+from tests.conftest import another_database
+
+if TYPE_CHECKING:
+    from tests.catalog.conftest import Shop
+
+
+def test_what_was_dumped_comes_back_with_its_keys(
+    shop: "Shop", engine: Engine, settings: Settings, api_key: str, tmp_path: Path
+) -> None:
+    _, job = shop.accept("A navy shirt")
+    assert shop.finish(shop.claim_one(job.id), "navy", [0.6] * 768)
+    before = shop.product(job.product_id)
+    file = tmp_path / "tagsmith.dump"
+    backup.dump(settings, file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    with pytest.raises(BackupFailed, match="holds products"):
+        backup.restore(settings, engine, file)
+    with engine.begin() as connection:
+        connection.execute(text("TRUNCATE tenants, products, jobs CASCADE"))
+    backup.restore(settings, engine, file)
+    assert shop.product(job.product_id) == before
+    shop.accept("A later shirt")
+    backup.restore(settings, engine, file, replace=True)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM products")).scalar() == 1
+    assert [tag.value for tag in before.tags or []] == ["navy", "navy"]
+    with database.transaction(engine) as session:
+        assert tenants.authenticate(session, api_key) == shop.tenant
+    database.check(engine)
+
+
+def test_nothing_is_lost_to_a_file_that_is_no_dump(
+    shop: "Shop", engine: Engine, settings: Settings, tmp_path: Path
+) -> None:
+    product, _ = shop.accept("A navy shirt")
+    file = tmp_path / "notes.txt"
+    file.write_text("no dump")
+    with pytest.raises(BackupFailed, match="valid archive"):
+        backup.restore(settings, engine, file, replace=True)
+    assert shop.product(product.id) == product
+
+
+def test_a_dump_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", os.fspath(program_folder(NEWEST)))
+    file = tmp_path / "tagsmith.dump"
+    file.write_text("of yesterday")
+    nowhere = Settings(database_url=SecretStr(f"postgresql:///tags?host={tmp_path}"))
+    with pytest.raises(BackupFailed, match="connection to server"):
+        backup.dump(nowhere, file)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["of yesterday"]
+
+
+def test_a_database_of_ones_own_is_dumped_by_the_program_on_the_path_and_its_password_is_on_no_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "pg_dump"
+    program.write_text('#!/bin/sh\necho "$1 $PGPASSWORD"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    backup.dump(Settings(database_url=SecretStr("postgresql://me:s3cret@db/tags")), tmp_path / "dump")
+    assert (tmp_path / "dump").read_text() == "--dbname=postgresql://me@db/tags s3cret\n"
+
+
+def test_a_dump_goes_into_an_empty_database_elsewhere(
+    shop: "Shop", engine: Engine, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", os.fspath(program_folder(NEWEST)))
+    product, _ = shop.accept("A navy shirt")
+    backup.dump(settings, tmp_path / "dump")
+    with another_database(engine, settings) as elsewhere:
+        there = database.make_engine(elsewhere)
+        backup.restore(elsewhere, there, tmp_path / "dump")
+        with there.connect() as connection:
+            assert connection.execute(text("SELECT id FROM products")).scalars().all() == [product.id]
+        there.dispose()
+
+
+def test_before_the_first_start_there_is_nothing_to_dump(tmp_path: Path) -> None:
+    with pytest.raises(BackupFailed, match="start it once"):
+        backup.dump(Settings(var=tmp_path), tmp_path / "dump")
