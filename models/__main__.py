@@ -66,7 +66,7 @@ def tag(checkpoint: Path, title: str, description: str, photos: tuple[Path, ...]
     "--products",
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A csv or jsonl table of title, description and file_name; best are products that training never saw.",
+    help="A csv, jsonl or parquet table of title, description and file_name; best are products new to training.",
 )
 @click.option(
     "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The folder to write to."
