@@ -36,6 +36,7 @@ from training.loop import Report, Stage, run
 from training.measure import measure
 from training.model_card import card
 from training.naming import name_values
+from training.parts import learned, split_rows, warn_of_shared_photos
 from training.photos import photos_stage
 from training.plots import draw_curves, histories
 from training.promotion import in_words
@@ -46,7 +47,7 @@ from training.replay import read_replay
 from training.rows import rows_to_train_on
 from training.run_folder import claim, write_split
 from training.seen import see
-from training.split import PARTS, Part, part_of
+from training.split import Part
 from training.stages import Material
 from training.table import Row, make_taxonomy
 from training.tagging import rebalance_stage, tagging_stage
@@ -65,13 +66,7 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
     """
     table, declared = read_catalogue(data, recipe.data)
     warn(table.skipped)
-    split = {part: [row for row in table.rows if part_of(row.group, recipe.split) == part] for part in PARTS}
-    for part, rows in split.items():
-        if not rows:
-            raise DataError(
-                f"{data}: none of {len(table.rows)} rows falls into the {part} part: "
-                "give more rows or a larger share"
-            )
+    split = split_rows(data, table.rows, recipe.split)
     taxonomy, skipped = make_taxonomy(table, split["train"], declared)
     warn(skipped)
     replay = None
@@ -83,9 +78,10 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
         if not any(row.values[name] for row in split[part] for name in table.columns):
             raise DataError(f"{data}: no row of the {part} part has a label, give more or a larger share")
     check_targets(recipe.calibration.targets, taxonomy)
-    require_readable(table.rows)
+    warn_of_shared_photos(split, require_readable(table.rows))
     if recipe.augment.colour and (asking := colour_attribute(taxonomy)):
         print(f"augment.colour is not used: {asking!r} asks for colours", file=sys.stderr)
+    print(learned(taxonomy), file=sys.stderr)
 
     accelerator = start(recipe, out)
     set_seed(recipe.train.seed)
