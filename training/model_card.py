@@ -46,7 +46,8 @@ And without their text:
 {without_text}
 
 {translated}Accuracy counts every labelled row; macro-F1 is the mean over the values that occur in them; ECE has 15
-equal-width bins. A value that the training rows lack counts as wrong.
+equal-width bins. A value that the training rows lack counts as wrong. Where an attribute takes several values, its
+fused figures and ECE are those of the values that are offered.
 
 {promotable}
 
