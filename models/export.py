@@ -30,8 +30,8 @@ LEAST_PRODUCTS = 150
 QUANTISE_ON = 300
 LADDER: tuple[Precision, ...] = get_args(Precision)
 ALONE: dict[str, Pattern] = {"text": "text", "photo": "photos"}  # where each tower answers by itself
-# Of `metrics.json`: how the data were split, and how the training went; scores are those of other towers.
-KEPT = ("split", "rows", "training")
+# Of `metrics.json`: how the data were split, what they lacked, and how the training went; scores are of other towers.
+KEPT = ("split", "rows", "unseen", "training")
 SHOWN: dict[Pattern, str] = {"both": "text and photos", "text": "text alone", "photos": "photos alone"}
 # Shows how far the walk through an iterable is, by its length and a title.
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
