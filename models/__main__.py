@@ -85,8 +85,8 @@ def export(
     """Make of CHECKPOINT one that serves faster on processors (needs the extra `cpu`).
 
     Nothing is written, and the exit code is 1, where it would not offer the same as CHECKPOINT for at least 99 % of
-    the tags: of products with text and photos, with text alone, and with photos alone. Run it on the kind of processor
-    that will serve.
+    the tags: of products with text and photos, with text alone, and with photos alone. With a table without photos, or
+    without texts, the tower of these stays in float32. Run it on the kind of processor that will serve.
     """
     from models.export import export as make
     from models.export import text

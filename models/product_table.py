@@ -28,6 +28,10 @@ class Listed:
     description: str
     photos: tuple[Path, ...]
 
+    @property
+    def has_text(self) -> bool:
+        return bool(self.title or self.description)
+
     def product(self) -> Product:
         """Raises UnreadableTable where a photo is missing."""
         try:
