@@ -66,7 +66,7 @@ def tag(checkpoint: Path, title: str, description: str, photos: tuple[Path, ...]
     "--products",
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A csv or jsonl table of title, description and file_name; best are products that training never saw.",
+    help="A csv, jsonl or parquet table of title, description and file_name; best are products new to training.",
 )
 @click.option(
     "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The folder to write to."
@@ -85,8 +85,8 @@ def export(
     """Make of CHECKPOINT one that serves faster on processors (needs the extra `cpu`).
 
     Nothing is written, and the exit code is 1, where it would not offer the same as CHECKPOINT for at least 99 % of
-    the tags: of products with text and photos, with text alone, and with photos alone. Run it on the kind of processor
-    that will serve.
+    the tags: of products with text and photos, with text alone, and with photos alone. With a table without photos, or
+    without texts, the tower of these stays in float32. Run it on the kind of processor that will serve.
     """
     from models.export import export as make
     from models.export import text

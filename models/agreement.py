@@ -28,15 +28,19 @@ class Agreement:
         return sum(shares) / len(shares)
 
     def short(self, least: float) -> list[Pattern]:
-        return [pattern for pattern in PATTERNS if self.of(pattern) < least]
+        return [pattern for pattern in self.attributes if self.of(pattern) < least]
 
 
-def offers(tagger: Tagger, examples: Sequence[Example]) -> Iterator[list[dict[Pattern, Offered]]]:
-    """Batch by batch, what is offered for each example with both modalities and with each one alone."""
+def offers(
+    tagger: Tagger, examples: Sequence[Example], patterns: Sequence[Pattern] = PATTERNS
+) -> Iterator[list[dict[Pattern, Offered]]]:
+    """Batch by batch, what is offered for each example with both modalities and with each one alone, or for some of
+    these `patterns`.
+    """
     for start in range(0, len(examples), BATCH):
         batch = examples[start : start + BATCH]
         taggings = {
-            pattern: tagger.predict([reduced(example, pattern) for example in batch]) for pattern in PATTERNS
+            pattern: tagger.predict([reduced(example, pattern) for example in batch]) for pattern in patterns
         }
         yield [{pattern: offered(of[n]) for pattern, of in taggings.items()} for n in range(len(batch))]
 
@@ -62,6 +66,7 @@ def agreement(
     An attribute that does not apply is offered nothing, as one that is abstained from: both send it to nobody.
     """
     pairs = list(zip(one, other, strict=True))
+    patterns = list(one[0]) if one else PATTERNS
     return Agreement(
         len(pairs),
         {
@@ -69,6 +74,6 @@ def agreement(
                 name: sum(a[pattern].get(name) == b[pattern].get(name) for a, b in pairs) / len(pairs)
                 for name in names
             }
-            for pattern in PATTERNS
+            for pattern in patterns
         },
     )

@@ -1,12 +1,13 @@
 """Makes a checkpoint to be served on processors: its towers as OpenVINO networks in bf16 or int8, the rest as it was.
 
-It is accepted only where it offers what float32 offers; a tower that cannot is left in a higher precision. Its
-confidences are its own, so it promises nothing until it is calibrated, which `training` knows how to do.
+It is accepted only where it offers what float32 offers; a tower that cannot is left in a higher precision, and one that
+a table without photos or without texts has nothing to measure by in float32. Its confidences are its own, so it
+promises nothing until it is calibrated, which `training` knows how to do.
 """
 
 import random
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -30,8 +31,8 @@ LEAST_PRODUCTS = 150
 QUANTISE_ON = 300
 LADDER: tuple[Precision, ...] = get_args(Precision)
 ALONE: dict[str, Pattern] = {"text": "text", "photo": "photos"}  # where each tower answers by itself
-# Of `metrics.json`: how the data were split, and how the training went; scores are those of other towers.
-KEPT = ("split", "rows", "training")
+# Of `metrics.json`: how the data were split, what they lacked, and how the training went; scores are of other towers.
+KEPT = ("split", "rows", "unseen", "training")
 SHOWN: dict[Pattern, str] = {"both": "text and photos", "text": "text alone", "photos": "photos alone"}
 # Shows how far the walk through an iterable is, by its length and a title.
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
@@ -47,7 +48,7 @@ def export(
     """
     openvino_core()  # its absence should be told before minutes of work
     source = exportable(path, out)
-    examples = drawn(source, table, limit, progress)
+    examples, patterns = drawn(source, table, limit, progress)
     quantise_on = examples[: min(QUANTISE_ON, len(examples) // 3)]
     compare_on = examples[len(quantise_on) :]
     whole = traced(source.model, source.preprocessor.config.photo_size)
@@ -55,7 +56,7 @@ def export(
     if precision == "int8":
         networks["int8"] = quantised(whole, source.model, quantise_on)
     tagger = Tagger(source, version(path), "cpu")
-    expected = said(tagger, compare_on, "in float32", progress)
+    expected = said(tagger, compare_on, patterns, "in float32", progress)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
 
@@ -64,18 +65,18 @@ def export(
             towers = {name: Network(networks[wanted[name]][name], wanted[name]) for name in wanted}
             save(assembled(source, towers), Path(folder) / "candidate")
             candidate = Tagger.load(Path(folder) / "candidate")
-            answers = said(candidate, compare_on, in_words(wanted), progress)
+            answers = said(candidate, compare_on, patterns, in_words(wanted), progress)
             names = [attribute.name for attribute in source.taxonomy]
             return candidate.checkpoint, agreement(names, expected, answers)
 
-        accepted, found = first_accepted(precision, attempt)
+        accepted, found = first_accepted(precision, attempt, patterns)
         report = {
             "exported_from": tagger.version,
             "asked": precision,
             "precision": accepted.precisions,
             "products": found.products,
             "agreement": {
-                pattern: {"all tags": found.of(pattern), **found.attributes[pattern]} for pattern in PATTERNS
+                pattern: {"all tags": found.of(pattern), **found.attributes[pattern]} for pattern in patterns
             },
         }
         save(with_papers(accepted, source, report), out)
@@ -94,23 +95,32 @@ def exportable(path: Path, out: Path) -> Checkpoint:
     return source
 
 
-def drawn(source: Checkpoint, table: Path, limit: int, progress: Progress) -> list[Example]:
-    """Prepared products that have a text and a photo: each is shown whole and with either one alone."""
-    whole = [row for row in read_products(table) if (row.title or row.description) and row.photos]
+def drawn(
+    source: Checkpoint, table: Path, limit: int, progress: Progress
+) -> tuple[list[Example], tuple[Pattern, ...]]:
+    """Prepared products that have all that the table has, and the patterns that it shows: of those with a text and a
+    photo each is shown whole and with either one alone.
+    """
+    rows = read_products(table)
+    texts, photos = any(row.has_text for row in rows), any(row.photos for row in rows)
+    alone: tuple[Pattern, ...] = ("text",) if texts else ("photos",)
+    patterns = PATTERNS if texts and photos else alone
+    whole = [row for row in rows if row.has_text >= texts and bool(row.photos) >= photos]
     if len(whole) < LEAST_PRODUCTS:
         raise ExportRefused(
-            f"{table} has {len(whole)} products with a text and a photo; agreement cannot be measured on fewer than "
+            f"{table} has {len(whole)} products with {SHOWN[patterns[0]]}; agreement cannot be measured on fewer than "
             f"{LEAST_PRODUCTS}"
         )
     random.Random(0).shuffle(whole)
     chosen = whole[:limit]
-    return [source.preprocessor(row.product()) for row in progress(chosen, len(chosen), "reading products")]
+    reading = progress(chosen, len(chosen), "reading products")
+    return [source.preprocessor(row.product()) for row in reading], patterns
 
 
 def said(
-    tagger: Tagger, examples: list[Example], how: str, progress: Progress
+    tagger: Tagger, examples: list[Example], patterns: Sequence[Pattern], how: str, progress: Progress
 ) -> list[dict[Pattern, Offered]]:
-    batches = progress(offers(tagger, examples), -(-len(examples) // BATCH), f"tagging, {how}")
+    batches = progress(offers(tagger, examples, patterns), -(-len(examples) // BATCH), f"tagging, {how}")
     return [one for batch in batches for one in batch]
 
 
@@ -124,10 +134,14 @@ def assembled(source: Checkpoint, towers: dict[str, Network]) -> Checkpoint:
 
 
 def first_accepted(
-    asked: Precision, attempt: Callable[[dict[str, Precision]], tuple[Checkpoint, Agreement]]
+    asked: Precision,
+    attempt: Callable[[dict[str, Precision]], tuple[Checkpoint, Agreement]],
+    patterns: Sequence[Pattern] = PATTERNS,
 ) -> tuple[Checkpoint, Agreement]:
-    """From both towers as asked for, upwards. Raises ExportRefused."""
-    wanted: dict[str, Precision] = dict.fromkeys(ALONE, asked)
+    """From both towers as asked for, upwards, without one that no pattern measures. Raises ExportRefused."""
+    wanted: dict[str, Precision] = {
+        name: asked if alone in patterns else "float32" for name, alone in ALONE.items()
+    }
     while True:
         checkpoint, found = attempt(wanted)
         if not found.short(LEAST_AGREEMENT):
@@ -203,12 +217,13 @@ figures below are those of `{source.name}` in float32.
 def text(document: dict[str, Any]) -> str:
     """The document of `export` as a table, a column for each pattern."""
     shares = document["agreement"]
-    width = max(len(name) for name in shares["both"])
+    names = list(next(iter(shares.values())))
+    width = max(map(len, names))
     lines = [
         f"{document['checkpoint']}: {in_words(document['precision'])}; of {document['products']} products it offers "
         "what float32 offers:",
         f"{'':<{width}}  " + "  ".join(f"{SHOWN[pattern]:>15}" for pattern in shares),
     ]
-    for name in shares["both"]:
+    for name in names:
         lines.append(f"{name:<{width}}  " + "  ".join(f"{shares[p][name]:>15.2%}" for p in shares))
     return "\n".join(lines)

@@ -63,13 +63,21 @@ def converted(module: nn.Module, example: tuple[Tensor, ...], inputs: Sequence[o
 
 
 def quantised(networks: Networks, model: FusionTagger, examples: Sequence[Example]) -> Networks:
-    """The networks in int8, the ranges of their activations taken from examples that have text and photos."""
+    """The networks in int8 of the towers that the examples have something for: the ranges of activations are theirs."""
     batches = [collate([example]) for example in examples]
-    text = [[batch.token_ids.numpy(), batch.type_ids.numpy(), batch.token_mask.numpy()] for batch in batches]
-    photos = [[model.photo_tower.normalised(batch.photos).numpy()] for batch in batches]
+    towers: dict[str, nn.Module] = {"text": model.text_tower, "photo": model.photo_tower}
+    inputs = {
+        "text": [
+            [batch.token_ids.numpy(), batch.type_ids.numpy(), batch.token_mask.numpy()]
+            for batch in batches
+            if batch.token_mask.any()
+        ],
+        "photo": [
+            [model.photo_tower.normalised(batch.photos).numpy()] for batch in batches if len(batch.photos)
+        ],
+    }
     return {
-        "text": in_int8(networks["text"], text, attends(model.text_tower)),
-        "photo": in_int8(networks["photo"], photos, attends(model.photo_tower)),
+        name: in_int8(networks[name], found, attends(towers[name])) for name, found in inputs.items() if found
     }
 
 

@@ -1,9 +1,10 @@
-"""Reads products from a shop's own table, csv or JSON Lines: `title`, `description`, and photos by `file_name` or
-`file_names`, relative to the table.
+"""Reads products from a shop's own table, csv, JSON Lines or parquet: `title`, `description`, and photos by
+`file_name` or `file_names`, relative to the table.
 
 The columns are those of a table to train on; it knows nothing of the others.
 """
 
+import codecs
 import csv
 import json
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.errors import UnreadableTable
+from models.errors import ExtraMissing, UnreadableTable
 from models.product import Product
 
 SEVERAL = "|"  # between photos in one cell
+COLUMNS = ("title", "description", "file_name", "file_names")
+SEPARATORS = {";": "semicolons", "\t": "tabs"}  # of spreadsheets, where they write no commas
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,10 @@ class Listed:
     description: str
     photos: tuple[Path, ...]
 
+    @property
+    def has_text(self) -> bool:
+        return bool(self.title or self.description)
+
     def product(self) -> Product:
         """Raises UnreadableTable where a photo is missing."""
         try:
@@ -34,12 +41,15 @@ class Listed:
 
 
 def read_products(path: Path) -> list[Listed]:
-    """Those rows that have a title, a description or a photo. Raises UnreadableTable."""
-    if path.suffix not in RECORDS:
+    """Those rows that have a title, a description or a photo. Raises UnreadableTable and ExtraMissing."""
+    kind = path.suffix.lower()
+    if kind not in RECORDS:
         raise UnreadableTable(f"{path} is none of {', '.join(RECORDS)}")
     try:
-        rows = [listed(path, record) for record in RECORDS[path.suffix](path)]
-    except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
+        rows = [listed(path, record) for record in RECORDS[kind](path)]
+    except UnicodeDecodeError as error:
+        raise UnreadableTable(f"{path} cannot be read: {encoding_of(path)}") from error
+    except (OSError, ValueError, csv.Error) as error:
         raise UnreadableTable(f"{path} cannot be read: {error}") from error
     products = [row for row in rows if row.title or row.description or row.photos]
     if not products:
@@ -59,17 +69,65 @@ def cell(content: Any) -> str:
 
 
 def csv_records(path: Path) -> Iterator[dict[str, Any]]:
+    check_header(path)
     with path.open(encoding="utf-8-sig", newline="") as stream:
-        yield from csv.DictReader(stream)
+        header = [name.strip() for name in next(csv.reader(stream), [])]
+        yield from csv.DictReader(stream, header)
+
+
+def check_header(path: Path) -> None:
+    """Raises UnreadableTable where something else than a comma stands between the columns of a csv."""
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        line = stream.readline()
+    if not known(line, ","):
+        for separator, name in SEPARATORS.items():
+            if known(line, separator):
+                raise UnreadableTable(f"{path} is separated by {name}: save it with commas, in UTF-8")
+
+
+def known(header: str, separator: str) -> bool:
+    """Whether a column of ours stands in it."""
+    return any(name.strip() in COLUMNS for name in next(csv.reader([header], delimiter=separator), []))
+
+
+def encoding_of(path: Path) -> str:
+    """What is to be done with a table that is not in UTF-8."""
+    with path.open("rb") as stream:
+        utf16 = stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    found = "it is in UTF-16" if utf16 else "it is in another encoding than UTF-8"
+    return f"{found}: save it in UTF-8 (in a spreadsheet as “CSV UTF-8”)"
 
 
 def json_records(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as stream:
+    """Raises UnreadableTable naming the line at fault."""
+    with path.open(encoding="utf-8-sig") as stream:
         for number, line in enumerate(stream, start=1):
-            record = json.loads(line) if line.strip() else {}
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line.rstrip())
+            except json.JSONDecodeError as error:
+                at = f"line {number}, column {error.colno}"
+                raise UnreadableTable(f"{path} cannot be read as a table: {at}: {error.msg}") from error
             if not isinstance(record, dict):
-                raise UnreadableTable(f"{path}, line {number}: not a JSON object")
+                raise UnreadableTable(f"{path}, line {number}: not a JSON object; each line is one product")
             yield record
 
 
-RECORDS = {".csv": csv_records, ".jsonl": json_records, ".ndjson": json_records}
+def parquet_records(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ExtraMissing(
+            "a parquet table needs pyarrow, which is not installed: pip install 'tagsmith[train]', or give a csv"
+        ) from error
+    there = [name for name in parquet.read_schema(path).names if name in COLUMNS]
+    yield from parquet.read_table(path, columns=there).to_pylist()
+
+
+RECORDS = {
+    ".csv": csv_records,
+    ".jsonl": json_records,
+    ".ndjson": json_records,
+    ".parquet": parquet_records,
+}

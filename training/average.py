@@ -25,6 +25,7 @@ from training.readable import require_readable
 from training.recipe import BackbonesSection, CalibrationSection, DataSection, Recipe
 from training.split import PARTS, Part, part_of, split_of
 from training.table import Row
+from training.unseen import unseen_in
 
 Method = Literal["uniform", "greedy"]
 Weights = dict[str, Tensor]
@@ -95,7 +96,11 @@ def average(paths: Sequence[Path], data: Path, out: Path, method: Method, worker
         first.preprocessor,
         first.taxonomy,
         parts,
-        extra={"average": made_of, "words": first.metrics.get("words")},
+        extra={
+            "average": made_of,
+            "words": first.metrics.get("words"),
+            **{name: first.metrics[name] for name in ("unseen",) if name in first.metrics},
+        },
     )
     return out / "checkpoint"
 
@@ -105,6 +110,7 @@ def check(first: Checkpoint, other: Checkpoint, its_path: str, other_path: str) 
     shared: dict[str, tuple[Any, Any]] = {
         "taxonomy": (first.taxonomy, other.taxonomy),
         "table of exact words": (first.metrics.get("words"), other.metrics.get("words")),
+        "kind of products learned from": (unseen_in(first.metrics), unseen_in(other.metrics)),
         "towers": (first.model.config, other.model.config),
         "preprocessing": (first.preprocessor.config, other.preprocessor.config),
         "vocabulary": (first.preprocessor.tokenizer.to_str(), other.preprocessor.tokenizer.to_str()),

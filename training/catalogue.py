@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from models.taxonomy import Taxonomy
+from training.cells import SEVERAL
 from training.declared import Declared, read_declared
 from training.errors import DataError
 from training.recipe import DataSection
 from training.scope import say, within_scope
-from training.table import SEVERAL, Row, Table, read_table
+from training.table import Row, Table, read_table
 
 
 def read_catalogue(data: Path, section: DataSection) -> tuple[Table, Declared]:

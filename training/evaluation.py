@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from models.calibration import AttributeCalibration, Calibration, Pattern, patterns
+from models.calibration import ABSTAIN_BELOW, AttributeCalibration, Calibration, Pattern, patterns
 from models.checkpoint import Checkpoint, version
 from models.fusion import FusionTagger
 from models.preprocessing import Preprocessor
@@ -158,7 +158,8 @@ def entry(
     familiar: Tensor,
 ) -> dict[str, Any]:
     """The heads are judged by the rows with a label, offers as a buyer meets them (see `judged`); `of` are the patterns
-    as far as this attribute goes.
+    as far as this attribute goes. Of several values the fused figures are those of what is offered: nearly all the
+    probabilities of a row are near 0 and right, and would hide how far those that anybody sees can be trusted.
     """
     rows = labelled(target, attribute) & logits.seen
     met = judged(attribute, target, scoped, truth) & logits.seen
@@ -170,17 +171,22 @@ def entry(
     confidence, right = confidence.flatten(), right.flatten()
     decisions = [calibration.decide(*one) for one in zip(confidence.tolist(), by, like, strict=True)]
     auto = torch.tensor([decision == "auto" for decision in decisions], dtype=torch.bool)
-    offered = sum(decision != "abstain" for decision in decisions)
-    considered = offered if attribute.multiple else int((rows | met).sum())
+    considered, fused = int((rows | met).sum()), score(attribute, logits.fused[index][rows], labels)
+    precision = float(right[auto].float().mean()) if auto.any() else None
+    if attribute.multiple:
+        tagged = scoped.offered.unsqueeze(1) & (scoped.confidence >= ABSTAIN_BELOW)
+        fused = several_score(tagged[rows], labels > 0.5)
+        offered = confidence >= ABSTAIN_BELOW
+        confidence, right, considered = confidence[offered], right[offered], int(offered.sum())
     applicable = {} if attribute.applies_when is None else {"applicable": told(scoped, truth, logits.seen)}
     return {
         "rows": int(rows.sum()),
-        "fused": {**score(attribute, logits.fused[index][rows], labels), "ece": ece(confidence, right)},
+        "fused": {**fused, "ece": ece(confidence, right)},
         "text_only": score(attribute, *having(present, "photos", logits.text_only[index][rows], labels)),
         "photo_only": score(attribute, *having(present, "text", logits.photo_only[index][rows], labels)),
         "auto": {
             "target_precision": calibration.target_precision,
-            "precision": float(right[auto].float().mean()) if auto.any() else None,
+            "precision": precision,
             "coverage": float(auto.sum()) / considered if considered else 0.0,
         },
         **applicable,
@@ -228,16 +234,23 @@ def score(attribute: Attribute, logits: Tensor, target: Tensor) -> dict[str, flo
     if not len(target):
         return {"accuracy": None, "macro_f1": None}
     if attribute.multiple:
-        found, wanted = (logits > 0).numpy(), (target > 0.5).numpy()
-        occurring = wanted.any(axis=0)
-        accuracy = float((found == wanted).all(axis=1).mean())
-        # Not scikit-learn's: of a single column it takes the mean with the F1 of not having the value.
-        hits, both = (found & wanted).sum(axis=0), found.sum(axis=0) + wanted.sum(axis=0)
-        f1 = float((2 * hits[occurring] / both[occurring]).mean()) if occurring.any() else 0.0
-        return {"accuracy": accuracy, "macro_f1": f1}
+        return several_score(logits > 0, target > 0.5)
     found, wanted = logits.argmax(dim=1).numpy(), target.numpy()
     f1 = f1_score(wanted, found, labels=np.unique(wanted), average="macro", zero_division=0)
     return {"accuracy": float((found == wanted).mean()), "macro_f1": float(f1)}
+
+
+def several_score(offered: Tensor, true: Tensor) -> dict[str, float | None]:
+    """The same of values that are offered and those that are true, bool (N, V)."""
+    if not len(true):
+        return {"accuracy": None, "macro_f1": None}
+    found, wanted = offered.numpy(), true.numpy()
+    occurring = wanted.any(axis=0)
+    accuracy = float((found == wanted).all(axis=1).mean())
+    # Not scikit-learn's: of a single column it takes the mean with the F1 of not having the value.
+    hits, both = (found & wanted).sum(axis=0), found.sum(axis=0) + wanted.sum(axis=0)
+    f1 = float((2 * hits[occurring] / both[occurring]).mean()) if occurring.any() else 0.0
+    return {"accuracy": accuracy, "macro_f1": f1}
 
 
 def mean_loss(attribute: Attribute, logits: Tensor, target: Tensor) -> float:

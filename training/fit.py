@@ -14,12 +14,10 @@ import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import set_seed
 
-from models.backbones import Backbones, from_backbones
-from models.checkpoint import Checkpoint, load_to_train, save
-from models.fusion import FusionConfig, FusionTagger
+from models.checkpoint import Checkpoint, save
+from models.fusion import FusionTagger
 from models.preprocessing import Preprocessor
 from models.taxonomy import Taxonomy
-from models.towers import most_tokens
 from training import contract
 from training.adapters import Adapters
 from training.calibrate import calibrate, check_targets, unpromised
@@ -29,13 +27,14 @@ from training.contrastive import contrastive_stage
 from training.errors import DataError, RecipeError
 from training.gates import settle_gates
 from training.glossary import read_glossary
-from training.heads import keep_heads
 from training.language import language_stage
 from training.logit_adjustment import adjust
 from training.loop import Report, Stage, run
 from training.measure import measure
 from training.model_card import card
 from training.naming import name_values
+from training.network import build, with_limits
+from training.parts import learned, split_rows, warn_of_shared_photos
 from training.photos import photos_stage
 from training.plots import draw_curves, histories
 from training.promotion import in_words
@@ -46,10 +45,11 @@ from training.replay import read_replay
 from training.rows import rows_to_train_on
 from training.run_folder import claim, write_split
 from training.seen import see
-from training.split import PARTS, Part, part_of
+from training.split import Part
 from training.stages import Material
 from training.table import Row, make_taxonomy
 from training.tagging import rebalance_stage, tagging_stage
+from training.unseen import SENTENCES, close, unseen_in, unseen_of, with_unseen
 from training.vocabulary import extended
 from training.words import learn_words, said
 
@@ -65,13 +65,7 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
     """
     table, declared = read_catalogue(data, recipe.data)
     warn(table.skipped)
-    split = {part: [row for row in table.rows if part_of(row.group, recipe.split) == part] for part in PARTS}
-    for part, rows in split.items():
-        if not rows:
-            raise DataError(
-                f"{data}: none of {len(table.rows)} rows falls into the {part} part: "
-                "give more rows or a larger share"
-            )
+    split = split_rows(data, table.rows, recipe.split)
     taxonomy, skipped = make_taxonomy(table, split["train"], declared)
     warn(skipped)
     replay = None
@@ -83,9 +77,10 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
         if not any(row.values[name] for row in split[part] for name in table.columns):
             raise DataError(f"{data}: no row of the {part} part has a label, give more or a larger share")
     check_targets(recipe.calibration.targets, taxonomy)
-    require_readable(table.rows)
+    warn_of_shared_photos(split, require_readable(table.rows))
     if recipe.augment.colour and (asking := colour_attribute(taxonomy)):
         print(f"augment.colour is not used: {asking!r} asks for colours", file=sys.stderr)
+    print(learned(taxonomy), file=sys.stderr)
 
     accelerator = start(recipe, out)
     set_seed(recipe.train.seed)
@@ -112,6 +107,9 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
     if accelerator.is_main_process:
         extra: dict[str, Any] = {"training": histories(out), "words": words}
         draw_curves(extra["training"], out)
+        if (unseen := unseen_of(recipe, split["train"])) is not None:
+            close(model, unseen)
+            extra["unseen"] = unseen
         if replay is not None:
             rounded(model)  # as `finish` will
             extra["forgetting"] = replay.forgetting(model, preprocessor, taxonomy, recipe.data.workers)
@@ -176,73 +174,6 @@ def start(recipe: Recipe, out: Path) -> Accelerator:
     )
 
 
-def build(recipe: Recipe, taxonomy: Taxonomy) -> tuple[FusionTagger, Preprocessor]:
-    """A network with trained towers and heads for this taxonomy; all of it fresh where the recipe says untrained."""
-    model, preprocessor = started(recipe, taxonomy)
-    if recipe.backbones.untrained:
-        model = FusionTagger(model.config)
-        model.photo_tower.normalise_with(preprocessor.config.mean, preprocessor.config.std)
-    return model, preprocessor
-
-
-def started(recipe: Recipe, taxonomy: Taxonomy) -> tuple[FusionTagger, Preprocessor]:
-    if recipe.backbones.checkpoint:
-        return from_checkpoint(load_to_train(recipe.backbones.checkpoint), taxonomy, recipe)
-    section = recipe.backbones
-    model, preprocessing, tokenizer = from_backbones(
-        Backbones(section.text, section.photo, section.photo_pretrained, section.photo_weights),
-        taxonomy,
-        recipe.model.width,
-        recipe.model.dropout,
-        recipe.model.max_tokens,
-        recipe.model.max_photos,
-    )
-    return model, Preprocessor(preprocessing, tokenizer)
-
-
-def from_checkpoint(old: Checkpoint, taxonomy: Taxonomy, recipe: Recipe) -> tuple[FusionTagger, Preprocessor]:
-    """The old towers and projections with fresh heads: every tensor whose name and shape still fit is kept,
-    except the heads themselves, whose rows mean other values now. Where the recipe keeps heads, the rows of shared
-    values are."""
-    config = FusionConfig(
-        old.model.config.text,
-        old.model.config.photo,
-        tuple(taxonomy.sizes),
-        old.model.config.width,
-        recipe.model.dropout,
-        old.model.config.lexicon if recipe.model.lexicon else 0,
-    )
-    model = FusionTagger(config)
-    heads = ("text_head.", "photo_head.", "fused_head.", "gate.2.", "lexicon.head.")
-    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    kept = {
-        name: tensor
-        for name, tensor in old.model.state_dict().items()
-        if not name.startswith(heads) and tensor.shape == shapes.get(name)
-    }
-    model.load_state_dict(kept, strict=False)
-    if recipe.backbones.keep_heads or recipe.replay is not None:
-        keep_heads(model, taxonomy, old)
-    model.photo_tower.normalise_with(old.preprocessor.config.mean, old.preprocessor.config.std)
-    return model, old.preprocessor
-
-
-def with_limits(model: FusionTagger, preprocessor: Preprocessor, recipe: Recipe) -> Preprocessor:
-    """The recipe's own limits on tokens and photos, and its own photo size."""
-    size = recipe.model.photo_size or preprocessor.config.photo_size
-    vision = model.config.photo["vision_cfg"]
-    if size != preprocessor.config.photo_size and "timm_model_name" not in vision:
-        raise RecipeError("model.photo_size: this photo tower takes no other size than its own, leave it out")
-    config = replace(
-        preprocessor.config,
-        photo_size=size,
-        # The tower's own limit, and not that of the checkpoint it comes from, whose texts may have been shorter.
-        max_tokens=most_tokens(model.config.text, recipe.model.max_tokens),
-        max_photos=recipe.model.max_photos,
-    )
-    return Preprocessor(config, preprocessor.tokenizer)
-
-
 def train(stage: Stage, accelerator: Accelerator, recipe: Recipe, out: Path) -> Report:
     best = run(stage, accelerator, out / stage.name, recipe.train.save_every_steps)
     forget(stage.network)
@@ -263,7 +194,8 @@ def finish(
     model.eval()
     rounded(model)
     seen = see(model, split["calibration"], preprocessor, taxonomy, recipe.data.workers)
-    calibration = calibrate(seen, taxonomy, recipe.calibration)
+    unseen = unseen_in(extra)
+    calibration = with_unseen(calibrate(seen, taxonomy, recipe.calibration), unseen)
     unkept = list(unpromised(calibration, taxonomy, seen, recipe.calibration.certainty))
     if unkept and len(split["calibration"]) < ENOUGH_TO_CALIBRATE_ON:
         unkept.append(
@@ -288,6 +220,8 @@ def finish(
         ),
         out / "checkpoint",
     )
+    if unseen is not None:
+        print(SENTENCES[unseen], file=sys.stderr)
     print(in_words(metrics["promotable"]), file=sys.stderr)
     print(contract.in_words(metrics["contract"]), file=sys.stderr)
 

@@ -9,6 +9,7 @@ from training import contract
 from training.promotion import in_words
 from training.recipe import CalibrationSection, Recipe
 from training.renderings import RENDERINGS
+from training.unseen import SENTENCES, unseen_in
 
 COLUMNS = ("attribute", "values", "rows", "fused", "text only", "photos only", "ECE", "auto")
 OPENING = (
@@ -46,7 +47,8 @@ And without their text:
 {without_text}
 
 {translated}Accuracy counts every labelled row; macro-F1 is the mean over the values that occur in them; ECE has 15
-equal-width bins. A value that the training rows lack counts as wrong.
+equal-width bins. A value that the training rows lack counts as wrong. Where an attribute takes several values, its
+fused figures and ECE are those of the values that are offered.
 
 {promotable}
 
@@ -61,7 +63,7 @@ Worst and mean precision and mean coverage of the other half, over the splits in
 
 ## Limits
 
-It knows the values it was trained on and no others: a product of another trade gets the nearest of them, so
+{unseen}It knows the values it was trained on and no others: a product of another trade gets the nearest of them, so
 run `python -m training fit` on the shop's own catalogue. It reads the languages of its training titles.
 """
 
@@ -85,6 +87,7 @@ def card(recipe: Recipe, taxonomy: Taxonomy, metrics: dict[str, Any]) -> str:
         certainty=metrics["contract"]["certainty"],
         contract=contract.in_words(metrics["contract"]),
         contract_table=contract_table(metrics["contract"]),
+        unseen="" if (unseen := unseen_in(metrics)) is None else f"{SENTENCES[unseen]}\n\n",
     )
 
 

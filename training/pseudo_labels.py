@@ -18,10 +18,11 @@ from models.product import Tag
 from models.tagger import Tagger
 from models.taxonomy import Attribute, Taxonomy
 from training.data import Collator, Products
+from training.frame import read_frame
 from training.readable import require_readable
 from training.recipe import PseudoLabelsSection, SplitSection
 from training.split import part_of
-from training.table import Row, read_frame, read_rows
+from training.table import Row, read_rows
 
 BATCH = 64
 Filled = dict[int, dict[str, tuple[str, ...]]]  # the values of each attribute, by the row's place

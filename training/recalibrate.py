@@ -19,6 +19,7 @@ from training.readable import require_readable
 from training.recipe import BackbonesSection, CalibrationSection, DataSection, Recipe, TranslateSection
 from training.seen import see
 from training.split import PARTS, rows_of, split_of
+from training.unseen import unseen_in, with_unseen
 
 TRAINED_ON = ("train", "validation")
 
@@ -70,7 +71,7 @@ def recalibrate(
     )
     model, preprocessor, taxonomy = checkpoint.model, checkpoint.preprocessor, checkpoint.taxonomy
     seen = see(model, parts["calibration"], preprocessor, taxonomy, workers, quiet=False)
-    calibration = calibrate(seen, taxonomy, recipe.calibration)
+    calibration = with_unseen(calibrate(seen, taxonomy, recipe.calibration), unseen_in(checkpoint.metrics))
     for sentence in unpromised(calibration, taxonomy, seen, recipe.calibration.certainty):
         print(sentence, file=sys.stderr)
     measured = measure(recipe, model, preprocessor, taxonomy, calibration, parts, seen)

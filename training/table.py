@@ -4,8 +4,6 @@
 is an attribute unless they are named. An empty cell is a missing label. Knows no pixels and no tokens.
 """
 
-import json
-import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -13,15 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from models.taxonomy import Attribute, Taxonomy
+from training.cells import SEVERAL, cell, is_list, is_nested, is_number, photos_in, text
 from training.declared import Declared
 from training.errors import DataError
+from training.frame import read_frame
 
 RESERVED = ("file_name", "file_names", "id", "title", "description", "group")
-SEVERAL = "|"  # between the values of a multiple attribute in a csv cell
+TEXTS = ("id", "title", "description", "group")  # one for each product
 # A column where more than half of the filled cells are unique is an identifier, a price or free text.
 MOST_UNIQUE = 0.5
 # So few different values are a choice however short the table is.
@@ -87,38 +86,17 @@ def read_table(
         raise DataError(
             f"{path} has no attribute column {unknown[0]!r}; its columns are {', '.join(frame.columns)}"
         )
+    named = frozenset([*attributes, *among])
     columns = list(attributes) or [name for name in frame.columns if name not in RESERVED]
+    skipped = {name: why for name in columns if name not in named and (why := no_column(frame, name))}
+    columns = [name for name in columns if name not in skipped]
     several = set(multiple) | {name for name in columns if frame[name].map(lambda cell: is_list(cell)).any()}
     rows = read_rows(path, frame, columns, several)
-    named = frozenset([*attributes, *among])
-    skipped = {name: why for name in columns if name not in named and (why := not_an_attribute(rows, name))}
+    skipped |= {name: why for name in columns if name not in named and (why := not_an_attribute(rows, name))}
     kept = tuple(name for name in columns if name not in skipped)
     if not kept:
         raise DataError(f"{path} has no usable attribute column: {skipped or 'name some with --attributes'}")
     return Table(rows, kept, named, frozenset(several & set(kept)), skipped)
-
-
-def read_frame(path: Path) -> pd.DataFrame:
-    try:
-        if path.suffix == ".csv":
-            # keep_default_na=False: "NA" and "None" are values of some attributes (usage, season), not holes
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-            if not isinstance(frame.index, pd.RangeIndex):
-                # pandas takes the first cells of such a table for names of its rows, and shifts the others.
-                raise DataError(
-                    f"{path}, row 1: more cells than the {len(frame.columns)} columns of the header; put quotes around "
-                    "a cell that holds a comma, and end no row in one"
-                )
-        elif path.suffix in {".jsonl", ".ndjson"}:
-            with path.open(encoding="utf-8-sig") as lines:
-                frame = pd.DataFrame([json.loads(line) for line in lines if line.strip()])
-        elif path.suffix == ".parquet":
-            frame = pd.read_parquet(path)
-        else:
-            raise DataError(f"{path}: a table is a .csv, .jsonl or .parquet file")
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as a table: {error}") from error
-    return frame.rename(columns=str)
 
 
 def read_rows(path: Path, frame: pd.DataFrame, columns: Sequence[str], several: set[str]) -> tuple[Row, ...]:
@@ -140,8 +118,12 @@ def read_rows(path: Path, frame: pd.DataFrame, columns: Sequence[str], several: 
 def read_row(
     path: Path, number: int, record: dict[str, Any], columns: Sequence[str], several: set[str]
 ) -> Row:
+    for name in (*RESERVED, *columns):
+        content = record.get(name)
+        if is_nested(content) or (name in TEXTS and is_list(content)):
+            raise DataError(f"{path}, row {number}: {name!r} cannot be {content!r}")
     title, description = text(record.get("title")), text(record.get("description"))
-    files = named_in(record.get("file_names")) or named_in(record.get("file_name"))
+    files = photos_in(record.get("file_names")) or photos_in(record.get("file_name"))
     photos = tuple(path.parent / name for name in files)
     if not (title or description or photos):
         raise DataError(f"{path}, row {number}: neither a title, a description nor a photo")
@@ -154,12 +136,6 @@ def read_row(
         group=text(record.get("group")) or group_of(title, description, files),
         values=values,
     )
-
-
-def named_in(content: Any) -> tuple[str, ...]:
-    """The photos of a cell."""
-    names = [text(name) for name in content] if is_list(content) else text(content).split(SEVERAL)
-    return tuple(name.strip() for name in names if name.strip())
 
 
 def is_there(photo: Path) -> bool:
@@ -177,29 +153,18 @@ def group_of(title: str, description: str, files: Sequence[str]) -> str:
     return normalised(title) or SEVERAL.join(files) or normalised(description) or title or description
 
 
-def cell(content: Any, several: bool) -> tuple[str, ...]:
-    if is_list(content):
-        return tuple(dict.fromkeys(value for item in content if (value := text(item))))
-    if several:
-        return tuple(dict.fromkeys(value for item in text(content).split(SEVERAL) if (value := item.strip())))
-    return (text(content),) if text(content) else ()
-
-
-def text(content: Any) -> str:
-    """A cell as text; None, NaN and NULs are nothing."""
-    if content is None or (isinstance(content, float) and math.isnan(content)) or content is pd.NA:
-        return ""
-    if isinstance(content, float) and content.is_integer():
-        content = int(content)
-    return str(content).replace("\0", "").strip()
-
-
-def is_list(content: Any) -> bool:
-    return isinstance(content, list | tuple | np.ndarray)
-
-
 def normalised(title: str) -> str:
     return re.sub(r"\W+", " ", title).strip().lower()
+
+
+def no_column(frame: pd.DataFrame, name: str) -> str:
+    """Why a column that nobody named cannot be taken as it stands, or an empty string."""
+    first, dot, number = name.rpartition(".")
+    if dot and number.isdecimal() and first in frame.columns:
+        return f"the header has {first!r} more than once"
+    if frame[name].map(is_nested).any():
+        return "its cells hold objects or lists of lists: give each a column of its own"
+    return ""
 
 
 def not_an_attribute(rows: Sequence[Row], name: str) -> str:
@@ -211,12 +176,8 @@ def not_an_attribute(rows: Sequence[Row], name: str) -> str:
     if len(found) > max(FEW_VALUES, MOST_UNIQUE * len(cells)):
         return f"{len(found)} different values in {len(cells)} filled cells: an identifier or free text"
     if len(found) > MOST_NUMBERS and all(is_number(value) for value in found):
-        return f"{len(found)} different numbers: a measure, not a choice"
+        return f"{len(found)} different numbers or dates: a measure, not a choice"
     return ""
-
-
-def is_number(value: str) -> bool:
-    return re.fullmatch(r"[-+]?\d+([.,]\d+)?", value) is not None
 
 
 def make_taxonomy(

@@ -17,7 +17,7 @@ from models.calibration import PATTERNS
 from models.checkpoint import load, load_to_train, save
 from models.compiled import openvino_core
 from models.errors import ExportRefused, ExtraMissing
-from models.export import export, first_accepted
+from models.export import SHOWN, export, first_accepted, text
 from models.fusion import collate
 from models.networks import traced_text
 from tests.conftest import REPOSITORY
@@ -253,6 +253,44 @@ def test_too_few_products_tell_nothing(source, table, tmp_path):
     result = CliRunner().invoke(main, ["export", str(source), *arguments])
     assert result.exit_code == 1
     assert "99 products" in result.stderr
+
+
+def test_a_tower_that_the_table_does_not_measure_stays_in_float32(source, table, tmp_path, int8):
+    """By a table of one modality, each in turn; in int8, of which the ranges are taken from the table."""
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    for pattern, measured, other, column in (
+        ("text", "text", "photo", "title"),
+        ("photos", "photo", "text", "file_name"),
+    ):
+        alone = table.with_name(f"{pattern}.csv")
+        with alone.open("w", newline="") as stream:
+            csv.writer(stream).writerows([[column], *([row[column]] for row in rows)])
+        document = export(source, "int8", alone, tmp_path / pattern, 160, silent)
+        assert list(document["agreement"]) == [pattern]
+        assert document["precision"][other] == "float32"
+        assert document["precision"][measured] in ("int8", "bf16")
+        assert SHOWN[pattern] in text(document) and SHOWN["both"] not in text(document)
+        assert load(tmp_path / pattern).precisions == document["precision"]
+
+
+def test_of_a_table_without_photos_only_texts_are_measured():
+    of = {("bf16", "float32"): (0.98,), ("float32", "float32"): (1.0,)}
+    tried = []
+
+    def attempt(wanted):
+        tried.append((wanted["text"], wanted["photo"]))
+        return tried, Agreement(200, {"text": {"colour": of[tried[-1]][0]}})
+
+    with pytest.raises(ExportRefused, match=r"text alone: 98\.00%"):
+        first_accepted("bf16", attempt, ("text",))
+    assert tried == [("bf16", "float32")]
+
+
+def test_too_few_texts_tell_nothing_either(source, table, tmp_path):
+    few = table.with_name("few-texts.csv")
+    few.write_text("title\n" + "red shirt\n" * 149)
+    with pytest.raises(ExportRefused, match="149 products with text alone"):
+        export(source, "bf16", few, tmp_path / "out", 160, silent)
 
 
 def test_the_command_prints_a_table_and_what_comes_next(bf16):

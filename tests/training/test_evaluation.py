@@ -1,10 +1,12 @@
 """The figures of `evaluate`, worked out by hand on a few rows."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from models.calibration import Calibration
-from models.taxonomy import Attribute, Taxonomy
+from models.taxonomy import Attribute, Scope, Taxonomy
 from tests.tiny_tagger import picture, tiny_checkpoint
 from training.conditions import shown
 from training.data import MISSING, UNKNOWN, targets_of
@@ -73,6 +75,43 @@ def test_heads_are_judged_only_where_their_modality_is():
     assert entry["text_only"]["accuracy"] == 1  # rows 1 and 2
     assert entry["photo_only"]["accuracy"] == 0.5  # rows 1 and 3
     assert entry["auto"] == {"target_precision": 0.9, "precision": None, "coverage": 0.0}
+
+
+def test_of_several_values_the_figures_are_those_of_what_is_offered():
+    """A temperature of 2 and a beta map that takes a logit of 1 off: 1.8 is offered no more, 6 with sigmoid(2)."""
+    taxonomy = Taxonomy((MATERIAL,))
+    logits = (torch.tensor([[6.0, -9.0], [6.0, 1.8], [6.0, -9.0], [-9.0, -9.0]]),)
+    target = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
+    calibration = Calibration.uncalibrated(taxonomy, 0.9)
+    calibration.attributes[0].temperature["both"] = 2.0
+    calibration.attributes[0].beta["both"] = [1.0, 1.0, -1.0]
+    measured = Logits(logits, logits, logits, ["both"] * 4)
+    fused = report(measured, (target,), taxonomy, calibration)["material"]["fused"]
+    sure = torch.tensor(2.0).sigmoid().item()
+    assert fused == pytest.approx(
+        {"accuracy": 2 / 4, "macro_f1": (2 * 2 / (3 + 2) + 0) / 2, "ece": sure - 2 / 3}
+    )
+
+
+def test_where_none_of_several_values_is_offered_nothing_can_be_wrong_of_confidences():
+    taxonomy = Taxonomy((MATERIAL,))
+    logits = (torch.tensor([[-4.0, -4.0]]),)
+    measured = Logits(logits, logits, logits, ["both"])
+    target = (torch.tensor([[1.0, 0.0]]),)
+    entry = report(measured, target, taxonomy, Calibration.uncalibrated(taxonomy, 0.9))["material"]
+    assert entry["fused"] == {"accuracy": 0.0, "macro_f1": 0.0, "ece": 0.0}
+    assert entry["auto"]["coverage"] == 0.0
+
+
+def test_several_values_out_of_their_scope_are_not_offered():
+    taxonomy = Taxonomy(
+        (Attribute("kind", ("shoe", "hat")), replace(MATERIAL, applies_when=Scope("kind", ("hat",))))
+    )
+    kind, material = torch.tensor([[9.0, -9.0], [-9.0, 9.0]]), torch.tensor([[9.0, -9.0], [9.0, -9.0]])
+    measured = Logits((kind, material), (kind, material), (kind, material), ["both"] * 2)
+    targets = (torch.tensor([1, 1]), torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+    entry = report(measured, targets, taxonomy, Calibration.uncalibrated(taxonomy, 0.9))["material"]
+    assert entry["fused"]["accuracy"] == 0.5, "the first is taken for a shoe"
 
 
 def test_a_row_of_which_nothing_is_left_to_see_has_no_pattern(tmp_path):

@@ -7,9 +7,10 @@ import torch
 
 from models.checkpoint import load
 from training.errors import RecipeError
-from training.fit import build, fit
+from training.fit import fit
 from training.language import language_stage
 from training.loop import Progress
+from training.network import build
 from training.recipe import read_recipe
 from training.table import make_taxonomy, read_table
 

@@ -7,7 +7,7 @@ import torch
 
 from training import DataError
 from training.contrastive import contrastive_stage
-from training.fit import build
+from training.network import build
 from training.photos import photos_stage
 from training.recipe import read_recipe
 from training.stages import Material

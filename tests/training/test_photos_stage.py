@@ -4,8 +4,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from training.fit import build
 from training.loop import run
+from training.network import build
 from training.photos import photos_stage
 from training.recipe import read_recipe
 from training.stages import Material

@@ -150,6 +150,24 @@ def test_identifiers_prices_and_constants_are_not_attributes_unless_named(folder
     assert read_table(write(folder, "csv", records), ["sku"]).columns == ("sku",)
 
 
+def test_dates_prices_with_a_currency_and_measures_with_a_unit_are_not_attributes_unless_named(folder):
+    records = [
+        {
+            "title": str(n),
+            "created_at": f"2024-{1 + n % 7:02}-{1 + n % 8:02}",
+            "Preis": f"{5 + n % 40},99 €",
+            "width": f"{n % 40} cm",
+            "shelf": f"{n % 40} left row",
+            "size": f"{36 + n % 9} EU",
+        }
+        for n in range(120)
+    ]
+    table = read_table(write(folder, "csv", records))
+    assert table.columns == ("shelf", "size")
+    assert all("different numbers or dates" in why for why in table.skipped.values())
+    assert read_table(write(folder, "csv", records), ["width"]).columns == ("width",)
+
+
 def test_values_are_ordered_by_how_often_they_occur(folder):
     table = read_table(write(folder, "csv", RECORDS), ["colour"])
     taxonomy, skipped = make_taxonomy(table, table.rows)

@@ -8,8 +8,8 @@ from accelerate import Accelerator
 
 from models.fusion import FusionConfig
 from models.towers import Lexicon
-from training.fit import build
 from training.loop import run
+from training.network import build
 from training.recipe import read_recipe
 from training.stages import Material
 from training.table import Row, make_taxonomy, read_table

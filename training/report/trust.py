@@ -1,6 +1,6 @@
 """Whether confidences mean what they say, and what a precision target costs in coverage.
 
-Legend: N offers (one for each row, or one for each row and value of a multiple attribute).
+Legend: N offers (one for each row, or one for each row and value of a multiple attribute that is offered).
 """
 
 from collections.abc import Sequence
@@ -100,16 +100,20 @@ def trust(
     """From confidences, whether they were right, the patterns whose numbers decide on them and whether their products
     are `familiar`, (N,) each; `asked` are the rows that coverage is a share of.
 
-    Of several values only those that are offered count as covered or not, as in `evaluate`.
+    Of several values only those that are offered count, as in `evaluate`.
     """
     auto_from = calibration.auto_from[pattern]
     decisions = [calibration.decide(*one) for one in zip(confidence.tolist(), by, familiar, strict=True)]
-    points = curve(confidence, right, asked)
+    sure = torch.tensor([decision == "auto" for decision in decisions], dtype=torch.bool)
     if attribute.multiple:
-        offered = torch.tensor([decision != "abstain" for decision in decisions])
-        asked = int(offered.sum())
-        points = curve(confidence[offered], right[offered], asked)
-    auto, sure = None, torch.tensor([decision == "auto" for decision in decisions])
+        offered = torch.tensor([decision != "abstain" for decision in decisions], dtype=torch.bool)
+        confidence, right, sure, asked = (
+            confidence[offered],
+            right[offered],
+            sure[offered],
+            int(offered.sum()),
+        )
+    points, auto = curve(confidence, right, asked), None
     if auto_from is not None and sure.any():
         auto = Point(int(sure.sum()) / asked, float(right[sure].float().mean()), auto_from)
     return Trust(

@@ -67,7 +67,14 @@ def test_several_values_are_covered_only_among_those_that_are_offered():
         "both",
     )
     assert found.auto.coverage == 0.5
-    assert found.offers == 4
+    assert found.offers == sum(one.count for one in found.bins) == 2
+    assert found.ece == pytest.approx((0.1 + 0.6) / 2)
+
+
+def test_where_no_value_is_offered_nothing_is_shown():
+    some = torch.tensor([0.2, 0.1]), torch.tensor([True, False])
+    found = trust(*some, ["both"] * 2, [True] * 2, 1, MATERIAL, calibration(0.8), "both")
+    assert (found.offers, found.ece, found.bins, found.curve, found.auto) == (0, 0.0, (), (), None)
 
 
 def test_a_long_curve_is_thinned_and_keeps_its_end():

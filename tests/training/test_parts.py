@@ -1,0 +1,78 @@
+"""What makes the parts of a split say little is said before training, and what is learned."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from models.taxonomy import Attribute, Taxonomy
+from tests.tiny_tagger import TAXONOMY, picture
+from training.__main__ import main
+from training.errors import DataError
+from training.parts import NAMED, learned, lumpy, split_rows, warn_of_shared_photos
+from training.readable import require_readable
+from training.recipe import SplitSection
+from training.split import PARTS, part_of
+from training.table import Row
+
+SPLIT = SplitSection()
+
+
+def rows(count, groups):
+    return [Row(str(n), "", "", (), f"group {n % groups}", {}) for n in range(count)]
+
+
+def test_rows_fall_where_the_rule_of_their_group_puts_them(capsys):
+    found = split_rows(Path("metadata.csv"), rows(400, 400), SPLIT)
+    assert all(part_of(row.group, SPLIT) == part for part in PARTS for row in found[part])
+    assert sum(map(len, found.values())) == 400
+    assert capsys.readouterr().err == ""
+
+
+def test_an_empty_part_of_few_groups_says_what_would_help():
+    with pytest.raises(
+        DataError, match=r"none of 1000 rows .* only 7 groups, the largest of 143 .* `group` column"
+    ):
+        split_rows(Path("metadata.csv"), rows(1000, 7), SPLIT)
+    with pytest.raises(DataError, match="give more rows or a larger share"):
+        split_rows(Path("metadata.csv"), rows(4, 4), SPLIT)
+
+
+def test_few_groups_and_large_ones_are_told_and_usual_ones_are_not(capsys):
+    assert "1000 rows are only 200 groups, the largest of 5 rows" in lumpy(rows(1000, 200), SPLIT)
+    one_title = [*rows(1000, 1000), *rows(100, 1)]
+    assert "1100 rows are only 1000 groups, the largest of 101 rows" in lumpy(one_title, SPLIT)
+    assert lumpy(rows(1000, 400), SPLIT) == ""
+    assert lumpy(rows(100, 50), SPLIT) == "", "so few rows are few whatever their groups are"
+    split_rows(Path("metadata.csv"), rows(1000, 200), SPLIT)
+    assert "a group is never split" in capsys.readouterr().err
+
+
+def test_photos_of_more_than_one_part_are_counted_by_what_they_hold(tmp_path, capsys):
+    for name, colour in {"red": "red", "again": "red", "blue": "blue", "green": "green"}.items():
+        (tmp_path / f"{name}.png").write_bytes(picture(colour, file_format="PNG"))
+    red, again, blue, green = (tmp_path / f"{name}.png" for name in ("red", "again", "blue", "green"))
+    parts = {
+        "train": [Row("1", "", "", (red, blue), "a", {}), Row("2", "", "", (blue,), "b", {})],
+        "test": [Row("3", "", "", (again, green), "c", {})],
+    }
+    digests = require_readable([row for part in parts.values() for row in part])
+    warn_of_shared_photos(parts, digests)
+    assert "1 of 3 photos are in more than one part" in capsys.readouterr().err
+    warn_of_shared_photos({"train": parts["train"], "test": []}, digests)
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_learned_is_one_line_and_a_long_list_is_cut():
+    assert learned(TAXONOMY) == "learns colour (3 values), kind (2 values), material (3 values)"
+    many = Taxonomy(tuple(Attribute(f"a{n}", ("x", "y")) for n in range(NAMED + 5)))
+    assert learned(many).endswith(f"a{NAMED - 1} (2 values), 5 more")
+
+
+def test_fit_says_it_all_before_it_begins(recipe_file, catalogue, tmp_path):
+    """By a setting that is refused late: nothing is trained for it."""
+    arguments = ["fit", str(recipe_file), "--data", str(catalogue), "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(main, [*arguments, "--set", "log.wandb_project=none"])
+    assert "240 rows are only 120 groups, the largest of 2 rows" in result.stderr
+    assert "3 of 3 photos are in more than one part" in result.stderr
+    assert "learns colour (3 values), kind (2 values), material (3 values)" in result.stderr
