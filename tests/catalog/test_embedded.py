@@ -102,7 +102,13 @@ def test_postgres_stops_cleanly_on_sigterm_with_clients_connected_and_keeps_its_
 def test_a_server_that_forgets_the_stop_is_stopped_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """As PostgreSQL 18 does where the stop comes while it recovers from the crash of one of its processes."""
     monkeypatch.setattr(postgres, "STOP_S", 0.1)
-    program = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+    # Both set: whoever is started in the background of a shell inherits both as ignored.
+    program = """if True:
+        import signal, time
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+        print(1, flush=True)
+        time.sleep(60)"""
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as server:
         assert server.stdout is not None
         assert server.stdout.readline() == b"1\n"
