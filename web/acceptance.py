@@ -1,9 +1,9 @@
 """One product into the catalog: photos to the store, the rows in one transaction, then the message.
 
 The order is what makes it safe. A mark that photos come, so that those of a process that dies are found and removed;
-then the photos themselves, because a job must never be visible before its photos are;
-rows and the answer to the idempotency key together, because a retry must find both or neither; the message
-last, because it is only a hint. What a refusal leaves in the store is removed again.
+then the photos, because a job must never be visible before they are; rows and the answer to the idempotency key
+together, because a retry must find both or neither; the message last, because it is only a hint. What a refusal leaves
+in the store is removed again.
 Knows the catalog; knows HTTP only as far as an answer is a status, headers and a body.
 """
 
@@ -105,7 +105,8 @@ class Acceptor:
         try:
             # Again: a product that was deleted meanwhile may have taken the same photo along.
             self._put(prepared)
-        except Unavailable as error:  # the product is accepted; only in that rare case will its job fail
+        except Unavailable as error:
+            # The product is accepted; in that rare case alone its job waits for the photo and fails in the end.
             log.warning("photos not put a second time", job_id=job.id, reason=str(error))
         return job, answer
 

@@ -36,8 +36,8 @@ MAX_JSON_BYTES = 1_000_000
 _MIN_BYTES_PER_S = 100_000
 _BODY_GRACE_S = 30
 _MAX_REPORTED_ERRORS = 20
-# Bodies that are held in memory at once, in largest requests; a decoded photo comes on top of it. A slow line may hold
-# its place for minutes, so one account gets no more than its own places, and small bodies have a place of their own.
+# Large bodies that are held in memory at once, in largest requests; a decoded photo comes on top of it. A slow line may
+# hold its place for minutes, so one account gets no more than its own places.
 _BODIES_AT_ONCE, _BODIES_OF_ONE = 3, 2
 _SMALL_BYTES = MAX_JSON_BYTES
 # Small ones that arrive at once, by number, as each holds a thread meanwhile (of 64 by default, see `web.__main__`): of

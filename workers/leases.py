@@ -15,7 +15,6 @@ from typing import cast
 
 import structlog
 from sqlalchemy import Engine, func, select, update
-from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
 from catalog.database import transaction
@@ -137,14 +136,13 @@ class LeaseKeeper:
             self._renew()
             if not self._recovered:
                 self._recover()
-        except (Unavailable, ProgrammingError) as error:
-            # ProgrammingError: the schema is still being made. Tried again soon, while the leases still last: one that
-            # lapses costs a second attempt at most.
+        except Unavailable as error:
+            # Also while the schema is still being made. Tried again soon, while the leases still last: one that lapses
+            # costs a second attempt at most.
             log.warning("leases not renewed", reason=str(error))
             return min(RETRY_S, interval)
         except Exception:
-            # Whatever it is (a database that has become read-only, say), without this thread every later job would be
-            # run twice.
+            # Whatever it is, without this thread every later job would be run twice.
             log.exception("leases not renewed")
             return min(RETRY_S, interval)
         return interval
