@@ -1,13 +1,12 @@
-"""How a worker takes jobs: those that a message names, or, in the bulk lane, as many as it names, by turns.
+"""How a worker takes jobs: as many of a lane as a message names, by turns.
 
 A claim gives a job to one worker for `lease_s` seconds and makes a new lease token. Nobody waits for anybody: a row
 that somebody holds right now is being claimed by another worker, or sent by the sweep, and is passed over.
 
-In the bulk lane a message is a hint that so many jobs are due. Taking the named ones would let one tenant's import
-keep every other tenant waiting, since messages come in the order of sending. So tenants take turns, in a ring: a
-claim goes on behind the tenant that was served last, and gives all that wait an equal share, oldest jobs first. The
-named jobs count in two cases only: a lease that has lapsed is no queued job, and comes back by its name; and so does a
-suspect.
+A message is a hint that so many jobs of its lane are due. Taking the named ones would let what one tenant sends keep
+every other tenant waiting, since messages come in the order of sending. So tenants take turns, in a ring: a claim goes
+on behind the tenant that was served last, and gives all that wait an equal share, oldest jobs first. The named jobs
+count in two cases only: a lease that has lapsed is no queued job, and comes back by its name; and so does a suspect.
 
 A suspect is a job that has had SUSPECT_AFTER attempts or more, the last of which ended without a word, as when its
 worker was killed: it may be what kills them. Taken with others it would take them along to `failed`, so it is only
@@ -28,7 +27,6 @@ from catalog.embedding_cache import text_id
 from catalog.settings import Settings
 from catalog.views import LEASE_RAN_OUT, SUPERSEDED, Lane
 
-BULK: Lane = "bulk"
 SUSPECT_AFTER = 2
 
 
@@ -55,50 +53,54 @@ class ClaimedJob:
 
 
 def claim(
-    session: Session, job_ids: Sequence[str], *, worker: str, settings: Settings, suspects: bool = False
+    session: Session,
+    lane: Lane,
+    job_ids: Sequence[str],
+    *,
+    worker: str,
+    settings: Settings,
+    most: int | None = None,
 ) -> list[ClaimedJob]:
-    """Takes those of the jobs that are due and free, and no suspects, or nothing but `suspects`; the others are done,
-    cancelled, or in other hands.
+    """Takes at most as many due jobs of the lane as are named, or `most`, in equal shares for all tenants that wait;
+    those named whose lease ran out come first. No suspects.
 
-    Free is a queued job, and a running one whose lease ran out. Such a one that has had all its attempts becomes
-    `failed`, and one whose product has moved on to a newer revision becomes `cancelled`; neither is returned.
-    """
-    taking = _Taking(session, worker, settings)
-    taking.take(_SUSPECTS if suspects else _NAMED, job_ids=list(job_ids))
-    return taking.claimed
-
-
-def suspects_among(session: Session, job_ids: Sequence[str]) -> list[str]:
-    """Those of the jobs that are due and suspects."""
-    return list(session.execute(_SUSPECTED, {"job_ids": list(job_ids)}).scalars())
-
-
-def claim_by_turns(
-    session: Session, job_ids: Sequence[str], *, worker: str, settings: Settings, most: int | None = None
-) -> list[ClaimedJob]:
-    """Takes at most as many due jobs of the bulk lane as are named, or `most`, in equal shares for all tenants that
-    wait.
-
-    Those named whose lease ran out come first. What becomes `failed` or `cancelled`, as in `claim`, counts as taken.
+    A job that has had all its attempts becomes `failed`, and one whose product has moved on to a newer revision becomes
+    `cancelled`; neither is returned, and both count as taken.
     """
     taking = _Taking(session, worker, settings)
     most = len(job_ids) if most is None else most
     left = most - len(taking.take(_NAMED_AND_LAPSED, job_ids=list(job_ids)))
-    first = last = _served_last(session)
+    first = last = _served_last(session, lane)
     passed: set[str] = set()
     while left:
-        ring = _waiting_behind(session, last, left)
+        ring = _waiting_behind(session, lane, last, left)
         if passed.issuperset(ring):  # all the way round, and whatever is due is in other hands
             break
-        rows = taking.take(_OLDEST_OF_EACH, tenants=ring, share=max(1, left // len(ring)), limit=left)
+        rows = taking.take(
+            _OLDEST_OF_EACH, lane=lane, tenants=ring, share=max(1, left // len(ring)), limit=left
+        )
         served = Counter(row.tenant_id for row in rows)
         # The limit ended the round before the ring ended: those behind it are next.
         last = next((tenant for tenant in reversed(ring) if tenant in served), ring[-1])
         passed = passed | set(ring) if not rows else set()
         left -= len(rows)
     if last != first:
-        session.execute(_REMEMBER if first else _REMEMBER_FIRST, {"lane": BULK, "tenant_id": last})
+        session.execute(_REMEMBER if first else _REMEMBER_FIRST, {"lane": lane, "tenant_id": last})
     return taking.claimed
+
+
+def claim_suspects(
+    session: Session, job_ids: Sequence[str], *, worker: str, settings: Settings
+) -> list[ClaimedJob]:
+    """Takes those of the jobs that are due, free and suspects, of any lane; they end as in `claim`."""
+    taking = _Taking(session, worker, settings)
+    taking.take(_SUSPECTS, job_ids=list(job_ids))
+    return taking.claimed
+
+
+def suspects_among(session: Session, job_ids: Sequence[str]) -> list[str]:
+    """Those of the jobs that are due and suspects."""
+    return list(session.execute(_SUSPECTED, {"job_ids": list(job_ids)}).scalars())
 
 
 _IS_NAMED = "id = ANY(CAST(:job_ids AS text[]))"
@@ -108,12 +110,6 @@ IS_SUSPECT = f"(jobs.attempts >= {SUSPECT_AFTER} AND jobs.error IS NULL)"
 _SUSPECTED = text(f"SELECT id FROM jobs WHERE {_IS_NAMED} AND {_IS_DUE} AND {IS_SUSPECT} ORDER BY id")
 
 # The candidates are locked first and joined to nothing; the rest of the statement works on what it got.
-_NAMED = f"""
-    SELECT id, product_id, revision, attempts FROM jobs
-    WHERE {_IS_NAMED} AND {_IS_DUE} AND NOT {IS_SUSPECT}
-    ORDER BY id
-    FOR UPDATE SKIP LOCKED
-"""
 _SUSPECTS = f"""
     SELECT id, product_id, revision, attempts FROM jobs
     WHERE {_IS_NAMED} AND {_IS_DUE} AND {IS_SUSPECT}
@@ -132,7 +128,7 @@ _OLDEST_OF_EACH = f"""
     SELECT oldest.* FROM unnest(CAST(:tenants AS text[])) WITH ORDINALITY AS ring (tenant_id, place)
     CROSS JOIN LATERAL (
         SELECT id, product_id, revision, attempts FROM jobs
-        WHERE status = 'queued' AND lane = 'bulk' AND not_before <= now() AND NOT {IS_SUSPECT}
+        WHERE status = 'queued' AND lane = :lane AND not_before <= now() AND NOT {IS_SUSPECT}
           AND jobs.tenant_id BETWEEN ring.tenant_id AND ring.tenant_id
         ORDER BY jobs.tenant_id, submitted_at LIMIT :share
         FOR UPDATE SKIP LOCKED
@@ -170,7 +166,7 @@ _TAKE = """
 """
 _STATEMENTS = {
     candidates: text(_TAKE.format(candidates=candidates))
-    for candidates in (_NAMED, _SUSPECTS, _NAMED_AND_LAPSED, _OLDEST_OF_EACH)
+    for candidates in (_SUSPECTS, _NAMED_AND_LAPSED, _OLDEST_OF_EACH)
 }
 
 
@@ -237,7 +233,7 @@ _WAITING_BEHIND = text(
                place + CASE WHEN behind.tenant_id IS NULL THEN 0 ELSE 1 END
         FROM ring LEFT JOIN LATERAL (
             SELECT tenant_id FROM jobs
-            WHERE status = 'queued' AND lane = 'bulk' AND jobs.tenant_id > ring.tenant_id
+            WHERE status = 'queued' AND lane = :lane AND jobs.tenant_id > ring.tenant_id
               AND not_before <= now() AND NOT {IS_SUSPECT}
             ORDER BY jobs.tenant_id LIMIT 1
         ) AS behind ON true
@@ -248,12 +244,12 @@ _WAITING_BEHIND = text(
 )
 
 
-def _served_last(session: Session) -> str:
+def _served_last(session: Session, lane: Lane) -> str:
     """The tenant whose turn it was last; empty before the first."""
-    found: str | None = session.execute(_SERVED_LAST, {"lane": BULK}).scalar_one_or_none()
+    found: str | None = session.execute(_SERVED_LAST, {"lane": lane}).scalar_one_or_none()
     return found or ""
 
 
-def _waiting_behind(session: Session, last: str, most: int) -> list[str]:
+def _waiting_behind(session: Session, lane: Lane, last: str, most: int) -> list[str]:
     """The next tenants in the ring with a job that is due, at most so many; `last` itself is the last of them."""
-    return list(session.execute(_WAITING_BEHIND, {"last": last, "most": most}).scalars())
+    return list(session.execute(_WAITING_BEHIND, {"lane": lane, "last": last, "most": most}).scalars())

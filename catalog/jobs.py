@@ -18,7 +18,7 @@ from sqlalchemy import func, text, update
 from sqlalchemy.orm import Session
 
 from catalog import embedding_cache
-from catalog.claims import ClaimedJob, claim, claim_by_turns, suspects_among
+from catalog.claims import ClaimedJob, claim, claim_suspects, suspects_among
 from catalog.errors import NotCancellable, NotFound
 from catalog.lanes import LaneCount, counts
 from catalog.sweep import SweepResult, sweep
@@ -34,7 +34,7 @@ __all__ = [
     "SweepResult",
     "cancel",
     "claim",
-    "claim_by_turns",
+    "claim_suspects",
     "counts",
     "ended",
     "fail",

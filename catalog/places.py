@@ -1,12 +1,11 @@
 """Where a queued job stands, and when it may be expected to end.
 
-Workers take the lanes in the order of LANES, the interactive lane first in, first out, and in the bulk lane tenants
-take turns, each with its oldest job first (`catalog.claims`); so that is what is counted. A job that was put back
+Workers take the lanes in the order of LANES, and in each of them tenants take turns, each with its oldest job first
+(`catalog.claims`); so that is what is counted. A job that was put back
 after a fault of the world is counted where it was submitted, though it is sent again later.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -19,18 +18,15 @@ MAX_POSITION = 10_000
 # Other tenants whose turns are counted: a look into the index for each, some milliseconds for so many.
 MAX_TENANTS = 1000
 
-# From the job towards the front: the front of the index is where the rows of claimed jobs wait to be vacuumed.
-_AHEAD = text(
+# From the newest towards the front: the front of the index is where the rows of claimed jobs wait to be vacuumed.
+_IN_LANE = text(
     """
     SELECT count(*) FROM (
-        SELECT 1 FROM jobs
-        WHERE status = 'queued' AND lane = :lane
-          AND submitted_at < coalesce(CAST(:submitted_at AS timestamptz), 'infinity')
-        ORDER BY submitted_at DESC LIMIT :limit
-    ) AS ahead
+        SELECT 1 FROM jobs WHERE status = 'queued' AND lane = :lane ORDER BY submitted_at DESC LIMIT :limit
+    ) AS queued
     """
 )
-# Before a bulk job come the older ones of its own tenant, and of each other tenant as many and one more, if it has
+# Before a job come the older ones of its own tenant, and of each other tenant as many and one more, if it has
 # them. BETWEEN, which is `=` here, leaves the planner only the index in which each tenant has a range of its own.
 _AHEAD_BY_TURNS = text(
     """
@@ -38,7 +34,7 @@ _AHEAD_BY_TURNS = text(
         SELECT mine.tenant_id, (
             SELECT count(*) FROM (
                 SELECT 1 FROM jobs
-                WHERE status = 'queued' AND lane = 'bulk' AND submitted_at < mine.submitted_at
+                WHERE status = 'queued' AND lane = :lane AND submitted_at < mine.submitted_at
                   AND jobs.tenant_id BETWEEN mine.tenant_id AND mine.tenant_id
                 ORDER BY jobs.tenant_id DESC, submitted_at DESC LIMIT :limit
             ) AS older
@@ -49,7 +45,7 @@ _AHEAD_BY_TURNS = text(
         UNION ALL
         SELECT next.tenant_id FROM waiting CROSS JOIN LATERAL (
             SELECT tenant_id FROM jobs
-            WHERE status = 'queued' AND lane = 'bulk' AND jobs.tenant_id > waiting.tenant_id
+            WHERE status = 'queued' AND lane = :lane AND jobs.tenant_id > waiting.tenant_id
             ORDER BY jobs.tenant_id LIMIT 1
         ) AS next
     )
@@ -57,7 +53,7 @@ _AHEAD_BY_TURNS = text(
         SELECT count(*) FROM (
             SELECT 1 FROM (SELECT tenant_id FROM waiting LIMIT :tenants) AS other CROSS JOIN LATERAL (
                 SELECT 1 FROM jobs
-                WHERE status = 'queued' AND lane = 'bulk'
+                WHERE status = 'queued' AND lane = :lane
                   AND jobs.tenant_id BETWEEN other.tenant_id AND other.tenant_id
                 ORDER BY jobs.tenant_id, submitted_at LIMIT own.ahead + 1
             ) AS turns
@@ -85,22 +81,18 @@ class Place:
 def find(session: Session, job: JobView) -> Place:
     """The place of a queued job. Costs at most twice MAX_POSITION rows of an index for each lane."""
     earlier = LANES[: LANES.index(job.lane)]
-    ahead = {lane: _ahead(session, lane, None) for lane in earlier}
-    if job.lane == "bulk":
-        ahead["bulk"] = _ahead_by_turns(session, job.id)
-    else:
-        ahead[job.lane] = _ahead(session, job.lane, job.submitted_at)
+    ahead = {lane: _queued(session, lane) for lane in earlier}
+    ahead[job.lane] = _ahead_by_turns(session, job)
     return Place(min(sum(ahead.values()), MAX_POSITION), _eta_s(session, ahead, job.lane))
 
 
-def _ahead(session: Session, lane: Lane, submitted_at: datetime | None) -> int:
-    parameters = {"lane": lane, "submitted_at": submitted_at, "limit": MAX_POSITION}
-    return int(session.execute(_AHEAD, parameters).scalar_one())
+def _queued(session: Session, lane: Lane) -> int:
+    return int(session.execute(_IN_LANE, {"lane": lane, "limit": MAX_POSITION}).scalar_one())
 
 
-def _ahead_by_turns(session: Session, job_id: str) -> int:
+def _ahead_by_turns(session: Session, job: JobView) -> int:
     # The first of `waiting` is no tenant, and one is the job's own.
-    parameters = {"id": job_id, "limit": MAX_POSITION, "tenants": MAX_TENANTS + 2}
+    parameters = {"id": job.id, "lane": job.lane, "limit": MAX_POSITION, "tenants": MAX_TENANTS + 2}
     return min(int(session.execute(_AHEAD_BY_TURNS, parameters).scalar_one()), MAX_POSITION)
 
 

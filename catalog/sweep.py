@@ -4,10 +4,10 @@ Run every few seconds by one process or by several: rows that another sweep hold
 that have had all their attempts, and clears away what nobody needs any more.
 
 In a deep queue most jobs have a good message waiting, and sending all of them every few seconds would bury the broker.
-So no lane ever has more messages waiting than its queued jobs account for (MESSAGES_PER_JOB); what is due beyond that
-stays due until workers have taken some. And a job that stays queued is sent later and later: each wait doubles, up to
-RESEND_DOUBLINGS times. Times that lie in the future since the database's clock was set back start anew, see
-`catalog.clock`.
+A message takes whichever jobs are due, so while there are enough of them for the queued jobs of a lane none is sent;
+what is due stays due until workers have taken some. And a job that stays queued is sent later and later: each wait
+doubles, up to RESEND_DOUBLINGS times. Times that lie in the future since the database's clock was set back start anew,
+see `catalog.clock`.
 """
 
 import json
@@ -30,9 +30,6 @@ from catalog.queue import MAX_IDS
 from catalog.settings import Settings
 from catalog.views import LANES, LEASE_RAN_OUT, SUPERSEDED, Lane
 
-# A message of the bulk lane takes whichever jobs are due, so where there is one for each job none is lost. One of the
-# interactive lane names its job: which of them is lost cannot be seen, so each may have a second one.
-MESSAGES_PER_JOB: dict[Lane, int] = {"interactive": 2, "bulk": 1}
 STARTED_ANEW_LIMIT = 10_000  # well under a second, and more jobs than are worked off between two sweeps
 PRUNE_LIMIT = 1000
 PHOTOS_LIMIT = 500  # some 10 ms each from an object store: no longer than the time between two sweeps
@@ -176,7 +173,7 @@ def _take_due(session: Session, lane: Lane, messages: int, settings: Settings) -
     # More queued jobs than these make no more room than the limit.
     enough = covered + limit
     queued = session.execute(_QUEUED_UP_TO, {"lane": lane, "limit": enough}).scalar_one()
-    room = min(limit, queued * MESSAGES_PER_JOB[lane] - covered)
+    room = min(limit, queued - covered)
     if room > 0:
         taken += session.execute(_TAKE_QUEUED, parameters | {"limit": room}).all()
     return taken

@@ -196,12 +196,9 @@ class Job(Base):
             "resend_at",
             postgresql_where=text("status = 'queued' AND attempts >= 2 AND error IS NULL"),
         ),
-        # The bulk lane by tenant: who waits, and which of its jobs came first.
+        # A lane by tenant: who waits, and which of its jobs came first.
         Index(
-            "ix_jobs_turns",
-            "tenant_id",
-            "submitted_at",
-            postgresql_where=text("status = 'queued' AND lane = 'bulk'"),
+            "ix_jobs_turns", "lane", "tenant_id", "submitted_at", postgresql_where=text("status = 'queued'")
         ),
         Index("ix_jobs_product_id", "product_id"),
         # How fast a lane is worked off: its newest endings, whatever the number of older ones.

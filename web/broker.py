@@ -1,8 +1,10 @@
 """The broker as a request sees it: something that may be away without anybody having to wait for it.
 
 A job is safe once its row is committed; the message only makes it start sooner. So a send that fails is
-noted and forgotten (the sweep sends it), and while the broker is away nobody tries again for a moment. Bulk jobs
-share messages (see `web.envelopes`).
+noted and forgotten (the sweep sends it), and while the broker is away nobody tries again for a moment. Nor is anything
+sent into a lane in which as many messages wait as it may have jobs: those of jobs that were cancelled or changed stay
+there until a worker takes them, and with no worker they would become more and more. Bulk jobs share messages (see
+`web.envelopes`).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from kombu.exceptions import KombuError
 from catalog import queue
 from catalog.errors import BrokerUnavailable
 from catalog.settings import Settings
-from catalog.views import Lane
+from catalog.views import LANES, Lane
 from web.envelopes import Envelopes
 
 log = structlog.get_logger(__name__)
@@ -30,6 +32,8 @@ _PING_TIMEOUT_S = 1.0
 _PROBE_KEPT_S = 2.0
 # Who waits for a worker to come up should hear of it. The ping itself is a second by then.
 _BAD_PROBE_KEPT_S = 0.1
+# How often the messages of a lane are counted: what is sent in between is little beside what a lane may hold.
+_COUNT_EVERY_S = 1.0
 
 
 class Broker:
@@ -46,6 +50,9 @@ class Broker:
         self._envelopes = Envelopes(lambda job_ids: self._send(job_ids, "bulk"), queue.MAX_IDS["bulk"])
         self._clock = clock
         self._resting_until = 0.0
+        self._max_messages = {lane: settings.max_queued(lane) // queue.MAX_IDS[lane] for lane in LANES}
+        self._has_room = dict.fromkeys(LANES, True)
+        self._count_at = dict.fromkeys(LANES, 0.0)
         self._probe_lock = threading.Lock()
         self._probed = (False, False)
         self._probe_kept_until = 0.0
@@ -67,11 +74,25 @@ class Broker:
             self._unsent(len(job_ids))
             return
         try:
+            if not self._room_for_messages(lane):
+                self._unsent(len(job_ids))
+                return
             queue.send(self.celery, job_ids, lane)
         except BrokerUnavailable as error:
             self._resting_until = self._clock() + _REST_S
             self._unsent(len(job_ids))
             log.warning("message not sent, the sweep will", job_ids=job_ids, reason=str(error))
+
+    def _room_for_messages(self, lane: Lane) -> bool:
+        if self._clock() >= self._count_at[lane]:
+            waiting = queue.waiting(self.celery, lane)
+            self._has_room[lane] = waiting <= self._max_messages[lane]
+            self._count_at[lane] = self._clock() + _COUNT_EVERY_S
+            if not self._has_room[lane]:
+                log.warning(
+                    "lane has as many messages as it may, the sweep sends", lane=lane, messages=waiting
+                )
+        return self._has_room[lane]
 
     def probe(self) -> tuple[bool, bool]:
         """Whether the broker answers, and whether at least one worker does; at most two seconds old."""

@@ -181,7 +181,7 @@ class Serving:
         self._room = Room(settings.max_ready)
         self._tag: TagProducts | None = None
 
-    def tag(self, message: dict[str, Any], lane: str) -> bool:
+    def tag(self, message: dict[str, Any], lane: Lane) -> bool:
         if self._tag is None:
             raise RuntimeError("the model is not loaded: run this task in `celery -A workers.app worker`")
         return self._tag(message, lane)

@@ -8,12 +8,13 @@ what became of the jobs, and the sweep sends again what is still due; with False
 from __future__ import annotations
 
 import functools
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as DeadlinePassed
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -22,11 +23,11 @@ from sqlalchemy.orm import Session
 
 from catalog import embedding_cache
 from catalog.errors import InvalidMessage
-from catalog.jobs import ClaimedJob, Finished, claim, claim_by_turns, suspects_among
+from catalog.jobs import ClaimedJob, Finished, claim, claim_suspects, suspects_among
 from catalog.photo_store import PhotoStore
 from catalog.queue import parse_message
 from catalog.settings import Settings
-from catalog.views import TagView, problem
+from catalog.views import Lane, TagView, problem
 from workers.batch_runner import BatcherError, ItemFailed
 from workers.batcher import Batcher
 from workers.leases import LeaseKeeper
@@ -38,6 +39,14 @@ from workers.served import Served
 from workers.together import Together
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a message says: that so many jobs of its lane are due. `job_ids` are those that are not held here."""
+
+    job_ids: Sequence[str]
+    most: int
 
 
 class TagProducts:
@@ -74,10 +83,10 @@ class TagProducts:
         self.outcomes = Outcomes(settings, engine, metrics, clock, sleep)
         self._prepare = Preparing(settings, photo_store, batcher, self.outcomes, metrics, bulk_preparers)
         # Interactive jobs come one in a message: those that come at the same time share their transactions.
-        self._claim_named = Together(self._claim_together)
+        self._claim_interactive = Together(self._claim_together)
         self._one_suspect = threading.Lock()
 
-    def __call__(self, message: dict[str, Any], lane: str) -> bool:
+    def __call__(self, message: dict[str, Any], lane: Lane) -> bool:
         """False when the message is for another worker, or for later: this process has had no room for it."""
         try:
             job_ids = parse_message(message)
@@ -90,7 +99,7 @@ class TagProducts:
             if not admitted:
                 self._metrics.messages.labels(lane, "no_room").inc()
                 return False
-            claimed = self._claim(self._leases.not_held(job_ids), lane, len(job_ids))
+            claimed = self._claim(Named(self._leases.not_held(job_ids), len(job_ids)), lane)
             found = self._tagged(claimed)
             if claimed is not None:
                 found += self._tag_suspects(claimed.suspects)
@@ -109,7 +118,7 @@ class TagProducts:
             if left_s <= 0 or not self._batcher.alive() or not self._one_suspect.acquire(timeout=left_s):
                 break
             try:
-                found += self._tagged(self._take(functools.partial(claim, suspects=True), [job_id]))
+                found += self._tagged(self._take(claim_suspects, [job_id]))
             finally:
                 self._one_suspect.release()
         return found
@@ -125,35 +134,39 @@ class TagProducts:
             self._leases.let_go(claimed.jobs)
         return len(claimed.jobs)
 
-    def _claim(self, job_ids: Sequence[str], lane: str, most: int) -> Claimed | None:
-        """In the bulk lane `most` jobs, whichever are due. None when the database stays away."""
+    def _claim(self, message: Named, lane: Lane) -> Claimed | None:
+        """None when the database stays away."""
         with self._metrics.stage_seconds.labels("claim").time():
-            if lane == "bulk":
-                return self._take(functools.partial(claim_by_turns, most=most), job_ids)
-            return self._claim_named(job_ids)
+            if lane == "interactive":
+                return self._claim_interactive(message)
+            return self._take_due([message], lane)
 
-    def _claim_together(self, messages: Sequence[Sequence[str]]) -> list[Claimed | None]:
-        """Claims for several messages in one transaction; a job that two of them name goes to the first."""
-        job_ids = dict.fromkeys(job_id for message in messages for job_id in message)
-        claimed = self._take(claim, list(job_ids))
+    def _claim_together(self, messages: Sequence[Named]) -> list[Claimed | None]:
+        """Claims for several messages in one transaction; each gets as many of the jobs as it may."""
+        claimed = self._take_due(messages, "interactive")
         if claimed is None:
             return [None] * len(messages)
-        jobs, suspects = {job.id: job for job in claimed.jobs}, set(claimed.suspects)
+        jobs, suspects = iter(claimed.jobs), set(claimed.suspects)
         return [
             replace(
                 claimed,
-                jobs=[jobs.pop(job_id) for job_id in message if job_id in jobs],
-                suspects=[job_id for job_id in message if job_id in suspects],
+                jobs=list(itertools.islice(jobs, message.most)),
+                suspects=[job_id for job_id in message.job_ids if job_id in suspects],
             )
             for message in messages
         ]
+
+    def _take_due(self, messages: Sequence[Named], lane: Lane) -> Claimed | None:
+        job_ids = dict.fromkeys(job_id for message in messages for job_id in message.job_ids)
+        take = functools.partial(claim, lane=lane, most=sum(message.most for message in messages))
+        return self._take(take, list(job_ids))
 
     def _take(self, take: Callable[..., list[ClaimedJob]], job_ids: Sequence[str]) -> Claimed | None:
         runtime = self._served.runtime  # for the whole message, also when another takes over meanwhile
 
         def claim_them(session: Session) -> Claimed:
-            jobs = take(session, job_ids, worker=self._worker, settings=self._settings)
-            # By turns others are taken than those that are named.
+            jobs = take(session, job_ids=job_ids, worker=self._worker, settings=self._settings)
+            # Others may be taken than those that are named.
             left = set(job_ids) - {job.id for job in jobs}
             photos = {(job.tenant_id, photo_id) for job in jobs for photo_id in job.photo_ids}
             texts = {(job.tenant_id, job.text_id) for job in jobs if job.text_id is not None}

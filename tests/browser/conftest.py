@@ -14,7 +14,7 @@ from werkzeug.serving import ThreadedWSGIServer
 from catalog import jobs
 from catalog.database import transaction
 from catalog.settings import Settings
-from catalog.views import TagView
+from catalog.views import LANES, TagView
 from web.app import create_app
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -112,7 +112,11 @@ def worker(engine: Engine, settings: Settings) -> Iterator[None]:
         while not over.wait(0.02):
             with transaction(engine) as session:
                 queued = list(session.scalars(text("SELECT id FROM jobs WHERE status = 'queued'")))
-                claimed = jobs.claim(session, queued, worker="a test", settings=settings)
+                claimed = [
+                    job
+                    for lane in LANES
+                    for job in jobs.claim(session, lane, queued, worker="a test", settings=settings)
+                ]
             for job in claimed:
                 with transaction(engine) as session:
                     jobs.finish(session, job, tags=TAGS, embedding=None, model_name="starter",

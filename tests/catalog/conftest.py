@@ -11,7 +11,7 @@ from catalog import jobs, products
 from catalog.database import transaction
 from catalog.jobs import ClaimedJob
 from catalog.settings import Settings
-from catalog.views import JobView, PhotoRef, ProductView, TagView
+from catalog.views import LANES, JobView, PhotoRef, ProductView, TagView
 
 PROBLEM = {"type": "test", "title": "A problem", "detail": "made by a test"}
 
@@ -80,19 +80,27 @@ class Shop:
             return jobs.get_job(session, self.tenant, job_id)
 
     def claim(self, *job_ids: str, worker: str = "worker") -> list[ClaimedJob]:
-        with transaction(self.engine) as session:
-            return jobs.claim(session, job_ids, worker=worker, settings=self.settings)
+        """What one message for each lane claims, in which the jobs of that lane are named, and those that are none."""
+        lane_of = {
+            row.id: row.lane
+            for row in self.sql("SELECT id, lane FROM jobs WHERE id = ANY(:ids)", ids=list(job_ids))
+        }
+        claimed: list[ClaimedJob] = []
+        for lane in LANES:
+            named = [job_id for job_id in job_ids if lane_of.get(job_id, lane) == lane]
+            with transaction(self.engine) as session:
+                claimed += jobs.claim(session, lane, named, worker=worker, settings=self.settings)
+        return claimed
 
     def claim_suspects(self, *job_ids: str, worker: str = "worker") -> list[ClaimedJob]:
         with transaction(self.engine) as session:
-            return jobs.claim(session, job_ids, worker=worker, settings=self.settings, suspects=True)
-
-    def claim_by_turns(self, *job_ids: str, worker: str = "worker") -> list[ClaimedJob]:
-        with transaction(self.engine) as session:
-            return jobs.claim_by_turns(session, job_ids, worker=worker, settings=self.settings)
+            return jobs.claim_suspects(session, job_ids, worker=worker, settings=self.settings)
 
     def claim_one(self, job_id: str) -> ClaimedJob:
-        [claimed] = self.claim(job_id)
+        """That very job, whatever else is due: the others are in other hands meanwhile, and passed over."""
+        with transaction(self.engine) as session:
+            session.execute(text("SELECT 1 FROM jobs WHERE id <> :id FOR UPDATE SKIP LOCKED"), {"id": job_id})
+            [claimed] = self.claim(job_id)
         return claimed
 
     def finish(self, job: ClaimedJob, value: str = "blue", embedding: Sequence[float] | None = None) -> bool:

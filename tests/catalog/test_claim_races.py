@@ -127,7 +127,7 @@ def test_a_change_during_a_claim_lets_the_old_job_run_with_the_old_content(
         changed.set()
 
     with transaction(engine) as session:
-        [claimed] = jobs.claim(session, [job.id], worker="w", settings=shop.settings)
+        [claimed] = jobs.claim(session, job.lane, [job.id], worker="w", settings=shop.settings)
         changing = threading.Thread(target=change)
         changing.start()
         # The change waits for the claim's row instead of cancelling a job that has just been taken.

@@ -1,6 +1,5 @@
 """PostgreSQL's clock is set back: what was written before lies in the future."""
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -36,13 +35,12 @@ def swept(shop: "Shop", engine: Engine) -> list[str]:
 def test_what_was_queued_is_sent_and_can_be_claimed(shop: "Shop", engine: Engine, lane: Lane) -> None:
     _, job = shop.accept(lane=lane)
     set_back(shop, HOUR)
-    claim: Callable[..., object] = shop.claim if lane == "interactive" else shop.claim_by_turns
-    assert claim(job.id) == []
+    assert shop.claim(job.id) == []
     assert swept(shop, engine) == [job.id]
     assert (
         shop.sql("SELECT 1 FROM jobs WHERE submitted_at > now()") == []
     )  # else it would be the last for an hour
-    assert claim(job.id) != []
+    assert shop.claim(job.id) != []
 
 
 def test_what_was_put_back_is_sent_and_can_be_claimed(shop: "Shop", engine: Engine) -> None:

@@ -267,7 +267,7 @@ def test_a_crash_in_the_middle_of_a_claim_costs_no_attempt(shop: "Shop", engine:
 
     def crash() -> None:
         with transaction(engine) as session:
-            assert len(jobs.claim(session, [job.id], worker="dying", settings=shop.settings)) == 1
+            assert len(jobs.claim(session, job.lane, [job.id], worker="dying", settings=shop.settings)) == 1
             raise RuntimeError("killed before the commit")
 
     with pytest.raises(RuntimeError, match="killed"):

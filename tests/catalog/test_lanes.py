@@ -64,7 +64,7 @@ def test_an_import_that_has_taken_its_part_of_a_lane_keeps_nobody_else_out(
     tenants = [shop.of(make_tenant(name)).with_settings(max_queued_bulk=20) for name in "abc"]
     assert [accept_until_refused(tenant) for tenant in tenants] == [10, 5, 3]
     # Workers take eleven by turns: whoever had less comes in again, the first does not yet.
-    tenants[0].claim_by_turns(*(f"any {number}" for number in range(11)))
+    tenants[0].claim(*(f"any {number}" for number in range(11)))
     assert accept_until_refused(tenants[2]) > 0
     assert accept_until_refused(tenants[1]) > 0
     assert accept_until_refused(tenants[0]) == 0

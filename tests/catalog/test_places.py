@@ -46,7 +46,7 @@ def test_of_other_tenants_imports_only_their_turns_come_before_a_bulk_job(
     mine = [small.accept(lane="bulk")[1] for _ in range(4)]
     # Of the import one turn more than there are own jobs ahead; the tiny one has a single job.
     assert [place(small, job).position for job in mine] == [0 + 1 + 1, 1 + 2 + 1, 2 + 3 + 1, 3 + 4 + 1]
-    started = [job.id for _ in range(9) for job in shop.claim_by_turns("any")]
+    started = [job.id for _ in range(9) for job in shop.claim("any")]
     assert all(started.index(job.id) <= 2 * n + 2 for n, job in enumerate(mine))
 
 
@@ -96,7 +96,7 @@ def test_counting_and_measuring_read_no_more_than_their_limits(shop: "Shop") -> 
     fill(shop, "bulk", 3000)
     worked_off(shop, "bulk", jobs=3000, spacing_s=0.01)
     for statement, parameters in (
-        (places._AHEAD, {"lane": "bulk", "submitted_at": None, "limit": 100}),
+        (places._IN_LANE, {"lane": "bulk", "limit": 100}),
         (places.rates._MEASURE, {"lane": "bulk", "window": "300 s", "sample": 100}),
     ):
         for analyze in (False, True):

@@ -1,4 +1,4 @@
-"""The bulk lane: a message says how many jobs are due, and tenants take turns."""
+"""A message says how many jobs of its lane are due, and tenants take turns."""
 
 import threading
 from collections import Counter
@@ -6,29 +6,33 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import pytest
 from sqlalchemy import Engine, text
 
 from catalog import claims, jobs
 from catalog.claims import SUSPECT_AFTER
 from catalog.database import transaction
+from catalog.queue import MAX_IDS
+from catalog.views import LANES, Lane
 
 if TYPE_CHECKING:
     from tests.catalog.conftest import Shop
 
-ENVELOPE = 64
+ENVELOPE = MAX_IDS["bulk"]
 
 
-def queue(shop: "Shop", tenant: str, count: int, *, ago_s: float = 0) -> list[str]:
-    """Queues bulk jobs of that tenant with their products, a millisecond apart, the first one so long ago."""
+def queue(shop: "Shop", tenant: str, count: int, *, ago_s: float = 0, lane: Lane = "bulk") -> list[str]:
+    """Queues jobs of that tenant with their products, a millisecond apart, the first one so long ago."""
     rows = shop.sql(
         """
-        WITH numbered AS (SELECT n, lpad(n::text, 6, '0') || :tenant AS name FROM generate_series(1, :count) AS n),
+        WITH numbered AS (SELECT n, lpad(n::text, 6, '0') || :tenant || :lane AS name
+                          FROM generate_series(1, :count) AS n),
         made AS (
             INSERT INTO products (id, tenant_id, title, description, job_id)
             SELECT 'prd_' || name, :tenant, 'Product ' || n, '', 'job_' || name FROM numbered
         )
         INSERT INTO jobs (id, tenant_id, product_id, revision, lane, resend_at, submitted_at)
-        SELECT 'job_' || name, :tenant, 'prd_' || name, 1, 'bulk', now() + interval '1 hour',
+        SELECT 'job_' || name, :tenant, 'prd_' || name, 1, :lane, now() + interval '1 hour',
                now() - :ago * interval '1 s' + n * interval '1 ms'
         FROM numbered
         RETURNING id
@@ -36,6 +40,7 @@ def queue(shop: "Shop", tenant: str, count: int, *, ago_s: float = 0) -> list[st
         tenant=tenant,
         count=count,
         ago=ago_s,
+        lane=lane,
     )
     return sorted(row.id for row in rows)
 
@@ -44,14 +49,16 @@ def envelopes(ids: list[str], size: int = ENVELOPE) -> list[list[str]]:
     return [ids[start : start + size] for start in range(0, len(ids), size)]
 
 
+@pytest.mark.parametrize("lane", LANES)
 def test_ten_products_sent_during_a_large_import_do_not_wait_for_it(
-    shop: "Shop", make_tenant: Callable[[str], str]
+    shop: "Shop", make_tenant: Callable[[str], str], lane: Lane
 ) -> None:
     large, small = shop.tenant, make_tenant("small")
-    messages = [*envelopes(queue(shop, large, 2000, ago_s=600)), queue(shop, small, 20)]
+    messages = envelopes(queue(shop, large, 2000, ago_s=600, lane=lane), MAX_IDS[lane])
+    messages += envelopes(queue(shop, small, 20, lane=lane), MAX_IDS[lane])
     started: list[str] = []
     for message in messages:
-        started += [job.tenant_id for job in shop.claim_by_turns(*message)]
+        started += [job.tenant_id for job in shop.claim(*message)]
         if started.count(small) == 20:
             break
     assert len(started) <= 100
@@ -68,7 +75,7 @@ def test_tenants_start_jobs_in_equal_shares_whatever_they_have_queued(
     for size, messages in ((1, 50), (3, 20), (64, 4)):
         started: Counter[str] = Counter()
         for message in envelopes(ids, size)[:messages]:
-            started.update(job.tenant_id for job in shop.claim_by_turns(*message))
+            started.update(job.tenant_id for job in shop.claim(*message))
         assert len(started) == 5
         # One claim gives a tenant more than another by one job in each round that a short share makes.
         assert max(started.values()) - min(started.values()) <= 2
@@ -80,13 +87,13 @@ def test_more_tenants_than_a_message_has_ids_are_all_served_before_anyone_is_aga
 ) -> None:
     tenants = [make_tenant(f"tenant {number:03}") for number in range(150)]
     ids = [job_id for tenant in tenants for job_id in queue(shop, tenant, 3)]
-    served = [job.tenant_id for message in envelopes(ids, 30)[:5] for job in shop.claim_by_turns(*message)]
+    served = [job.tenant_id for message in envelopes(ids, 30)[:5] for job in shop.claim(*message)]
     assert sorted(served) == sorted(tenants)
 
 
 def test_within_a_tenant_the_oldest_jobs_go_first(shop: "Shop") -> None:
     ids = queue(shop, shop.tenant, 10)
-    assert sorted(job.id for job in shop.claim_by_turns(*ids[-4:])) == ids[:4]
+    assert sorted(job.id for job in shop.claim(*ids[-4:])) == ids[:4]
 
 
 def test_what_others_leave_of_their_share_is_used(shop: "Shop", make_tenant: Callable[[str], str]) -> None:
@@ -94,38 +101,38 @@ def test_what_others_leave_of_their_share_is_used(shop: "Shop", make_tenant: Cal
     ids = queue(shop, large, 200)
     queue(shop, small, 9)
     queue(shop, tiny, 1)
-    started = Counter(job.tenant_id for job in shop.claim_by_turns(*ids[:ENVELOPE]))
+    started = Counter(job.tenant_id for job in shop.claim(*ids[:ENVELOPE]))
     assert started == {large: ENVELOPE - 10, small: 9, tiny: 1}
 
 
 def test_a_message_never_takes_more_than_it_names(shop: "Shop", make_tenant: Callable[[str], str]) -> None:
     ids = queue(shop, shop.tenant, 20) + queue(shop, make_tenant("another"), 20)
     for size in (1, 2, 7):
-        assert len(shop.claim_by_turns(*ids[:size])) == size
+        assert len(shop.claim(*ids[:size])) == size
 
 
 def test_a_message_whose_jobs_are_taken_takes_others_that_are_due_or_none(shop: "Shop") -> None:
     ids = queue(shop, shop.tenant, 10)
-    assert sorted(job.id for job in shop.claim_by_turns(*ids[5:])) == ids[:5]
-    assert sorted(job.id for job in shop.claim_by_turns(*ids[:5])) == ids[5:]
-    assert shop.claim_by_turns(*ids[:5]) == []
+    assert sorted(job.id for job in shop.claim(*ids[5:])) == ids[:5]
+    assert sorted(job.id for job in shop.claim(*ids[:5])) == ids[5:]
+    assert shop.claim(*ids[:5]) == []
 
 
 def test_a_named_job_whose_lease_lapsed_comes_first_and_one_that_runs_is_left_alone(shop: "Shop") -> None:
     ids = queue(shop, shop.tenant, 5)
-    lapsed, running = (job.id for job in shop.claim_by_turns(*ids[:2]))
+    lapsed, running = (job.id for job in shop.claim(*ids[:2]))
     shop.let_lease_lapse(lapsed)
-    [again] = shop.claim_by_turns(lapsed)
+    [again] = shop.claim(lapsed)
     assert (again.id, again.attempts) == (lapsed, 2)
-    assert [job.attempts for job in shop.claim_by_turns(running)] == [1]
+    assert [job.attempts for job in shop.claim(running)] == [1]
     assert shop.job(running).attempts == 1
 
 
 def test_jobs_that_are_not_due_are_passed_over(shop: "Shop", make_tenant: Callable[[str], str]) -> None:
     later, now = queue(shop, shop.tenant, 3), queue(shop, make_tenant("another"), 1)
     shop.sql("UPDATE jobs SET not_before = now() + interval '1 hour' WHERE id = ANY(:ids)", ids=later)
-    assert [job.id for job in shop.claim_by_turns(*later)] == now
-    assert shop.claim_by_turns(*later) == []
+    assert [job.id for job in shop.claim(*later)] == now
+    assert shop.claim(*later) == []
 
 
 def test_superseded_and_worn_out_jobs_end_and_are_not_handed_out(shop: "Shop") -> None:
@@ -136,25 +143,29 @@ def test_superseded_and_worn_out_jobs_end_and_are_not_handed_out(shop: "Shop") -
         most=shop.settings.max_attempts, id=ids[1],
     )  # fmt: skip
     shop.cancel(ids[2])
-    assert [job.id for job in shop.claim_by_turns(*ids)] == [ids[3]]
+    assert [job.id for job in shop.claim(*ids)] == [ids[3]]
     assert [shop.job(job_id).status for job_id in ids] == ["cancelled", "failed", "cancelled", "running"]
 
 
 def test_a_suspect_is_left_out(shop: "Shop") -> None:
     ids = queue(shop, shop.tenant, 3)
     shop.sql("UPDATE jobs SET attempts = :tries WHERE id = :id", tries=SUSPECT_AFTER, id=ids[0])
-    assert {job.id for job in shop.claim_by_turns(*ids)} == set(ids[1:])
+    assert {job.id for job in shop.claim(*ids)} == set(ids[1:])
     shop.sql(
         "UPDATE jobs SET status = 'running', lease_token = 'of the dead', lease_until = now() WHERE id = :id",
         id=ids[0],
     )
-    assert shop.claim_by_turns(*ids) == []
+    assert shop.claim(*ids) == []
 
 
-def test_interactive_jobs_are_left_to_their_own_messages(shop: "Shop") -> None:
-    _, interactive = shop.accept()
-    assert shop.claim_by_turns(interactive.id) == []
-    assert [job.id for job in shop.claim(interactive.id)] == [interactive.id]
+def test_each_lane_has_its_own_jobs_and_turns(shop: "Shop", make_tenant: Callable[[str], str]) -> None:
+    tenants = sorted([shop.tenant, make_tenant("another")])
+    ids = {
+        lane: [job_id for tenant in tenants for job_id in queue(shop, tenant, 1, lane=lane)] for lane in LANES
+    }
+    for number in range(2):
+        for lane in LANES:
+            assert [job.id for job in shop.claim(ids[lane][-1])] == [ids[lane][number]]
 
 
 def test_rows_that_somebody_holds_are_passed_over_without_waiting(
@@ -165,20 +176,20 @@ def test_rows_that_somebody_holds_are_passed_over_without_waiting(
     with transaction(engine) as session:
         session.execute(text("SELECT 1 FROM jobs WHERE id = ANY(:ids) FOR UPDATE"), {"ids": held})
         for _ in range(2):
-            assert {job.id for job in shop.claim_by_turns(*held[:2])} < set(free)
-        assert len(shop.claim_by_turns(*held)) == 1
-        assert shop.claim_by_turns(*held) == []
-    assert sorted(job.id for job in shop.claim_by_turns(*held)) == sorted(held)
+            assert {job.id for job in shop.claim(*held[:2])} < set(free)
+        assert len(shop.claim(*held)) == 1
+        assert shop.claim(*held) == []
+    assert sorted(job.id for job in shop.claim(*held)) == sorted(held)
 
 
 def test_whose_turn_it_was_is_remembered_without_waiting_for_another_claim(
     shop: "Shop", engine: Engine, make_tenant: Callable[[str], str]
 ) -> None:
     ids = [*queue(shop, shop.tenant, 5), *queue(shop, make_tenant("another"), 5)]
-    shop.claim_by_turns(ids[0])
+    shop.claim(ids[0])
     with transaction(engine) as session:
         session.execute(text("SELECT 1 FROM lane_turns FOR UPDATE"))
-        assert len(shop.claim_by_turns(ids[0])) == 1
+        assert len(shop.claim(ids[0])) == 1
 
 
 def test_many_workers_at_once_claim_every_job_once_and_give_everyone_the_same_share(
@@ -191,7 +202,7 @@ def test_many_workers_at_once_claim_every_job_once_and_give_everyone_the_same_sh
     lock = threading.Lock()
 
     def work(message: list[str]) -> None:
-        claimed = shop.claim_by_turns(*message)
+        claimed = shop.claim(*message)
         assert len(claimed) <= len(message)
         with lock:
             started.extend((job.id, job.tenant_id, job.attempts) for job in claimed)
@@ -226,8 +237,11 @@ def test_a_claim_reads_neither_the_whole_table_nor_sorts_it(shop: "Shop") -> Non
         if analyze:  # and then it knows of one tenant only
             shop.sql("ANALYZE jobs")
         for statement, parameters in (
-            (claims._OLDEST_OF_EACH, {"tenants": [shop.tenant], "share": 64, "limit": 64}),
-            (claims._WAITING_BEHIND.text, {"last": "", "most": 64}),
+            (
+                claims._OLDEST_OF_EACH,
+                {"lane": "bulk", "tenants": [shop.tenant], "share": 64, "limit": 64},
+            ),
+            (claims._WAITING_BEHIND.text, {"lane": "bulk", "last": "", "most": 64}),
         ):
             plan = [row[0] for row in shop.sql(f"EXPLAIN (COSTS OFF) {statement}", **parameters)]
             assert not [line for line in plan if "Seq Scan on jobs" in line or "Sort Key: jobs" in line], plan

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import structlog
 from flask import Flask
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from catalog import jobs
 from catalog.database import transaction
@@ -73,7 +73,9 @@ def finish_jobs(engine: Engine, settings: Settings) -> Callable[[str], None]:
 
     def finish(job_id: str) -> None:
         with transaction(engine) as session:
-            (claimed,) = jobs.claim(session, [job_id], worker="a test", settings=settings)
+            lane = session.execute(text("SELECT lane FROM jobs WHERE id = :id"), {"id": job_id}).scalar_one()
+            (claimed,) = jobs.claim(session, lane, [job_id], worker="a test", settings=settings)
+        assert claimed.id == job_id
         with transaction(engine) as session:
             assert jobs.finish(
                 session,

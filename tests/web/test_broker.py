@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from catalog import queue
 from catalog.settings import Settings
 from web.broker import Broker
 
@@ -57,3 +58,21 @@ def test_a_worker_that_comes_up_is_heard_of_at_once(
     broker.answer = (True, True)
     clock.now += 0.2
     assert broker.probe() == (True, True)
+
+
+def test_a_lane_with_as_many_messages_as_it_may_have_jobs_gets_no_more_for_a_second(
+    settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of jobs that were cancelled, say, while there was no worker."""
+    waiting, sent, unsent = {"interactive": 10, "bulk": 0}, [], []
+    monkeypatch.setattr(queue, "waiting", lambda celery, lane: waiting[lane])
+    monkeypatch.setattr(queue, "send", lambda celery, job_ids, lane: sent.extend(job_ids))
+    broker = Broker(settings.model_copy(update={"max_queued_interactive": 9}), unsent.append, clock=clock)
+    broker.send("one", "interactive")
+    broker.send("of another lane", "bulk")
+    waiting["interactive"] = 9
+    broker.send("two", "interactive")
+    assert (sent, unsent) == (["of another lane"], [1, 1])
+    clock.now += 1
+    broker.send("three", "interactive")
+    assert sent == ["of another lane", "three"]

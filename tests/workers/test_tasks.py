@@ -57,13 +57,13 @@ def test_a_message_of_many_jobs_tags_them_all(desk: Desk) -> None:
     assert desk.outcomes() == {"succeeded": 20}
 
 
-def test_a_bulk_message_takes_what_is_due_first_and_an_interactive_one_what_it_names(desk: Desk) -> None:
-    first, named = desk.accept("first", lane="bulk"), desk.accept("named", lane="bulk")
-    desk.run(named, lane="bulk")
+@pytest.mark.parametrize("lane", LANES)
+def test_a_message_takes_what_is_due_first_in_its_lane(desk: Desk, lane: Lane) -> None:
+    others = [desk.accept("of another lane", lane=other) for other in LANES if other != lane]
+    first, named = desk.accept("first", lane=lane), desk.accept("named", lane=lane)
+    desk.run(named, lane=lane)
     assert (desk.tags(first), desk.tags(named)) == (["first"], [])
-    waiting, named = desk.accept("waiting"), desk.accept("named")
-    desk.run(named)
-    assert (desk.tags(waiting), desk.tags(named)) == ([], ["named"])
+    assert [desk.tags(job_id) for job_id in others] == [[]]
 
 
 def test_a_duplicate_message_claims_nothing(desk: Desk) -> None:
@@ -92,14 +92,14 @@ def test_interactive_messages_that_come_at_the_same_time_share_their_transaction
     assert held.wait(PATIENCE_S)
     for number, thread in enumerate(threads[1:], 1):
         thread.start()
-        while len(desk.tag._claim_named._waiting) < number:
+        while len(desk.tag._claim_interactive._waiting) < number:
             threading.Event().wait(0.001)
     let_go.set()
     for thread in threads:
         thread.join(PATIENCE_S)
     assert {job_id: desk.tags(job_id) for job_id in jobs} == {id_: [title] for id_, title in jobs.items()}
     assert desk.outcomes() == {"succeeded": 9}
-    assert sum("lease_token = CASE" in statement for statement in statements) == 2
+    assert sum("AS ring" in statement and "UPDATE" in statement for statement in statements) == 2
     assert sum("status = 'succeeded'" in statement for statement in statements) < 9
 
 
@@ -108,7 +108,7 @@ def test_two_finishes_of_one_job_at_the_same_time_write_the_tags_of_the_one_that
     claims = []
     for _ in range(2):
         with transaction(desk.engine) as session:
-            claims += claim(session, [job_id], worker="w", settings=desk.settings)
+            claims += claim(session, "interactive", [job_id], worker="w", settings=desk.settings)
             session.execute(text("UPDATE jobs SET lease_until = now()"))
     entries = [
         [Finished(job, list(tag_views(tagging(title).tags)), None, "m", "v")]
@@ -371,7 +371,7 @@ def test_a_process_does_not_take_the_jobs_that_it_runs_when_their_leases_lapse(d
 def test_a_bulk_message_whose_jobs_this_process_runs_already_takes_as_many_others(desk: Desk) -> None:
     first, second = desk.accept("first", lane="bulk"), desk.accept("second", lane="bulk")
     with transaction(desk.engine) as session:
-        desk.leases.hold(claim(session, [first], worker="this", settings=desk.settings))
+        desk.leases.hold(claim(session, "bulk", [first], worker="this", settings=desk.settings))
     desk.run(first, lane="bulk")
     assert (desk.tags(first), desk.tags(second)) == ([], ["second"])
 
@@ -385,7 +385,7 @@ def test_a_worker_that_is_stopping_puts_its_jobs_back_for_another_at_once(desk: 
         assert (job.status, job.attempts) == ("queued", 0)
         assert job.error is not None and job.error["type"] == "worker-stopped"
     with transaction(desk.engine) as session:
-        assert len(claim(session, [job_id], worker="another", settings=desk.settings)) == 1
+        assert len(claim(session, "interactive", [job_id], worker="another", settings=desk.settings)) == 1
 
 
 def test_a_device_that_goes_on_no_more_is_not_waited_for(desk: Desk) -> None:
@@ -426,7 +426,7 @@ def test_work_whose_lease_another_worker_took_over_is_thrown_away(desk: Desk) ->
     def lose_the_lease(titles: list[str]) -> None:
         with transaction(desk.engine) as session:
             session.execute(text("UPDATE jobs SET lease_until = now() - interval '1 second'"))
-            assert len(claim(session, [job_id], worker="another", settings=desk.settings)) == 1
+            assert len(claim(session, "interactive", [job_id], worker="another", settings=desk.settings)) == 1
 
     desk.runtime.on_forward = lose_the_lease
     desk.run(job_id)
