@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -163,6 +164,21 @@ def replay(job_ids: tuple[str, ...], all_failed: bool, tenant: str | None) -> No
         raise click.ClickException(
             f"not queued, because not failed or no longer of its product: {', '.join(missing)}"
         )
+
+
+@job.command(epilog="Example: python -m catalog job prune --older-than-days 90")
+@click.option("--older-than-days", type=click.FloatRange(0, 36_500), required=True)
+def prune(older_than_days: float) -> None:
+    """Remove the jobs, with their tags, that ended so long ago and belong to an earlier revision of their product or to
+    one that was deleted. Nothing else does: without this they are kept for ever.
+    """
+    removed = 0
+    with _engine() as (_, engine):
+        for part in job_list.prune(engine, timedelta(days=older_than_days)):
+            removed += part
+            click.echo(f"\r{removed} jobs", nl=False, err=True)
+    click.echo("", err=True)
+    click.echo(f"removed {removed} jobs")
 
 
 def write_first_key(engine: Engine, path: Path) -> bool:

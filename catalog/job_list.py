@@ -1,10 +1,11 @@
-"""Jobs of all tenants for the operator: which have failed and why, and which of them can be tried again.
+"""Jobs of all tenants for the operator: which have failed and why, which of them can be tried again, and which are old.
 
 No index is kept for it: it reads the whole table, which may take longer than a request may.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
@@ -12,7 +13,7 @@ from sqlalchemy.orm import Session
 from catalog.database import transaction, without_time_limits
 from catalog.views import Status
 
-# In one transaction of a replay: a lock for each.
+# In one transaction: a lock for each.
 PART = 1000
 
 
@@ -77,3 +78,37 @@ def failed(engine: Engine, tenant: str | None) -> Iterator[list[str]]:
             return
         yield part
         after = part[-1]
+
+
+# A job that ended is named by a product from that moment on or never: none of these becomes the current one again.
+_PRUNE = text(
+    """
+    DELETE FROM jobs WHERE id IN (
+        SELECT jobs.id FROM jobs
+        WHERE jobs.id > :after AND finished_at < now() - CAST(:age AS interval)
+          AND NOT EXISTS (
+              SELECT 1 FROM products
+              WHERE products.id = jobs.product_id AND jobs.id IN (products.job_id, products.tagged_job_id)
+          )
+        ORDER BY jobs.id LIMIT :limit
+    )
+    RETURNING id
+    """
+)
+
+
+def prune(engine: Engine, older_than: timedelta) -> Iterator[int]:
+    """Removes jobs that ended so long ago, with their tags, in parts, and yields how many each had.
+
+    Those that a product names, its newest and the one whose tags it shows, stay.
+    """
+    after = ""
+    while True:
+        with transaction(engine) as session:
+            without_time_limits(session.connection())
+            parameters = {"after": after, "age": older_than, "limit": PART}
+            part = list(session.execute(_PRUNE, parameters).scalars())
+        if not part:
+            return
+        yield len(part)
+        after = max(part)

@@ -3,18 +3,22 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import Engine, text
 
-from catalog import tenants
+from catalog import job_list, tenants
 from catalog.__main__ import main
 from catalog.database import transaction
 from catalog.embedded.__main__ import main as embedded
 from catalog.settings import Settings
 from tests.conftest import another_database
+
+if TYPE_CHECKING:
+    from tests.catalog.conftest import Shop
 
 
 @pytest.fixture
@@ -145,6 +149,39 @@ def test_the_help_of_every_command_ends_with_an_example(group: click.Group) -> N
 def test_a_dump_of_nothing_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     result = run({"TAGSMITH_VAR": str(tmp_path)}, "dump", str(tmp_path / "dump"))
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+
+
+def test_prune_removes_old_jobs_that_no_product_names(
+    shop: "Shop", environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_list, "PART", 2)
+
+    def revisions(title: str) -> tuple[str, str]:
+        product, first = shop.accept(title)
+        assert shop.finish(shop.claim_one(first.id))
+        return first.id, shop.revise(product.id, title="Another")[1].id
+
+    superseded, newest = revisions("tagged twice")
+    assert shop.finish(shop.claim_one(newest))
+    shown, cancelled = revisions("its change was cancelled")
+    shop.cancel(cancelled)
+    waited_for, queued = revisions("its change is queued")
+    recent, current = revisions("tagged twice, and just now")
+    assert shop.finish(shop.claim_one(current))
+    product, deleted = shop.accept("deleted")
+    shop.delete(product.id)
+
+    shop.sql(
+        "UPDATE jobs SET finished_at = now() - interval '10 days' WHERE finished_at < now() AND id <> :id",
+        id=recent,
+    )
+    for days, removed in (("11", 0), ("9", 2), ("9", 0)):
+        result = run(environment, "job", "prune", "--older-than-days", days)
+        assert (result.exit_code, result.stdout) == (0, f"removed {removed} jobs\n")
+    left = {newest, shown, cancelled, waited_for, queued, recent, current}
+    assert {row.id for row in shop.sql("SELECT id FROM jobs")} == left
+    tagged = {row.job_id for row in shop.sql("SELECT job_id FROM tags")}
+    assert tagged == {newest, shown, waited_for, recent, current}
 
 
 def test_a_database_that_is_away_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
