@@ -41,6 +41,8 @@ _MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 
 # The model view is JPEG 90 without chroma subsampling: colour is an attribute that is read from it.
 _MODEL_VIEW_QUALITY = 90
+# Of pictures that are small already, which the model enlarges, and every trace of a JPEG with them.
+_SMALL_VIEW_QUALITY = 98
 # A panorama keeps its proportions up to this many short sides; towers crop far more than that away.
 _MODEL_VIEW_MAX_ASPECT = 6
 # Only pictures that must be turned or that cannot be cleaned in place (AVIF) are written anew.
@@ -166,8 +168,18 @@ class PhotoIntake:
             bytes=len(original),
             media_type=media_type,
         )
-        model_view = _encode(_model_view(picture, self._side), _MODEL_VIEW_QUALITY, None)
-        return PreparedPhoto(ref, original, model_view)
+        return PreparedPhoto(ref, original, self._view_of(picture, original, ref))
+
+    def _view_of(self, picture: Image.Image, original: bytes, ref: PhotoRef) -> bytes:
+        """A small JPEG is its own view: a second encoding would change what the model makes of it."""
+        view = _model_view(picture, self._side)
+        if view.size != (ref.width, ref.height):
+            return _encode(view, _MODEL_VIEW_QUALITY, None)
+        plain = ref.media_type == "image/jpeg" and picture.mode in ("RGB", "L")
+        # A profile can make a file of any size: a worker reads no more than the pixels would take.
+        if plain and ref.bytes <= 3 * ref.width * ref.height:
+            return original
+        return _encode(view, _SMALL_VIEW_QUALITY, None)
 
 
 def _check_scans(content: bytes, name: str) -> None:

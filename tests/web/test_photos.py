@@ -132,6 +132,22 @@ def test_the_model_view_looks_like_the_photo(intake: PhotoIntake, kind: str) -> 
     assert distance(view, drawn.resize(view.size, Image.Resampling.LANCZOS)) < 3
 
 
+@pytest.mark.parametrize("kept", [{}, {"progressive": True}, {"exif": exif_of(6)}])
+def test_a_small_jpeg_is_its_own_model_view(intake: PhotoIntake, kept: dict[str, Any]) -> None:
+    """What the model was calibrated on is what it gets to see: a second encoding moves confidences."""
+    prepared = intake.prepare(encoded(picture(240, 320), **kept), "photo 1")
+    assert prepared.model_view == prepared.original
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "RGB"])
+def test_a_small_jpeg_that_is_no_plain_one_gets_a_view(intake: PhotoIntake, mode: str) -> None:
+    profile = b"" if mode == "CMYK" else bytes(3 * 240 * 320)
+    prepared = intake.prepare(encoded(picture(240, 320).convert(mode), icc_profile=profile), "photo 1")
+    view = opened(prepared.model_view)
+    assert (view.mode, view.size) == ("RGB", (240, 320))
+    assert len(prepared.model_view) < 3 * 240 * 320
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
 def test_every_colour_mode_keeps_its_colours(intake: PhotoIntake, mode: str) -> None:
     drawn = picture(700, 900, mode)
