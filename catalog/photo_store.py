@@ -49,12 +49,13 @@ class PhotoStore:
         return cls(filesystem, root)
 
     def put(self, photo_id: str, original: bytes, model_view: bytes) -> None:
-        """Stores both parts; a part that is there already is left alone. Raises StoreUnavailable."""
+        """Stores both parts; a part that is there already, whole, is left alone. Raises StoreUnavailable."""
         # The model view first: who finds the original may rely on the other.
         for part, content in ((MODEL_VIEW, model_view), (ORIGINAL, original)):
             path = self._path(photo_id, part)
             with self._asked(f"cannot take photo {photo_id}"):
-                if not self._filesystem.exists(path):
+                # By its size: half a file that a damaged disk or a broken copy left would spoil the photo for good.
+                if self._size(path) != len(content):
                     self._write(path, content)
 
     def original(self, photo_id: str) -> bytes:
@@ -101,6 +102,11 @@ class PhotoStore:
         if not PHOTO_ID.fullmatch(photo_id):
             raise ValueError(f"a photo id is 64 hexadecimal digits, not {photo_id!r}")
         return f"{self._root}/{photo_id[:2]}/{photo_id}.{part}"
+
+    def _size(self, path: str) -> int | None:
+        with suppress(FileNotFoundError):
+            return int(self._filesystem.size(path))
+        return None
 
     def _read(self, photo_id: str, part: str) -> bytes:
         path = self._path(photo_id, part)

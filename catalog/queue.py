@@ -59,6 +59,8 @@ def make_celery(settings: Settings) -> Celery:
         },
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # the default gives up after 100 and the worker dies
+        # As it would at the first write that Redis refuses: full, a replica now, or unable to write its file.
+        broker_channel_error_retry=True,
         task_queues=[Queue(name) for name in (SWEEPS, *LANES)],
         task_default_queue="interactive",
         task_create_missing_queues=False,
@@ -133,6 +135,11 @@ def forget_sweeps(celery: Celery) -> None:
         connection.default_channel.queue_purge(queue=SWEEPS)
 
 
+def faults(connection: Connection) -> tuple[type[Exception], ...]:
+    """What says that the broker is away, or is there and refuses: errors of kombu, the system and the transport."""
+    return (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
+
+
 @contextmanager
 def _answering_connection(celery: Celery) -> Iterator[Connection]:
     """A connection whose every wait is short; anything that goes wrong with it becomes BrokerUnavailable."""
@@ -144,7 +151,7 @@ def _answering_connection(celery: Celery) -> Iterator[Connection]:
     with celery.connection_for_write(transport_options=options) as connection:
         try:
             yield connection
-        except (KombuError, OSError, *connection.connection_errors, *connection.channel_errors) as error:
+        except faults(connection) as error:
             raise BrokerUnavailable(
                 f"the broker does not answer ({type(error).__name__}: {error}); the sweep sends what is queued"
             ) from error

@@ -135,6 +135,10 @@ def decode(photo: bytes, least: int = 0) -> Image.Image:
                 picture.draft(None, (least, least))
             picture.load()
             return to_rgb(picture)
+    except Image.UnidentifiedImageError as error:  # its own words name an object in memory
+        raise UnreadablePhoto(
+            f"a photo cannot be decoded: it is none of {', '.join(PHOTO_FORMATS)}"
+        ) from error
     except (
         OSError,
         ValueError,

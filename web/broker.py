@@ -15,7 +15,6 @@ from collections.abc import Callable
 
 import structlog
 from celery import Celery
-from kombu.exceptions import KombuError
 
 from catalog import queue
 from catalog.errors import BrokerUnavailable
@@ -108,11 +107,12 @@ class Broker:
         connection = self.celery.connection_for_write(
             transport_options={"socket_timeout": _PING_TIMEOUT_S, "socket_connect_timeout": _PING_TIMEOUT_S}
         )
+        away: tuple[type[Exception], ...] = (BrokerUnavailable, *queue.faults(connection))
         try:
             queue.ping(self.celery)
             with connection:
                 workers = self.celery.control.ping(timeout=_PING_TIMEOUT_S, connection=connection, limit=1)
-        except (BrokerUnavailable, KombuError, OSError, *connection.connection_errors) as error:
+        except away as error:
             log.warning("broker not reachable", reason=repr(error))
             return False, False
         return True, bool(workers)

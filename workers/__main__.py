@@ -8,10 +8,9 @@ import time
 from pathlib import Path
 
 import click
-from kombu.exceptions import KombuError
 
 from catalog.errors import SettingsError
-from catalog.queue import make_celery
+from catalog.queue import faults, make_celery
 from catalog.settings import Settings
 from workers.control import ask_to_load, tell
 from workers.health import FRESH_S, heartbeat_folder, living_workers
@@ -81,7 +80,7 @@ def load(checkpoint: Path | None, answer_s: float, load_s: float) -> None:
     with make_celery(settings) as celery:
         try:
             reports = ask_to_load(celery, wanted, answer_s=answer_s, load_s=load_s)
-        except (KombuError, *celery.connection_for_write().connection_errors) as error:
+        except faults(celery.connection_for_write()) as error:
             raise click.ClickException(f"the broker does not answer: {error}") from error
     if not reports:
         raise click.ClickException(

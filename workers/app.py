@@ -107,9 +107,10 @@ def create_app(settings: Settings, load_runtime: Callable[[Settings], Any]) -> C
     @signals.setup_logging.connect(weak=False)
     def set_up_logging(**_: Any) -> None:
         configure_logging(settings)
-        # Two lines for each message would cost more than the message and tell nothing that metrics do not.
-        for chatty in ("celery.worker.strategy", "celery.app.trace"):
-            logging.getLogger(chatty).setLevel(logging.WARNING)
+        # Two lines for each message would cost more than the message and tell nothing that metrics do not; and for one
+        # that is given back for want of room a traceback.
+        logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
+        logging.getLogger("celery.app.trace").setLevel(logging.ERROR)
 
     @celery.task(name=TASK, bind=True, shared=False)
     def tag_products(self: Task, message: dict[str, Any]) -> None:

@@ -33,6 +33,8 @@ from workers.ready_queue import Entry, Item, ReadyQueue, Result
 # After so long without an urgent item the device is filled as if there were none: short forwards cost throughput, and
 # the next urgent item pays for it: it shares the device with as many full batches as may be in flight.
 QUIET_S = 20.0
+# The watchdog looks every second at most; one that comes so late was stopped, and the whole process with it.
+STOOD_STILL_S = 5.0
 
 
 class Batcher(Generic[Item, Result]):
@@ -320,6 +322,13 @@ class Batcher(Generic[Item, Result]):
     # -- the watchdog ------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        while not self._over.wait(min(1.0, self._limits.forward_timeout_s / 4)):
-            if any(runner.hangs() for runner in self._runners):
-                return
+        pause = min(1.0, self._limits.forward_timeout_s / 4)
+        looked = self._clock()
+        while not self._over.wait(pause):
+            late, looked = self._clock() - looked - pause, self._clock()
+            for runner in self._runners:
+                # A container that was paused, say. (A driver that holds all threads up is seen one time later.)
+                if late > STOOD_STILL_S:
+                    runner.stood_still(late)
+                if runner.hangs():
+                    return

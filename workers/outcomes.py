@@ -130,13 +130,15 @@ class Outcomes:
     def persistently(self, what: str, write: Callable[[Session], Answer]) -> Answer | None:
         """Run a transaction, again while the database is away; None when it stays away."""
         deadline = self._clock() + self.PATIENCE_S
-        pause = 0.1
+        pause, tries = 0.1, 0
         while True:
             try:
                 with transaction(self._engine) as session:
                     return write(session)
             except Unavailable as error:
-                if self._clock() + pause > deadline:
+                tries += 1
+                # Twice at least: the time may have passed because this process stood still, and the database not.
+                if tries > 1 and self._clock() + pause > deadline:
                     log.error("the database stays away; the sweep will send the jobs again", stage=what)
                     return None
                 log.warning("the database does not answer; trying again", stage=what, reason=str(error))

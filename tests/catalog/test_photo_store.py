@@ -42,7 +42,16 @@ def test_a_photo_comes_back_as_it_was_put(store: PhotoStore) -> None:
 
 def test_putting_a_photo_again_changes_nothing(store: PhotoStore) -> None:
     store.put(A, b"original", b"view")
-    store.put(A, b"original", b"another rendering of the view")
+    store.put(A, b"original", b"VIEW")
+    assert store.model_view(A) == b"view"
+
+
+@pytest.mark.parametrize("left", [b"", b"vi", b"view and more"])
+def test_putting_a_photo_again_mends_what_is_not_whole(store: PhotoStore, left: bytes) -> None:
+    """As a copy that broke off may have left it."""
+    store.put(A, b"original", b"view")
+    store._filesystem.pipe_file(store._path(A, module.MODEL_VIEW), left)
+    store.put(A, b"original", b"view")
     assert store.model_view(A) == b"view"
 
 
@@ -126,7 +135,7 @@ class SilentObjectStore(AbstractFileSystem):
     def _ask(self, *args: Any, **kwargs: Any) -> Any:
         raise NobodyAnswers("could not connect to the endpoint")
 
-    exists = pipe_file = open = rm_file = _ask
+    exists = info = pipe_file = open = rm_file = _ask
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,7 @@ def test_the_settings_that_hold_the_queue_together(celery: Celery, settings: Set
     conf = celery.conf
     assert (conf.task_acks_late, conf.task_ignore_result, conf.accept_content) == (True, True, ["json"])
     assert conf.broker_connection_max_retries is None
+    assert conf.broker_channel_error_retry is True
     options = conf.broker_transport_options
     assert options["visibility_timeout"] >= 2 * settings.lease_s
     assert (options["socket_timeout"], options["health_check_interval"]) == (10, 5)

@@ -53,6 +53,13 @@ def test_every_colour_mode_becomes_rgb(mode):
     assert decode(stream.getvalue()).mode == "RGB"
 
 
+def test_what_is_no_picture_is_said_in_words_for_a_seller():
+    with pytest.raises(
+        UnreadablePhoto, match=r"^a photo cannot be decoded: it is none of JPEG, PNG, WEBP, AVIF$"
+    ):
+        decode(b"no picture")
+
+
 @pytest.mark.parametrize(
     ("size", "file_format", "decoded"),
     [

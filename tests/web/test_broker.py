@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from typing import Any
+
 import pytest
 
 from catalog import queue
@@ -76,3 +79,15 @@ def test_a_lane_with_as_many_messages_as_it_may_have_jobs_gets_no_more_for_a_sec
     clock.now += 1
     broker.send("three", "interactive")
     assert sent == ["of another lane", "three"]
+
+
+def test_a_broker_that_is_full_is_not_reachable(settings: Settings, servers: Any, clock: Clock) -> None:
+    """It answers a ping and refuses every write, as the question to the workers is."""
+    broker = Broker(settings, unsent=lambda _: None, clock=clock)
+    with closing(servers.redis()) as redis:
+        redis.config_set("maxmemory", "1")
+        try:
+            assert broker.probe() == (False, False)
+        finally:
+            redis.config_set("maxmemory", "512mb")
+            broker.close()

@@ -294,6 +294,24 @@ def test_a_forward_within_its_time_does_not_hang() -> None:
     assert (seen, bench.gave_up) == ([False], [])
 
 
+def test_time_in_which_the_process_stood_still_is_no_hang() -> None:
+    bench = Bench()
+    seen: list[bool] = []
+
+    def forward(batch: list[int]) -> list[int]:
+        bench.device.now += 65
+        bench.runner.stood_still(60)
+        seen.append(bench.runner.hangs())
+        bench.device.now += 5.1
+        seen.append(bench.runner.hangs())
+        return batch
+
+    bench.runner._forward = forward
+    bench.run(1)
+    assert seen == [False, True]
+    assert bench.gave_up == ["a batch has been readied or run for 10 s"]
+
+
 def test_no_forward_is_no_hang() -> None:
     bench = Bench()
     bench.run(1)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from workers.batch_runner import BatcherClosed, BatcherFull, BatchReport, ItemFailed, Limits
-from workers.batcher import QUIET_S, Batcher
+from workers.batcher import QUIET_S, STOOD_STILL_S, Batcher
 
 PATIENCE = 10.0  # a test that would have to wait this long has failed
 
@@ -572,3 +572,33 @@ def test_many_submitters_at_once_each_get_their_own_result(in_flight: int) -> No
     batcher.close(drain=True, timeout=PATIENCE)
     assert wrong == []
     assert not any(thread.is_alive() for thread in threads)
+
+
+@pytest.mark.parametrize(("late_s", "given_up"), [(STOOD_STILL_S - 0.1, True), (STOOD_STILL_S + 0.1, False)])
+def test_a_watchdog_that_comes_late_takes_it_for_a_pause_of_the_whole_process(
+    make_batcher: Callable[..., Any], gate: Gate, late_s: float, given_up: bool
+) -> None:
+    now = [0.0]
+
+    class Over:
+        """Two looks of the watchdog: one late, and one in time."""
+
+        pauses = iter((1.0 + late_s, 1.0))
+
+        def wait(self, pause: float) -> bool:
+            late = next(self.pauses, None)
+            now[0] += late or 0.0
+            return late is None
+
+        def set(self) -> None: ...
+
+    batcher = make_batcher(clock=lambda: now[0], forward_timeout_s=6.0)
+    batcher.submit(("a", 1), urgent=True, timeout=0)
+    gate.wait_for_a_forward()
+    reasons: list[str] = []
+    for runner in batcher._runners:
+        runner._give_up = reasons.append
+    batcher._over.set()  # the watchdog of its own ends
+    batcher._over = Over()
+    batcher._watch()
+    assert bool(reasons) == given_up

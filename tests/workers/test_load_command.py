@@ -8,17 +8,18 @@ from unittest.mock import Mock
 import pytest
 from click.testing import CliRunner
 from kombu.exceptions import OperationalError
+from redis.exceptions import ResponseError
 
 from workers import __main__ as command
 
 
-@pytest.mark.parametrize("error", [OperationalError("no server"), ConnectionError("no server")])
+@pytest.mark.parametrize("kind", [OperationalError, ConnectionError, ResponseError])
 def test_a_broker_that_is_not_there_is_named_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
 ) -> None:
-    """What kombu raises once it has tried for some seconds, and what its transport does."""
+    """What kombu raises once it has tried for some seconds, what its transport does, and a Redis that refuses."""
     monkeypatch.setenv("TAGSMITH_VAR", str(tmp_path))
-    monkeypatch.setattr(command, "ask_to_load", Mock(side_effect=error))
+    monkeypatch.setattr(command, "ask_to_load", Mock(side_effect=kind("no server")))
     asked = CliRunner().invoke(command.main, ["load", str(tmp_path)])
     assert asked.exit_code == 1
     assert asked.output == "Error: the broker does not answer: no server\n"

@@ -485,6 +485,27 @@ def test_a_database_that_stays_away_gives_the_message_up_and_keeps_the_job(
     assert (desk.job(job_id).status, desk.job(job_id).attempts) == ("queued", 0)
 
 
+def test_a_database_that_did_not_answer_while_the_process_stood_still_is_asked_once_more(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    real = outcomes.transaction
+
+    @contextmanager
+    def away_once(engine: Engine) -> Iterator[Session]:
+        asked.append("")
+        if len(asked) == 1:
+            raise DatabaseUnavailable("the server closed the connection")
+        with real(engine) as session:
+            yield session
+
+    job_id = desk.accept("shirt")
+    desk.tag.outcomes.PATIENCE_S = -1.0  # over already
+    monkeypatch.setattr("workers.outcomes.transaction", away_once)
+    desk.run(job_id)
+    assert desk.tags(job_id) == ["shirt"]
+
+
 def test_without_room_a_message_is_given_back(desk: Desk) -> None:
     desk.tag.PATIENCE_S = 0
     job_id = desk.accept(lane="bulk")
