@@ -3,7 +3,7 @@
 Polling and not LISTEN/NOTIFY: a NOTIFY takes a lock on the whole cluster at commit, which would put every
 finish of every worker in one line, and a transaction-pooling proxy drops it silently. One index lookup
 every few milliseconds, only while somebody waits, costs PostgreSQL less than that.
-Knows job ids and a function that says which have ended; knows neither SQL nor HTTP.
+Knows job ids, accounts by name, and a function that says which have ended; knows neither SQL nor HTTP.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ log = structlog.get_logger(__name__)
 # An interactive job takes about 100 ms, so the first seconds are worth a close look; whoever still waits
 # after that waits for a queue, and a tenth of a second is nothing to them.
 _EAGER_POLL_S, _EAGER_FOR_S, _CALM_POLL_S = 0.008, 3.0, 0.1
+# The share of all places that is kept for accounts that have none: a single one must not shut the others out.
+_KEPT = 0.25
 # After an error of the database: the same pace as a person retrying.
 _ERROR_POLL_S = 1.0
 
@@ -38,11 +40,11 @@ class JobWatch:
     def waiting(self) -> int:
         return len(self._waiters)
 
-    def wait(self, job_id: str, seconds: float) -> bool:
+    def wait(self, job_id: str, seconds: float, account: str) -> bool:
         """True when the job has ended; False after `seconds`, or at once when too many wait already."""
-        waiter = _Waiter(job_id, time.monotonic())
+        waiter = _Waiter(job_id, account, time.monotonic())
         with self._lock:
-            if len(self._waiters) >= self._max_waiters:
+            if len(self._waiters) >= self._places_for(account):
                 return False
             if not self._polling:
                 try:
@@ -60,6 +62,10 @@ class JobWatch:
             with self._lock:
                 self._waiters.pop(waiter, None)
                 self._changed.notify()
+
+    def _places_for(self, account: str) -> int:
+        waits = any(waiter.account == account for waiter in self._waiters)
+        return self._max_waiters - (int(self._max_waiters * _KEPT) if waits else 0)
 
     def _poll(self) -> None:
         while True:
@@ -92,7 +98,8 @@ class JobWatch:
 
 
 class _Waiter:
-    def __init__(self, job_id: str, since: float) -> None:
+    def __init__(self, job_id: str, account: str, since: float) -> None:
         self.job_id = job_id
+        self.account = account
         self.since = since
         self.ended = threading.Event()

@@ -40,7 +40,7 @@ def get_job(job_id: str, query_data: WaitQuery) -> Response:
     job = _read(job_id)
     if query_data.wait and not job.ended:
         with services().precedence.person() if job.lane == "interactive" else nullcontext():
-            services().job_watch.wait(job.id, query_data.wait)
+            services().job_watch.wait(job.id, query_data.wait, tenant_id())
         job = _read(job_id)
     place = _place(job)
     response = jsonify(job_document(job, place))

@@ -32,9 +32,11 @@ def jobs() -> Jobs:
     return Jobs()
 
 
-def waiting(watch: JobWatch, job_id: str, seconds: float = 30) -> tuple[threading.Thread, list[bool]]:
+def waiting(
+    watch: JobWatch, job_id: str, seconds: float = 30, account: str = "shop"
+) -> tuple[threading.Thread, list[bool]]:
     results: list[bool] = []
-    thread = threading.Thread(target=lambda: results.append(watch.wait(job_id, seconds)))
+    thread = threading.Thread(target=lambda: results.append(watch.wait(job_id, seconds, account)))
     thread.start()
     return thread, results
 
@@ -51,7 +53,7 @@ def test_who_waits_for_a_job_is_woken_when_it_ends(jobs: Jobs) -> None:
 
 
 def test_time_over_is_false(jobs: Jobs) -> None:
-    assert JobWatch(jobs.ended, max_waiters=1).wait("job_a", 0.02) is False
+    assert JobWatch(jobs.ended, max_waiters=1).wait("job_a", 0.02, "shop") is False
 
 
 def test_all_waiting_requests_share_one_query(jobs: Jobs) -> None:
@@ -69,16 +71,34 @@ def test_one_too_many_is_turned_away_at_once(jobs: Jobs) -> None:
     watch = JobWatch(jobs.ended, max_waiters=1)
     thread, results = waiting(watch, "job_a")
     assert jobs.asked_once.wait(10)
-    assert watch.wait("job_b", 3600) is False
+    assert watch.wait("job_b", 3600, "shop") is False
     jobs.over.add("job_a")
     thread.join(10)
     assert results == [True]
-    assert watch.wait("job_a", 10) is True  # the place is free again
+    assert watch.wait("job_a", 10, "shop") is True  # the place is free again
+
+
+def test_one_account_leaves_a_quarter_of_the_places_to_the_others(jobs: Jobs) -> None:
+    watch = JobWatch(jobs.ended, max_waiters=8)
+    threads = []
+    for number in range(6):
+        threads.append(waiting(watch, "job_a")[0])
+        while watch.waiting <= number:
+            time.sleep(0.001)
+    assert watch.wait("job_a", 3600, "shop") is False
+    for number, account in enumerate(("second", "third"), 6):
+        threads.append(waiting(watch, "job_a", account=account)[0])
+        while watch.waiting <= number:
+            time.sleep(0.001)
+    assert watch.wait("job_a", 3600, "fourth") is False, "all are taken"
+    jobs.over.add("job_a")
+    for thread in threads:
+        thread.join(10)
 
 
 def test_nobody_waiting_asks_nothing(jobs: Jobs) -> None:
     watch = JobWatch(jobs.ended, max_waiters=1)
-    watch.wait("job_a", 0.01)
+    watch.wait("job_a", 0.01, "shop")
     for thread in threading.enumerate():
         if thread.name == "job-watch":
             thread.join(10)
@@ -103,7 +123,7 @@ def test_without_a_thread_to_spare_nobody_waits_and_the_next_one_is_served(
     watch = JobWatch(jobs.ended, max_waiters=1)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("can't start new thread")))
-        assert watch.wait("job_a", 30) is False
+        assert watch.wait("job_a", 30, "shop") is False
     assert watch.waiting == 0
     jobs.over.add("job_a")
-    assert watch.wait("job_a", 30) is True
+    assert watch.wait("job_a", 30, "shop") is True
