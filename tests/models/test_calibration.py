@@ -110,6 +110,30 @@ def test_a_doubtful_value_is_not_auto_however_sure_the_others_are(target, confid
     assert calibration.decide(confidence, "both") == decision
 
 
+@pytest.mark.parametrize(
+    ("pattern", "confidence", "familiar", "decision"),
+    [
+        ("both", 0.9, True, "auto"),
+        ("both", 0.89, True, "review"),
+        ("both", 0.99, False, "review"),
+        ("text", 0.99, True, "review"),
+        ("both", 0.49, False, "abstain"),
+    ],
+)
+def test_auto_is_what_reaches_the_threshold_of_its_pattern_and_is_familiar(
+    pattern, confidence, familiar, decision
+):
+    auto_from = {"both": 0.9, "text": None, "photos": 0.5}  # of texts alone nothing is promised
+    calibration = AttributeCalibration(0.95, dict.fromkeys(PATTERNS, 1.0), auto_from)
+    assert calibration.decide(confidence, pattern, familiar) == decision
+
+
+def test_what_was_never_calibrated_goes_to_a_person():
+    taxonomy = Taxonomy((Attribute("colour", ("red", "green")),))
+    (attribute,) = Calibration.uncalibrated(taxonomy, 0.5).attributes
+    assert {attribute.decide(1.0, pattern) for pattern in PATTERNS} == {"review"}
+
+
 def test_what_no_logit_rises_for_is_less_familiar_than_what_one_does():
     taxonomy = Taxonomy(
         (Attribute("colour", ("red", "green")), Attribute("material", ("wool", "linen"), multiple=True))
