@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -545,6 +546,39 @@ def test_a_device_thread_that_dies_leaves_no_future_open_and_ends_the_process() 
     assert dead.wait(PATIENCE)
     assert "Dying" in gave_up[0]
     batcher.close(drain=False, timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("slot", [0, 1])
+def test_a_forward_that_hangs_ends_the_process_on_whichever_thread_it_runs(slot: int) -> None:
+    now = [0.0]
+    gave_up: queue.Queue[str] = queue.Queue()
+    arrived = threading.Semaphore(0)
+    may_end = {"a": threading.Event(), "b": threading.Event()}
+
+    def forward(batch: list[str]) -> list[str]:
+        arrived.release()
+        assert may_end[batch[0]].wait(PATIENCE)
+        return batch
+
+    batcher: Batcher[str, str] = Batcher(
+        forward,
+        limits=Limits(max_batch=1, max_tokens=100, max_ready=10, forward_timeout_s=0.04, in_flight=2),
+        length=lambda item: 1,
+        give_up=gave_up.put,
+        clock=lambda: now[0],
+    )
+    batcher.start()
+    futures = {name: batcher.submit(name, urgent=False, timeout=PATIENCE) for name in may_end}
+    for _ in futures:
+        assert arrived.acquire(timeout=PATIENCE)
+    ends = batcher._running[1 - slot][0].item
+    may_end[ends].set()
+    futures[ends].result(timeout=PATIENCE)
+    now[0] = 0.05
+    assert "readied or run" in gave_up.get(timeout=PATIENCE)
+    for event in may_end.values():
+        event.set()
+    batcher.close(drain=True, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("in_flight", [1, 3])
