@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.calibration import PATTERNS, AttributeCalibration, Calibration, familiarity
+from models.calibration import PATTERNS, AttributeCalibration, Calibration, familiarity, patterns
 from models.errors import CheckpointError
 from models.taxonomy import Attribute, Taxonomy
 
@@ -134,6 +134,11 @@ def test_what_was_never_calibrated_goes_to_a_person():
     assert {attribute.decide(1.0, pattern) for pattern in PATTERNS} == {"review"}
 
 
+def test_a_product_with_neither_text_nor_photos_counts_as_text():
+    has_text, has_photos = torch.tensor([True, True, False, False]), torch.tensor([True, False, True, False])
+    assert patterns(has_text, has_photos) == ["both", "text", "photos", "text"]
+
+
 def test_what_no_logit_rises_for_is_less_familiar_than_what_one_does():
     taxonomy = Taxonomy(
         (Attribute("colour", ("red", "green")), Attribute("material", ("wool", "linen"), multiple=True))
@@ -151,10 +156,10 @@ def test_a_product_is_strange_where_nothing_that_it_has_is_familiar():
         torch.tensor([known, strange, strange, known, strange]),
         torch.tensor([strange, known, strange, strange, strange]),
     )
-    patterns = ["both", "both", "both", "photos", "text"]
-    found = Calibration((), {"text": 3.0, "photos": 3.0}).familiar((text,), (photos,), patterns, colour)
+    of = ["both", "both", "both", "photos", "text"]
+    found = Calibration((), {"text": 3.0, "photos": 3.0}).familiar((text,), (photos,), of, colour)
     assert found == [True, True, False, False, False]
-    anything = Calibration((), {"text": None, "photos": 3.0}).familiar((text,), (photos,), patterns, colour)
+    anything = Calibration((), {"text": None, "photos": 3.0}).familiar((text,), (photos,), of, colour)
     assert anything == [True, True, True, False, True]
 
 
