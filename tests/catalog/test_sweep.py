@@ -183,6 +183,20 @@ def test_a_broker_that_is_away_keeps_the_jobs_due(shop: "Shop", engine: Engine) 
     assert sorted(away.ids + back.ids) == sorted(ids)
 
 
+def test_a_broker_that_refused_is_asked_no_more_in_the_same_sweep(shop: "Shop", engine: Engine) -> None:
+    for lane in LANES:
+        shop.accept(lane=lane)
+    shop.let_resend_come()
+    asked: list[Lane] = []
+
+    def refuse(job_ids: list[str], lane: Lane) -> None:
+        asked.append(lane)
+        raise BrokerUnavailable("no broker")
+
+    assert sweep(engine, refuse, Lanes().waiting, shop.settings).unsent == 2
+    assert asked == ["interactive"]
+
+
 def test_a_job_that_the_broker_did_not_take_waits_no_longer_for_it(shop: "Shop", engine: Engine) -> None:
     shop.accept()
     shop.let_resend_come()
