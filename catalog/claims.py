@@ -76,9 +76,7 @@ def claim(
         ring = _waiting_behind(session, lane, last, left)
         if passed.issuperset(ring):  # all the way round, and whatever is due is in other hands
             break
-        rows = taking.take(
-            _OLDEST_OF_EACH, lane=lane, tenants=ring, share=max(1, left // len(ring)), limit=left
-        )
+        rows = taking.take(_OLDEST_OF_EACH, lane=lane, tenants=ring, share=left // len(ring), limit=left)
         served = Counter(row.tenant_id for row in rows)
         # The limit ended the round before the ring ended: those behind it are next.
         last = next((tenant for tenant in reversed(ring) if tenant in served), ring[-1])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from sqlalchemy import Engine, text
 
 from catalog import jobs
@@ -116,6 +117,32 @@ def test_a_finish_locks_the_product_before_the_job(shop: "Shop", engine: Engine)
     assert written == [True]
 
 
+@pytest.mark.parametrize("table", ["products", "jobs"])
+def test_a_finish_locks_its_rows_in_the_order_of_their_ids(shop: "Shop", engine: Engine, table: str) -> None:
+    """So that it and whoever locks the same rows wait for each other one way only."""
+    accepted = [shop.accept() for _ in range(2)]
+    # The later one first, also on the pages of the table.
+    finished = [
+        jobs.Finished(shop.claim_one(job.id), shop.tags("x"), None, "m", "v") for _, job in accepted[::-1]
+    ]
+    first, second = [row.id for row in shop.sql(f"SELECT id FROM {table} ORDER BY id")]
+    written: list[set[str]] = []
+
+    def finish() -> None:
+        with transaction(engine) as session:
+            written.append(jobs.finish_many(session, finished))
+
+    finishing = threading.Thread(target=finish)
+    with transaction(engine) as session:
+        session.execute(text(f"SELECT 1 FROM {table} WHERE id = :id FOR UPDATE"), {"id": first})
+        finishing.start()
+        finishing.join(0.3)
+        assert finishing.is_alive()
+        session.execute(text(f"SELECT 1 FROM {table} WHERE id = :id FOR UPDATE NOWAIT"), {"id": second})
+    finishing.join()
+    assert written == [{job.id for _, job in accepted}]
+
+
 def test_a_change_during_a_claim_lets_the_old_job_run_with_the_old_content(
     shop: "Shop", engine: Engine
 ) -> None:
@@ -143,6 +170,19 @@ def test_a_claim_skips_a_row_that_is_locked_instead_of_waiting(shop: "Shop", eng
         session.execute(text("SELECT 1 FROM jobs WHERE id = :id FOR UPDATE"), {"id": locked})
         assert [job.id for job in shop.claim(locked, free)] == [free]
     assert [job.id for job in shop.claim(locked, free)] == [locked]
+
+
+@pytest.mark.parametrize(("attempts", "claim"), [(1, "claim"), (2, "claim_suspects")])
+def test_a_lapsed_job_that_somebody_holds_is_skipped_in_every_way_of_claiming_it(
+    shop: "Shop", engine: Engine, attempts: int, claim: str
+) -> None:
+    locked, free = (shop.accept(lane="bulk")[1].id for _ in range(2))
+    shop.claim(locked, free)
+    shop.sql("UPDATE jobs SET lease_until = now(), attempts = :attempts", attempts=attempts)
+    with transaction(engine) as session:
+        session.execute(text("SELECT 1 FROM jobs WHERE id = :id FOR UPDATE"), {"id": locked})
+        assert [job.id for job in getattr(shop, claim)(locked, free)] == [free]
+    assert [job.id for job in getattr(shop, claim)(locked, free)] == [locked]
 
 
 def test_a_connection_cut_in_the_middle_of_a_finish_writes_nothing(shop: "Shop", engine: Engine) -> None:

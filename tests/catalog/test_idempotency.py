@@ -51,6 +51,22 @@ def test_a_repetition_gets_the_first_answer_verbatim(shop: "Shop") -> None:
     assert accepted(shop) == 1
 
 
+def test_an_answer_stands_long_after_the_lock_of_its_request(shop: "Shop") -> None:
+    key = key_of(shop)
+    begin(shop, key)
+    accept_and_answer(shop, key)
+    shop.sql("UPDATE idempotency_records SET locked_until = now() - interval '1 hour'")
+    assert begin(shop, key_of(shop)) is not None
+
+
+def test_a_key_is_remembered_for_longer_than_it_is_locked(shop: "Shop") -> None:
+    begin(shop, key_of(shop))
+    settings = shop.settings
+    assert shop.sql(
+        "SELECT extract(epoch FROM expires_at - locked_until)::float8 FROM idempotency_records"
+    ) == [(settings.idempotency_ttl_s - settings.idempotency_lock_s,)]
+
+
 def test_the_same_key_with_another_payload_is_refused_before_and_after_the_answer(shop: "Shop") -> None:
     key = key_of(shop)
     begin(shop, key)
@@ -117,6 +133,8 @@ def test_a_key_of_a_request_that_died_is_free_after_its_lock(shop: "Shop", since
     with pytest.raises(IdempotencyMismatch):
         begin(shop, key_of(shop, fingerprint="another payload"))
     assert begin(shop, key_of(shop)) is None
+    with pytest.raises(IdempotencyInProgress):
+        begin(shop, key_of(shop))
 
 
 def test_a_request_so_slow_that_a_twin_took_its_key_stores_nothing(shop: "Shop") -> None:
@@ -152,13 +170,35 @@ def test_an_expired_key_is_as_good_as_new(shop: "Shop") -> None:
     begin(shop, key)
     accept_and_answer(shop, key)
     shop.sql("UPDATE idempotency_records SET expires_at = now()")
-    assert begin(shop, key_of(shop, fingerprint="another payload")) is None
+    anew = key_of(shop, fingerprint="another payload")
+    assert begin(shop, anew) is None
+    accept_and_answer(shop, anew, "the second answer")
+    again = begin(shop, key_of(shop, fingerprint="another payload"))
+    assert again is not None and again.body == "the second answer"
 
 
 def test_two_tenants_may_use_the_same_key(shop: "Shop", make_tenant: Any) -> None:
     begin(shop, key_of(shop))
     other = shop.of(make_tenant("another"))
-    assert begin(other, key_of(other, fingerprint="another payload")) is None
+    their_key = key_of(other, fingerprint="another payload")
+    assert begin(other, their_key) is None
+    accept_and_answer(other, their_key, "theirs")
+    with pytest.raises(IdempotencyInProgress):
+        begin(shop, key_of(shop))
+    again = begin(other, key_of(other, fingerprint="another payload"))
+    assert again is not None and again.body == "theirs"
+
+
+def test_what_expires_of_one_tenant_is_remembered_of_another(shop: "Shop", make_tenant: Any) -> None:
+    other = shop.of(make_tenant("another"))
+    for one in (shop, other):
+        key = key_of(one)
+        begin(one, key)
+        accept_and_answer(one, key)
+    shop.sql("UPDATE idempotency_records SET expires_at = now() WHERE tenant_id = :id", id=shop.tenant)
+    with transaction(shop.engine) as session:
+        assert idempotency.prune(session, 10) == 1
+    assert begin(other, key_of(other)) is not None
 
 
 def test_the_parts_of_a_fingerprint_cannot_flow_into_each_other() -> None:

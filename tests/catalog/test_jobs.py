@@ -156,6 +156,8 @@ def test_a_job_that_may_have_killed_its_workers_is_taken_with_no_other(shop: "Sh
         assert suspects_among(session, [suspect, other]) == [suspect]
     (claimed,) = shop.claim_suspects(suspect, other)
     assert (claimed.id, claimed.attempts) == (suspect, SUSPECT_AFTER + 1)
+    with transaction(shop.engine) as session:
+        assert suspects_among(session, [suspect, other]) == [], "it runs"
 
 
 def test_a_job_that_was_put_back_with_a_reason_is_no_suspect(shop: "Shop") -> None:
@@ -167,6 +169,15 @@ def test_a_job_that_was_put_back_with_a_reason_is_no_suspect(shop: "Shop") -> No
     shop.let_lease_lapse(job_id)
     assert shop.claim(job_id) == [], "its reason was that of an earlier attempt"
     assert len(shop.claim_suspects(job_id)) == 1
+
+
+def test_a_job_that_nobody_tried_is_queued_again_also_from_its_last_attempt(shop: "Shop") -> None:
+    shop = shop.with_settings(max_attempts=1)
+    claimed = shop.claim_one(shop.accept()[1].id)
+    assert claimed.last_attempt
+    with transaction(shop.engine) as session:
+        assert jobs.put_back(session, claimed, {"type": "test"}, 0, tried=False) == "queued"
+    assert shop.claim_one(claimed.id).attempts == 1
 
 
 def test_put_back_says_what_the_job_is_now(shop: "Shop") -> None:
@@ -222,6 +233,28 @@ def test_a_failed_job_can_be_replayed_with_all_its_attempts(shop: "Shop", engine
         assert jobs.replay(session, [job.id, "job_unknown"]) == [job.id]
     assert shop.finish(shop.claim_one(job.id))
     assert shop.job(job.id).attempts == 1
+
+
+def test_a_replayed_job_is_due_for_the_sweep_and_has_lost_its_error(shop: "Shop", engine: Engine) -> None:
+    _, job = shop.accept()
+    shop.fail(shop.claim_one(job.id))
+    shop.sql("UPDATE jobs SET not_before = now() + interval '1 hour', resend_at = now() + interval '1 hour'")
+    with transaction(engine) as session:
+        jobs.replay(session, [job.id])
+    replayed = shop.job(job.id)
+    assert (replayed.status, replayed.error, replayed.finished_at) == ("queued", None, None)
+    assert shop.sql("SELECT not_before <= now(), resend_at <= now(), resends FROM jobs") == [(True, True, 0)]
+
+
+def test_only_failed_jobs_are_replayed(shop: "Shop", engine: Engine) -> None:
+    """A succeeded one would be tagged a second time."""
+    ids = {status: shop.accept()[1].id for status in ("queued", "running", "succeeded", "cancelled")}
+    shop.claim_one(ids["running"])
+    shop.finish(shop.claim_one(ids["succeeded"]))
+    shop.cancel(ids["cancelled"])
+    with transaction(engine) as session:
+        assert jobs.replay(session, list(ids.values())) == []
+    assert {status: shop.job(job_id).status for status, job_id in ids.items()} == {s: s for s in ids}
 
 
 def test_a_failed_job_of_an_older_revision_is_not_replayed(shop: "Shop", engine: Engine) -> None:

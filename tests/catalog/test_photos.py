@@ -66,6 +66,18 @@ def test_a_photo_another_tenant_took_up_stays_for_them(
     assert shop.sql("SELECT tenant_id FROM photos") == [(other.tenant,)]
 
 
+def test_a_photo_that_is_announced_again_is_released_only_where_nobody_holds_it(
+    shop: "Shop", engine: Engine
+) -> None:
+    shop.accept(photos=[shop.photo("a")])
+    shop.delete(shop.accept(photos=[shop.photo("b")])[0].id)
+    shop.sql("UPDATE photos SET released_at = now() - interval '1 day' WHERE released_at IS NOT NULL")
+    with transaction(engine) as session:
+        photos.announce(session, shop.tenant, [shop.photo("a"), shop.photo("b")])
+    fresh = "released_at > now() - interval '1 hour'"
+    assert shop.sql(f"SELECT {fresh} FROM photos ORDER BY id") == [(None,), (True,)]
+
+
 def test_a_store_that_refuses_leaves_the_photo_marked_for_the_next_time(
     shop: "Shop", engine: Engine, stored: PhotoStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,6 @@
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -51,6 +53,21 @@ def test_a_change_makes_a_new_job_and_cancels_the_one_still_queued(shop: "Shop")
     superseded = shop.job(old.id)
     assert (superseded.status, superseded.error) == ("cancelled", SUPERSEDED)
     assert shop.claim_one(new.id).title == "New"
+
+
+def test_two_changes_at_once_make_two_revisions(shop: "Shop", engine: Engine) -> None:
+    product, _ = shop.accept("Title")
+    second = threading.Thread(target=lambda: shop.revise(product.id, description="Words"))
+    with transaction(engine) as session:
+        products.revise(
+            session, shop.tenant, product.id, title="New", lane="interactive", settings=shop.settings
+        )
+        second.start()
+        second.join(0.3)
+        assert second.is_alive()
+    second.join()
+    assert [row.revision for row in shop.sql("SELECT revision FROM jobs ORDER BY id")] == [1, 2, 3]
+    assert shop.sql("SELECT title, description, revision FROM products") == [("New", "Words", 3)]
 
 
 def test_a_change_leaves_alone_what_it_does_not_name(shop: "Shop") -> None:
@@ -177,6 +194,18 @@ def test_deleting_a_product_cancels_its_live_jobs_and_their_workers_write_nothin
     assert shop.finish(claimed) is False
     assert shop.claim(queued.id) == []
     assert shop.sql("SELECT count(*) FROM tags")[0][0] == 0
+
+
+def test_two_tenants_with_the_same_photo_see_it_once_each(
+    shop: "Shop", make_tenant: Callable[[str], str]
+) -> None:
+    other = shop.of(make_tenant("another"))
+    mine, _ = shop.accept(photos=[shop.photo("a")])
+    theirs, _ = other.accept(photos=[replace(shop.photo("a"), width=99)])
+    assert shop.product(mine.id).photos == (shop.photo("a"),)
+    changed, _ = other.revise(theirs.id, photos=[shop.photo("b")])
+    assert changed.photos == (shop.photo("b"),)
+    assert shop.product(mine.id).photos == (shop.photo("a"),)
 
 
 def test_another_tenants_product_does_not_exist(shop: "Shop", make_tenant: Callable[[str], str]) -> None:

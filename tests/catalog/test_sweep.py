@@ -66,9 +66,22 @@ def test_a_running_job_whose_lease_lapsed_is_sent_and_can_be_claimed(shop: "Shop
     assert shop.claim_one(job.id).attempts == 2
 
 
+def test_a_worker_that_is_late_may_still_finish_a_job_that_the_sweep_has_sent(
+    shop: "Shop", engine: Engine
+) -> None:
+    _, job = shop.accept()
+    late = shop.claim_one(job.id)
+    shop.let_lease_lapse(job.id)
+    lanes = Lanes()
+    assert sweep(engine, lanes.send, lanes.waiting, shop.settings).sent == 1
+    assert shop.finish(late)
+    assert shop.claim(*lanes.ids) == []
+
+
 def test_a_job_put_back_is_sent_when_it_is_due(shop: "Shop", engine: Engine) -> None:
     _, job = shop.accept()
     shop.put_back(shop.claim_one(job.id), delay_s=60)
+    assert shop.sql("SELECT resend_at = not_before FROM jobs") == [(True,)]
     lanes = Lanes()
     assert sweep(engine, lanes.send, lanes.waiting, shop.settings).sent == 0
     shop.sql("UPDATE jobs SET not_before = now(), resend_at = now()")
@@ -132,6 +145,32 @@ def test_one_sweep_sends_no_more_than_its_limit_and_the_oldest_first(shop: "Shop
     assert sorted(lanes.ids) == sorted(ids)
 
 
+def test_the_limit_of_a_sweep_is_one_for_lapsed_jobs_suspects_and_queued_ones(
+    shop: "Shop", engine: Engine
+) -> None:
+    lapsed, suspect, *_ = [shop.accept()[1].id for _ in range(5)]
+    shop.claim_one(lapsed)
+    shop.let_lease_lapse(lapsed)
+    shop.sql("UPDATE jobs SET attempts = 2 WHERE id = :id", id=suspect)
+    shop.let_resend_come()
+    lanes = Lanes()
+    sweep(engine, lanes.send, lanes.waiting, shop.with_settings(sweep_limit=1).settings)
+    assert lanes.ids == [lapsed]
+    sweep(engine, lanes.send, lanes.waiting, shop.with_settings(sweep_limit=2).settings)
+    assert (lanes.ids[1], len(lanes.ids)) == (suspect, 3)
+
+
+def test_a_reason_outlives_the_sweep(shop: "Shop", engine: Engine) -> None:
+    """Without it a job that was put back would pass for one that kills its workers."""
+    _, job = shop.accept()
+    shop.put_back(shop.claim_one(job.id))
+    reason = shop.job(job.id).error
+    assert reason is not None
+    shop.let_resend_come()
+    assert sweep(engine, Lanes().send, Lanes().waiting, shop.settings).sent == 1
+    assert shop.job(job.id).error == reason
+
+
 def test_a_broker_that_is_away_keeps_the_jobs_due(shop: "Shop", engine: Engine) -> None:
     ids = [shop.accept()[1].id for _ in range(4)] + [shop.accept(lane="bulk")[1].id for _ in range(3)]
     shop.let_resend_come()
@@ -142,6 +181,46 @@ def test_a_broker_that_is_away_keeps_the_jobs_due(shop: "Shop", engine: Engine) 
     back = Lanes()
     assert sweep(engine, back.send, back.waiting, shop.settings).sent == 5
     assert sorted(away.ids + back.ids) == sorted(ids)
+
+
+def test_a_broker_that_refused_is_asked_no_more_in_the_same_sweep(shop: "Shop", engine: Engine) -> None:
+    for lane in LANES:
+        shop.accept(lane=lane)
+    shop.let_resend_come()
+    asked: list[Lane] = []
+
+    def refuse(job_ids: list[str], lane: Lane) -> None:
+        asked.append(lane)
+        raise BrokerUnavailable("no broker")
+
+    assert sweep(engine, refuse, Lanes().waiting, shop.settings).unsent == 2
+    assert asked == ["interactive"]
+
+
+def test_a_job_that_the_broker_did_not_take_waits_no_longer_for_it(shop: "Shop", engine: Engine) -> None:
+    shop.accept()
+    shop.let_resend_come()
+    away = Lanes(works_for=0)
+    for _ in range(3):
+        assert sweep(engine, away.send, away.waiting, shop.settings).unsent == 1
+    assert shop.sql("SELECT resends FROM jobs") == [(0,)]
+
+
+def test_a_job_that_was_claimed_while_the_broker_failed_is_in_good_hands(
+    shop: "Shop", engine: Engine
+) -> None:
+    """A worker that had its message before: the sweep must neither send it again nor count its attempt as over."""
+    shop = shop.with_settings(max_attempts=1)
+    _, job = shop.accept()
+    shop.let_resend_come()
+
+    def claimed_and_refused(job_ids: list[str], lane: Lane) -> None:
+        shop.claim_one(job.id)
+        raise BrokerUnavailable("no broker")
+
+    assert sweep(engine, claimed_and_refused, Lanes().waiting, shop.settings).unsent == 1
+    assert sweep(engine, Lanes().send, Lanes().waiting, shop.settings).failed == 0
+    assert shop.job(job.id).status == "running"
 
 
 def test_a_sweep_that_dies_before_it_sends_loses_nothing(shop: "Shop", engine: Engine) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.calibration import PATTERNS, AttributeCalibration, Calibration, familiarity
+from models.calibration import PATTERNS, AttributeCalibration, Calibration, familiarity, patterns
 from models.errors import CheckpointError
 from models.taxonomy import Attribute, Taxonomy
 
@@ -110,6 +110,35 @@ def test_a_doubtful_value_is_not_auto_however_sure_the_others_are(target, confid
     assert calibration.decide(confidence, "both") == decision
 
 
+@pytest.mark.parametrize(
+    ("pattern", "confidence", "familiar", "decision"),
+    [
+        ("both", 0.9, True, "auto"),
+        ("both", 0.89, True, "review"),
+        ("both", 0.99, False, "review"),
+        ("text", 0.99, True, "review"),
+        ("both", 0.49, False, "abstain"),
+    ],
+)
+def test_auto_is_what_reaches_the_threshold_of_its_pattern_and_is_familiar(
+    pattern, confidence, familiar, decision
+):
+    auto_from = {"both": 0.9, "text": None, "photos": 0.5}  # of texts alone nothing is promised
+    calibration = AttributeCalibration(0.95, dict.fromkeys(PATTERNS, 1.0), auto_from)
+    assert calibration.decide(confidence, pattern, familiar) == decision
+
+
+def test_what_was_never_calibrated_goes_to_a_person():
+    taxonomy = Taxonomy((Attribute("colour", ("red", "green")),))
+    (attribute,) = Calibration.uncalibrated(taxonomy, 0.5).attributes
+    assert {attribute.decide(1.0, pattern) for pattern in PATTERNS} == {"review"}
+
+
+def test_a_product_with_neither_text_nor_photos_counts_as_text():
+    has_text, has_photos = torch.tensor([True, True, False, False]), torch.tensor([True, False, True, False])
+    assert patterns(has_text, has_photos) == ["both", "text", "photos", "text"]
+
+
 def test_what_no_logit_rises_for_is_less_familiar_than_what_one_does():
     taxonomy = Taxonomy(
         (Attribute("colour", ("red", "green")), Attribute("material", ("wool", "linen"), multiple=True))
@@ -127,10 +156,10 @@ def test_a_product_is_strange_where_nothing_that_it_has_is_familiar():
         torch.tensor([known, strange, strange, known, strange]),
         torch.tensor([strange, known, strange, strange, strange]),
     )
-    patterns = ["both", "both", "both", "photos", "text"]
-    found = Calibration((), {"text": 3.0, "photos": 3.0}).familiar((text,), (photos,), patterns, colour)
+    of = ["both", "both", "both", "photos", "text"]
+    found = Calibration((), {"text": 3.0, "photos": 3.0}).familiar((text,), (photos,), of, colour)
     assert found == [True, True, False, False, False]
-    anything = Calibration((), {"text": None, "photos": 3.0}).familiar((text,), (photos,), patterns, colour)
+    anything = Calibration((), {"text": None, "photos": 3.0}).familiar((text,), (photos,), of, colour)
     assert anything == [True, True, True, False, True]
 
 

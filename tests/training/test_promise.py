@@ -54,12 +54,15 @@ def test_a_precision_at_the_goal_everywhere_is_rarely_promised():
 
 
 def test_the_chance_of_breaking_is_thatchers_for_whole_numbers():
-    for size, errors in ((80, 0), (200, 3), (1000, 30)):
-        most = round(size * (1 - GOAL))
-        exact = hypergeom(2 * size, errors + most + 1, size).cdf(errors)
-        assert chance_of_breaking(np.array([float(errors)]), np.array([float(size)]), GOAL) == pytest.approx(
-            exact
-        )
+    """Also where as many are wrong as may be, where the share of these is rounded, and for several sizes at once."""
+    for goal, cases in ((GOAL, ((80, 0), (200, 3), (200, 10), (1000, 30))), (0.9, ((10, 0), (100, 5)))):
+        exact = []
+        for size, errors in cases:
+            most = round(size * (1 - goal))
+            exact.append(hypergeom(2 * size, errors + most + 1, size).cdf(errors))
+        sizes, errors = (np.array(column, np.float64) for column in zip(*cases, strict=True))
+        assert chance_of_breaking(errors, sizes, goal) == pytest.approx(exact)
+    assert chance_of_breaking(np.array([11.0]), np.array([200.0]), GOAL) == 1, "missed already"
 
 
 def test_too_few_values_promise_nothing():
@@ -111,11 +114,32 @@ def test_values_that_err_together_are_worth_as_many_as_there_are_groups():
     assert design_effect(right, np.arange(1000)) == pytest.approx(1, rel=0.05)
 
 
+def test_values_that_differ_more_within_groups_than_between_are_worth_no_more_than_single_ones():
+    assert design_effect(np.tile([True, False], 500), np.arange(1000) // 2) == 1
+
+
+def test_of_few_groups_the_variance_is_not_underestimated():
+    """Two groups of two, one of them wrong: (4 + 2) / (1 + 1)."""
+    assert design_effect(np.array([True, True, False, False]), np.array([0, 0, 1, 1])) == 3
+
+
 def test_a_threshold_takes_values_of_one_confidence_all_or_none():
-    """A hundred right values and a hundred wrong ones that look the same."""
-    confidence = np.full(200, 0.97, np.float32)
-    right = np.arange(200) < 100
-    assert safe_threshold(confidence, right, np.arange(200), GOAL, CERTAINTY) is None
+    """Nine hundred right values and a hundred wrong ones that look the same."""
+    confidence = np.full(1000, 0.97, np.float32)
+    right = np.arange(1000) < 900
+    assert safe_threshold(confidence, right, np.arange(1000), GOAL, CERTAINTY) is None
+
+
+def test_a_test_that_fails_hands_on_no_chance_of_error():
+    """With three errors among the most confident of 200 the first start fails, and the share of the second is just too
+    small; with both shares it would pass.
+    """
+    confidence, right = np.linspace(0.6, 1, 200, dtype=np.float32), np.ones(200, np.bool_)
+    for wrong, found in (((-1, -4), 0.6), ((-1, -4, -7), None)):
+        right[list(wrong)] = False
+        assert safe_threshold(confidence, right, np.arange(200), GOAL, CERTAINTY) == (
+            found and pytest.approx(found)
+        )
 
 
 def test_an_early_mistake_does_not_end_the_walk():

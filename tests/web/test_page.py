@@ -87,6 +87,21 @@ def test_a_token_ends_with_its_key(client: FlaskClient, api_key: str, engine: En
     assert page.get("/v1/products").status_code == 401
 
 
+def test_a_token_ends_after_its_time(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Seller(client, client.post("/page/token", headers=OWN).json["token"])
+    assert page.get("/v1/products").status_code == 200
+    monkeypatch.setattr("web.authentication.PAGE_TOKEN_LIFETIME_S", -1)
+    assert page.get("/v1/products").status_code == 401
+
+
+def test_a_first_key_that_was_revoked_gives_no_token(
+    client: FlaskClient, api_key: str, engine: Engine
+) -> None:
+    with transaction(engine) as session:
+        assert tenants.revoke_api_key(session, tenants.hash_key(api_key)[: tenants.ID_DIGITS])
+    assert client.post("/page/token", headers=OWN).status_code == 401
+
+
 def test_a_token_of_another_process_is_worth_nothing(
     client: FlaskClient, make_app: Callable[..., Flask]
 ) -> None:
@@ -107,6 +122,9 @@ def test_a_token_of_another_process_is_worth_nothing(
         {"Sec-Fetch-Site": "same-site"},
         {"X-Forwarded-For": "203.0.113.7"},
         {"Forwarded": "for=203.0.113.7"},
+        {"X-Forwarded-Host": "shop.example"},
+        {"X-Real-Ip": "203.0.113.7"},
+        {"Via": "1.1 proxy.example"},
     ],
 )
 def test_nobody_else_gets_a_token(client: FlaskClient, changed: dict[str, str]) -> None:

@@ -18,7 +18,8 @@ from pydantic import SecretStr
 
 from catalog import photos, tenants
 from catalog.database import transaction
-from catalog.errors import DatabaseUnavailable
+from catalog.errors import DatabaseUnavailable, StoreUnavailable
+from catalog.photo_store import PhotoStore
 from catalog.settings import Settings
 from tests.web.seller import Seller, Stored, encoded, form, picture
 from web import envelopes
@@ -329,6 +330,12 @@ def test_a_change_takes_a_key_as_well(seller: Seller, stored: Stored) -> None:
     assert stored.rows("jobs") == 2
 
 
+def test_the_same_change_of_another_product_is_another_request(seller: Seller) -> None:
+    paths = [f"/v1/products/{seller.send(title='Shoes').json['product']['id']}" for _ in range(2)]
+    answers = [seller.call("PATCH", path, json={"title": "Boots"}, headers=KEY) for path in paths]
+    assert [answer.status_code for answer in answers] == [202, 422]
+
+
 # ---- When parts of the service are away
 
 
@@ -397,6 +404,37 @@ def test_a_photo_store_that_is_away_is_503(
     refused = seller.send(jpeg, title="one")
     assert (refused.status_code, refused.json["type"]) == (503, "/problems/service-unavailable")
     assert stored.rows("products") == 0
+
+
+def test_a_photo_that_is_removed_while_its_product_is_accepted_is_stored_again(
+    seller: Seller, jpeg: bytes, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by the sweep, after another product that held it was deleted."""
+    put, puts = PhotoStore.put, Mock()
+
+    def put_and_remove_once(self: PhotoStore, photo_id: str, original: bytes, model_view: bytes) -> None:
+        put(self, photo_id, original, model_view)
+        puts(photo_id)
+        if puts.call_count == 1:
+            self.delete(photo_id)
+
+    monkeypatch.setattr(PhotoStore, "put", put_and_remove_once)
+    assert seller.send(jpeg, title="Shoes").status_code == 202
+    assert len(stored.files()) == 2
+
+
+def test_a_photo_store_that_goes_away_after_the_rows_were_written_takes_no_answer_back(
+    seller: Seller, jpeg: bytes, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, puts = PhotoStore.put, Mock(side_effect=[None, StoreUnavailable("away")])
+
+    def put_once(self: PhotoStore, photo_id: str, original: bytes, model_view: bytes) -> None:
+        puts()
+        put(self, photo_id, original, model_view)
+
+    monkeypatch.setattr(PhotoStore, "put", put_once)
+    assert seller.send(jpeg, title="Shoes").status_code == 202
+    assert (stored.rows("products"), len(stored.files())) == (1, 2)
 
 
 def test_a_model_view_is_a_small_upright_jpeg(app: Flask, seller: Seller) -> None:

@@ -60,6 +60,20 @@ def test_what_was_held_is_free_again(room: Intake) -> None:
     assert not room._large._held
 
 
+def test_who_waits_for_room_gets_it_as_soon_as_there_is_some() -> None:
+    budget, got_it = intake._Budget(1, 1), threading.Event()
+
+    def wait_and_take() -> None:
+        with budget.take(1, "another", wait_s=60):
+            got_it.set()
+
+    waiting = threading.Thread(target=wait_and_take, daemon=True)
+    with budget.take(1, "one", wait_s=0):
+        waiting.start()
+        assert not got_it.wait(0.1)
+    assert got_it.wait(30)
+
+
 def test_a_body_over_the_limit_is_refused_by_its_size(room: Intake) -> None:
     with pytest.raises(ProblemError, match="at most"), room.room_for(body(LARGEST + 1), "one"):
         pass

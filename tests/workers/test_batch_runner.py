@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -198,6 +199,20 @@ def test_a_batch_that_works_wipes_out_earlier_device_failures() -> None:
     assert bench.gave_up == []
 
 
+def test_a_witness_that_works_wipes_out_earlier_device_failures() -> None:
+    bench = Bench(give_up_after=2)
+    bench.run(1)
+    bench.device.poisoned = {3}
+    for item, broken, outcome in (
+        (2, True, "DeviceFailed"),
+        (3, False, "ItemFailed"),
+        (4, True, "DeviceFailed"),
+    ):
+        bench.device.broken = broken
+        assert outcomes(bench.run(item)) == [outcome]
+    assert bench.gave_up == []
+
+
 def test_out_of_memory_halves_max_batch_and_loses_nobody() -> None:
     bench = Bench(max_batch=8)
     bench.device.memory = 3
@@ -225,6 +240,15 @@ def test_an_item_that_alone_is_out_of_memory_is_not_blamed() -> None:
     bench.run(1)
     bench.device.memory = 0
     assert outcomes(bench.run(1)) == ["DeviceFailed"]
+
+
+def test_an_item_that_alone_is_out_of_memory_is_not_blamed_where_those_beside_it_fit() -> None:
+    def forward(batch: list[int]) -> list[int]:
+        if 3 in batch:
+            raise OutOfMemory
+        return batch
+
+    assert outcomes(Bench(forward).run(1, 2, 3, 4)) == [1, 2, "DeviceFailed", 4]
 
 
 def test_max_batch_recovers_by_one_after_enough_clean_batches() -> None:
@@ -410,3 +434,30 @@ def test_a_batch_that_hangs_in_either_step_is_seen(step: str) -> None:
     assert seen == [False, True]
     assert bench.gave_up == ["a batch has been readied or run for 10 s"]
     assert not bench.runner.hangs()
+
+
+def test_a_forward_that_hangs_is_seen_also_while_another_batch_is_being_made_ready() -> None:
+    bench = Bench()
+    seen: list[bool] = []
+    being_made, may_be_ready = threading.Event(), threading.Event()
+
+    def collate(items: list[int]) -> list[int]:
+        being_made.set()
+        assert may_be_ready.wait(10)
+        return items
+
+    def hang(batch: list[int]) -> list[int]:
+        bench.device.now += 5.0
+        staging = threading.Thread(target=bench.runner.stage, args=([],))
+        staging.start()
+        assert being_made.wait(10)
+        bench.device.now += 5.1
+        seen.append(bench.runner.hangs())
+        may_be_ready.set()
+        staging.join()
+        return batch
+
+    bench.runner._forward = hang
+    bench.runner._collate = collate
+    bench.runner.settle(Staged([Entry(1, 1, False, submitted_at=0.0)], [1], None))
+    assert seen == [True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,15 @@ from typing import Any
 
 import pytest
 
-from workers.batch_runner import BatcherClosed, BatcherFull, BatchReport, ItemFailed, Limits
+from workers.batch_runner import (
+    BatcherClosed,
+    BatcherFull,
+    BatchReport,
+    DeviceFailed,
+    ItemFailed,
+    Limits,
+    OutOfMemory,
+)
 from workers.batcher import QUIET_S, STOOD_STILL_S, Batcher
 
 PATIENCE = 10.0  # a test that would have to wait this long has failed
@@ -398,6 +407,32 @@ def test_urgent_items_take_no_more_patient_ones_along_than_are_quick(gate: Gate,
     assert len(gate.batches[2]) == 2
 
 
+def test_a_batch_keeps_to_its_budget_of_weights() -> None:
+    sizes: list[int] = []
+    batcher: Batcher[int, int] = Batcher(
+        lambda batch: sizes.append(len(batch)) or batch,  # type: ignore[func-returns-value]
+        limits=Limits(max_batch=8, max_tokens=100, max_ready=10, forward_timeout_s=1000, max_weight=5),
+        length=lambda item: 1,
+        weight=lambda item: 2,
+        give_up=lambda reason: None,
+    )
+    futures = [batcher.submit(item, urgent=False, timeout=0) for item in range(5)]
+    batcher.start()
+    assert [future.result(timeout=PATIENCE) for future in futures] == list(range(5))
+    batcher.close(drain=True, timeout=PATIENCE)
+    assert sizes == [2, 2, 1]
+
+
+def test_what_went_well_before_it_was_forgotten_blames_nobody(gate: Gate, make_batcher: Any) -> None:
+    batcher = make_batcher()
+    gate.let_through(10)
+    assert results(put(batcher, "a")) == ["A"]
+    batcher.forget_witness()
+    gate.poisoned = {"b"}
+    with pytest.raises(DeviceFailed):
+        put(batcher, "b")[0].result(timeout=PATIENCE)
+
+
 def test_a_faulty_item_fails_alone_and_the_device_goes_on(gate: Gate, make_batcher: Any) -> None:
     batcher = make_batcher()
     first = put(batcher, "a")
@@ -409,6 +444,24 @@ def test_a_faulty_item_fails_alone_and_the_device_goes_on(gate: Gate, make_batch
     with pytest.raises(ItemFailed):
         rest[1].result(timeout=PATIENCE)
     assert results(put(batcher, "e")) == ["E"]
+
+
+def test_a_batch_that_was_made_ready_before_memory_ran_out_is_made_smaller(
+    gate: Gate, make_batcher: Any
+) -> None:
+    def run_out(size: int) -> None:
+        if size > 2:
+            raise OutOfMemory
+
+    gate.on_forward = run_out
+    batcher = make_batcher(start=False, max_batch=4)
+    futures = put(batcher, *"abcdefgh")
+    batcher.start()
+    for _ in range(2):
+        gate.wait_for_a_collate()
+    gate.let_through(5)
+    assert results(futures) == list("ABCDEFGH")
+    assert [len(batch) for batch in gate.batches] == [4, 2, 2, 2, 2]
 
 
 def test_a_full_lane_refuses_the_next_item(gate: Gate, make_batcher: Any) -> None:
@@ -440,6 +493,34 @@ def test_closing_with_a_drain_runs_what_was_queued(gate: Gate, make_batcher: Any
     gate.let_through(3)
     batcher.close(drain=True, timeout=PATIENCE)
     assert results(futures) == ["A", "B", "C"]
+
+
+def test_closing_with_a_drain_runs_the_batch_that_is_being_made_ready(
+    gate: Gate, make_batcher: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = threading.Event()
+
+    def make_ready(items: list[tuple[str, int]]) -> list[tuple[str, int]]:
+        gate.was_collated.release()
+        assert items[0][0] == "a" or ready.wait(PATIENCE)
+        return items
+
+    monkeypatch.setattr(gate, "collate", make_ready)
+    batcher = make_batcher(max_batch=1)
+    futures = put(batcher, "a")
+    gate.wait_for_a_forward()
+    futures += put(batcher, "b")
+    for _ in range(2):
+        gate.wait_for_a_collate()
+    closing = threading.Thread(target=lambda: batcher.close(drain=True, timeout=PATIENCE))
+    closing.start()
+    while batcher.alive():
+        threading.Event().wait(0.001)
+    gate.let_through(2)
+    batcher._workers[0].join(0.2)  # it must not end before it has run what comes
+    ready.set()
+    assert results(futures) == ["A", "B"]
+    closing.join(PATIENCE)
 
 
 def test_closing_without_a_drain_refuses_what_was_queued_and_finishes_what_runs(
@@ -545,6 +626,74 @@ def test_a_device_thread_that_dies_leaves_no_future_open_and_ends_the_process() 
     assert dead.wait(PATIENCE)
     assert "Dying" in gave_up[0]
     batcher.close(drain=False, timeout=PATIENCE)
+
+
+# As above.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_dies_leaves_no_batch_open_that_is_just_being_made_ready() -> None:
+    being_made, may_be_ready, dead = threading.Event(), threading.Event(), threading.Event()
+
+    class Dying(BaseException):
+        pass
+
+    def collate(items: list[str]) -> list[str]:
+        if items == ["b"]:
+            being_made.set()
+            assert may_be_ready.wait(PATIENCE)
+        return items
+
+    def die(batch: list[str]) -> list[str]:
+        assert being_made.wait(PATIENCE)
+        raise Dying
+
+    batcher: Batcher[str, str] = Batcher(
+        die,
+        limits=Limits(max_batch=1, max_tokens=100, max_ready=10, forward_timeout_s=1000),
+        length=lambda item: 1,
+        collate=collate,
+        give_up=lambda reason: dead.set(),
+    )
+    batcher.start()
+    futures = [batcher.submit(item, urgent=False, timeout=PATIENCE) for item in ("a", "b")]
+    assert dead.wait(PATIENCE)
+    may_be_ready.set()
+    for future in futures:
+        with pytest.raises(BatcherClosed):
+            future.result(timeout=PATIENCE)
+    batcher.close(drain=False, timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("slot", [0, 1])
+def test_a_forward_that_hangs_ends_the_process_on_whichever_thread_it_runs(slot: int) -> None:
+    now = [0.0]
+    gave_up: queue.Queue[str] = queue.Queue()
+    arrived = threading.Semaphore(0)
+    may_end = {"a": threading.Event(), "b": threading.Event()}
+
+    def forward(batch: list[str]) -> list[str]:
+        arrived.release()
+        assert may_end[batch[0]].wait(PATIENCE)
+        return batch
+
+    batcher: Batcher[str, str] = Batcher(
+        forward,
+        limits=Limits(max_batch=1, max_tokens=100, max_ready=10, forward_timeout_s=0.04, in_flight=2),
+        length=lambda item: 1,
+        give_up=gave_up.put,
+        clock=lambda: now[0],
+    )
+    batcher.start()
+    futures = {name: batcher.submit(name, urgent=False, timeout=PATIENCE) for name in may_end}
+    for _ in futures:
+        assert arrived.acquire(timeout=PATIENCE)
+    ends = batcher._running[1 - slot][0].item
+    may_end[ends].set()
+    futures[ends].result(timeout=PATIENCE)
+    now[0] = 0.05
+    assert "readied or run" in gave_up.get(timeout=PATIENCE)
+    for event in may_end.values():
+        event.set()
+    batcher.close(drain=True, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("in_flight", [1, 3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 from unittest.mock import Mock
 
@@ -9,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from catalog.database import transaction
-from catalog.errors import DatabaseUnavailable
+from catalog.errors import BrokerUnavailable, DatabaseUnavailable
 from catalog.jobs import ClaimedJob, claim, finish
 from catalog.views import LANES
 from workers import leases
@@ -66,14 +67,49 @@ def test_a_lost_lease_cannot_be_renewed(desk: Desk) -> None:
         assert renew(session, [job.lease_token], 500) == set()
 
 
+def test_a_renewal_locks_its_rows_in_the_order_of_their_ids(desk: Desk) -> None:
+    """As a finish does: so that the two wait for each other one way only."""
+    first, second = sorted([desk.accept(), desk.accept()])
+    # The later one first, also on the pages of the table.
+    tokens = [claimed(desk, job_id, worker="one")[0].lease_token for job_id in (second, first)]
+    renewed: list[set[str]] = []
+
+    def renew_both() -> None:
+        with transaction(desk.engine) as session:
+            renewed.append(renew(session, tokens, 500))
+
+    lock = "SELECT 1 FROM jobs WHERE id = :id FOR UPDATE"
+    renewing = threading.Thread(target=renew_both)
+    with transaction(desk.engine) as session:
+        session.execute(text(lock), {"id": first})
+        renewing.start()
+        renewing.join(0.3)
+        assert renewing.is_alive()
+        session.execute(text(f"{lock} NOWAIT"), {"id": second})
+    renewing.join()
+    assert renewed == [set(tokens)]
+
+
 def test_the_jobs_of_a_dead_worker_are_due_at_once(desk: Desk) -> None:
     interactive, bulk = desk.accept(), desk.accept(lane="bulk")
     held = claimed(desk, interactive, bulk, worker=dead_worker())
     assert len(held) == 2
     with transaction(desk.engine) as session:
         assert release_leases_of_the_dead(session) == {"interactive": [interactive], "bulk": [bulk]}
+        due = text("SELECT bool_and(resend_at <= now()) FROM jobs")
+        assert session.execute(due).scalar_one(), "for the sweep as well, should the broker be away"
     again = claimed(desk, interactive, bulk, worker=worker_identity())
     assert {job.attempts for job in again} == {2}, "the attempt that killed its worker counts"
+
+
+def test_what_a_dead_worker_had_finished_is_not_run_again(desk: Desk) -> None:
+    done, running = desk.accept(), desk.accept()
+    (finished, _) = sorted(claimed(desk, done, running, worker=dead_worker()), key=lambda job: job.id != done)
+    with transaction(desk.engine) as session:
+        assert finish(session, finished, tags=[], embedding=None, model_name="m", model_version="v")
+    with transaction(desk.engine) as session:
+        assert release_leases_of_the_dead(session) == {"interactive": [running]}
+    assert desk.job(done).status == "succeeded"
 
 
 def test_the_dead_cannot_finish_what_was_taken_from_them(desk: Desk) -> None:
@@ -85,11 +121,12 @@ def test_the_dead_cannot_finish_what_was_taken_from_them(desk: Desk) -> None:
 
 
 def test_the_jobs_of_the_living_and_of_other_machines_are_left_alone(desk: Desk) -> None:
-    mine, elsewhere = desk.accept(), desk.accept()
+    mine, elsewhere, of_the_dead = desk.accept(), desk.accept(), desk.accept()
     claimed(desk, mine, worker=worker_identity())
     claimed(desk, elsewhere, worker="elsewhere.example:1:1")
+    claimed(desk, of_the_dead, worker=dead_worker())
     with transaction(desk.engine) as session:
-        assert release_leases_of_the_dead(session) == {}
+        assert release_leases_of_the_dead(session) == {"interactive": [of_the_dead]}
     assert {desk.job(mine).status, desk.job(elsewhere).status} == {"running"}
 
 
@@ -104,13 +141,45 @@ def test_a_starting_keeper_sends_what_the_dead_left_behind(desk: Desk) -> None:
 def test_a_starting_keeper_sends_the_oldest_jobs_a_dead_worker_may_have_had_and_not_claimed(
     desk: Desk,
 ) -> None:
+    later = desk.accept()
+    with transaction(desk.engine) as session:
+        session.execute(text("UPDATE jobs SET not_before = now() + interval '1 hour'"))
     running = desk.accept()
     claimed(desk, running, worker=worker_identity())
     oldest, newest = desk.accept(), desk.accept()
     desk.leases._messages_at_once = 1
     desk.leases._recover()
     assert desk.sent == [([oldest], "interactive")]
-    assert desk.job(newest).status == "queued"
+    assert {desk.job(newest).status, desk.job(later).status} == {"queued"}
+
+
+def test_what_the_dead_had_claimed_is_sent_as_well_where_others_have_waited_longer(desk: Desk) -> None:
+    died_with = desk.accept()
+    claimed(desk, died_with, worker=dead_worker())
+    oldest = desk.accept()
+    with transaction(desk.engine) as session:
+        session.execute(
+            text("UPDATE jobs SET submitted_at = now() - interval '1 hour' WHERE id = :id"), {"id": oldest}
+        )
+    desk.leases._messages_at_once = 1
+    desk.leases._recover()
+    assert desk.sent == [([died_with, oldest], "interactive")]
+
+
+def test_a_keeper_recovers_once_and_again_only_where_the_broker_was_away(desk: Desk) -> None:
+    job_id = desk.accept()
+    claimed(desk, job_id, worker=dead_worker())
+    (held,) = claimed(desk, desk.accept(), worker=worker_identity())
+    desk.leases.hold([held])
+    with transaction(desk.engine) as session:
+        session.execute(text("UPDATE jobs SET lease_until = now() + interval '1 second'"))
+    send, desk.leases._send = desk.leases._send, Mock(side_effect=BrokerUnavailable("away"))
+    assert desk.leases._round() == leases.RETRY_S
+    assert seconds_left(desk, held.id) > 1, "what it runs is renewed all the same"
+    desk.leases._send = send
+    for _ in range(2):
+        desk.leases._round()
+    assert desk.sent == [([job_id], "interactive")]
 
 
 def test_the_keeper_renews_what_is_held_and_not_what_was_let_go(desk: Desk) -> None:

@@ -104,6 +104,13 @@ def test_beside_a_batch_of_patient_items_none_takes_the_place_of_an_urgent_one()
     assert items(queue.take(8, 1000)) == ["p1", "p2"]
 
 
+def test_a_batch_beside_others_passes_no_patient_item_over() -> None:
+    queue = queue_of(1)
+    add(queue, 5, 4, urgent=True)
+    assert items(queue.take(1, 1000, urgent_only=True)) == ["u5"]
+    assert items(queue.take(1, 1000)) == ["u4"]
+
+
 def test_a_batch_of_one_is_urgent_when_anybody_waits() -> None:
     queue = queue_of(1)
     add(queue, 5, urgent=True)
