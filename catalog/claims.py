@@ -14,7 +14,6 @@ taken where it is asked for.
 """
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -77,7 +76,7 @@ def claim(
         if passed.issuperset(ring):  # all the way round, and whatever is due is in other hands
             break
         rows = taking.take(_OLDEST_OF_EACH, lane=lane, tenants=ring, share=left // len(ring), limit=left)
-        served = Counter(row.tenant_id for row in rows)
+        served = {row.tenant_id for row in rows}
         # The limit ended the round before the ring ended: those behind it are next.
         last = next((tenant for tenant in reversed(ring) if tenant in served), ring[-1])
         passed = passed | set(ring) if not rows else set()
