@@ -68,19 +68,21 @@ def claim(
     """
     taking = _Taking(session, worker, settings)
     most = len(job_ids) if most is None else most
-    left = most - len(taking.take(_NAMED_AND_LAPSED, job_ids=list(job_ids)))
-    first = last = _served_last(session, lane)
+    left, look = most, _look(session, lane, job_ids, most)
+    if look.lapsed:
+        left -= len(taking.take(_NAMED_AND_LAPSED, job_ids=list(job_ids)))
+    first = last = look.last
     passed: set[str] = set()
-    while left:
-        ring = _waiting_behind(session, lane, last, left)
-        if passed.issuperset(ring):  # all the way round, and whatever is due is in other hands
-            break
+    # Until all the way round whatever is due is in other hands.
+    while left and not passed.issuperset(ring := look.ring[:left]):
         rows = taking.take(_OLDEST_OF_EACH, lane=lane, tenants=ring, share=left // len(ring), limit=left)
         served = {row.tenant_id for row in rows}
         # The limit ended the round before the ring ended: those behind it are next.
         last = next((tenant for tenant in reversed(ring) if tenant in served), ring[-1])
         passed = passed | set(ring) if not rows else set()
         left -= len(rows)
+        if left:
+            look = _look(session, lane, [], left, last)
     if last != first:
         session.execute(_REMEMBER if first else _REMEMBER_FIRST, {"lane": lane, "tenant_id": last})
     return taking.claimed
@@ -208,7 +210,6 @@ class _Taking:
 
 # -- turns ---------------------------------------------------------------------------------------------------
 
-_SERVED_LAST = text("SELECT tenant_id FROM lane_turns WHERE lane = :lane")
 # SKIP LOCKED: where two claims end at once either may be the last; neither waits for the other's commit.
 _REMEMBER = text(
     """
@@ -219,34 +220,47 @@ _REMEMBER = text(
 _REMEMBER_FIRST = text(
     "INSERT INTO lane_turns (lane, tenant_id) VALUES (:lane, :tenant_id) ON CONFLICT (lane) DO NOTHING"
 )
-# From tenant to tenant by one look into ix_jobs_turns each, however many jobs a tenant has: first those behind
-# `last`, then from the beginning.
-_WAITING_BEHIND = text(
+# One statement, since each costs a claim of one job as much as the taking does. From tenant to tenant by one look into
+# ix_jobs_turns each, however many jobs a tenant has: first those behind the last one, then from the beginning.
+_LOOK = text(
     f"""
-    WITH RECURSIVE ring AS (
-        SELECT CAST(:last AS text) AS tenant_id, false AS round, 0 AS place
+    WITH RECURSIVE served AS MATERIALIZED (
+        SELECT coalesce(
+            CAST(:last AS text), (SELECT tenant_id FROM lane_turns WHERE lane = :lane), ''
+        ) AS last
+    ), ring AS (
+        SELECT last AS tenant_id, false AS round, 0 AS place FROM served
         UNION ALL
         SELECT coalesce(behind.tenant_id, ''), round OR behind.tenant_id IS NULL,
                place + CASE WHEN behind.tenant_id IS NULL THEN 0 ELSE 1 END
-        FROM ring LEFT JOIN LATERAL (
+        FROM ring CROSS JOIN served LEFT JOIN LATERAL (
             SELECT tenant_id FROM jobs
             WHERE status = 'queued' AND lane = :lane AND jobs.tenant_id > ring.tenant_id
               AND not_before <= now() AND NOT {IS_SUSPECT}
             ORDER BY jobs.tenant_id LIMIT 1
         ) AS behind ON true
-        WHERE place < :most AND NOT (round AND (behind.tenant_id IS NULL OR behind.tenant_id > :last))
+        WHERE place < :most AND NOT (round AND (behind.tenant_id IS NULL OR behind.tenant_id > served.last))
     )
-    SELECT tenant_id FROM ring WHERE place > 0 AND tenant_id <> '' ORDER BY place
+    SELECT served.last,
+           ARRAY(SELECT tenant_id FROM ring WHERE place > 0 AND tenant_id <> '' ORDER BY place) AS ring,
+           EXISTS (SELECT 1 FROM jobs WHERE {_IS_NAMED} AND status = 'running' AND lease_until <= now()) AS lapsed
+    FROM served
     """
 )
 
 
-def _served_last(session: Session, lane: Lane) -> str:
-    """The tenant whose turn it was last; empty before the first."""
-    found: str | None = session.execute(_SERVED_LAST, {"lane": lane}).scalar_one_or_none()
-    return found or ""
+@dataclass(frozen=True)
+class _Look:
+    """`last` is the tenant whose turn it was last, empty before the first; `ring` the next ones with a job that is due,
+    `last` itself the last of them; `lapsed` says whether the lease of a named job ran out.
+    """
+
+    last: str
+    ring: list[str]
+    lapsed: bool
 
 
-def _waiting_behind(session: Session, lane: Lane, last: str, most: int) -> list[str]:
-    """The next tenants in the ring with a job that is due, at most so many; `last` itself is the last of them."""
-    return list(session.execute(_WAITING_BEHIND, {"lane": lane, "last": last, "most": most}).scalars())
+def _look(session: Session, lane: Lane, job_ids: Sequence[str], most: int, last: str | None = None) -> _Look:
+    """At most so many tenants behind `last`, or behind the one that was remembered."""
+    parameters = {"lane": lane, "job_ids": list(job_ids), "most": most, "last": last}
+    return _Look(*session.execute(_LOOK, parameters).one())

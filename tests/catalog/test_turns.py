@@ -241,7 +241,7 @@ def test_a_claim_reads_neither_the_whole_table_nor_sorts_it(shop: "Shop") -> Non
                 claims._OLDEST_OF_EACH,
                 {"lane": "bulk", "tenants": [shop.tenant], "share": 64, "limit": 64},
             ),
-            (claims._WAITING_BEHIND.text, {"lane": "bulk", "last": "", "most": 64}),
+            (claims._LOOK.text, {"lane": "bulk", "last": None, "most": 64, "job_ids": []}),
         ):
             plan = [row[0] for row in shop.sql(f"EXPLAIN (COSTS OFF) {statement}", **parameters)]
             assert not [line for line in plan if "Seq Scan on jobs" in line or "Sort Key: jobs" in line], plan
