@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 
 from catalog.embedding_cache import text_id
 from catalog.settings import Settings
-from catalog.views import LEASE_RAN_OUT, SUPERSEDED, Lane
+from catalog.views import LANES, LEASE_RAN_OUT, SUPERSEDED, Lane
 
 SUSPECT_AFTER = 2
 
@@ -75,7 +75,7 @@ def claim(
     passed: set[str] = set()
     # Until all the way round whatever is due is in other hands.
     while left and not passed.issuperset(ring := look.ring[:left]):
-        rows = taking.take(_OLDEST_OF_EACH, lane=lane, tenants=ring, share=left // len(ring), limit=left)
+        rows = taking.take(_OLDEST_OF_EACH[lane], tenants=ring, share=left // len(ring), limit=left)
         served = {row.tenant_id for row in rows}
         # The limit ended the round before the ring ended: those behind it are next.
         last = next((tenant for tenant in reversed(ring) if tenant in served), ring[-1])
@@ -121,19 +121,22 @@ _NAMED_AND_LAPSED = f"""
     ORDER BY id
     FOR UPDATE SKIP LOCKED
 """
-# LATERAL: each tenant's own range of ix_jobs_turns, read only as far as its share needs. BETWEEN, which is `=` here:
+# LATERAL: each tenant's own range of the lane's index, read only as far as its share needs. BETWEEN, which is `=` here:
 # of `=` the planner concludes that any order by time will do, and reads another tenant's whole import to find a job.
-_OLDEST_OF_EACH = f"""
-    SELECT oldest.* FROM unnest(CAST(:tenants AS text[])) WITH ORDINALITY AS ring (tenant_id, place)
-    CROSS JOIN LATERAL (
-        SELECT id, product_id, revision, attempts FROM jobs
-        WHERE status = 'queued' AND lane = :lane AND not_before <= now() AND NOT {IS_SUSPECT}
-          AND jobs.tenant_id BETWEEN ring.tenant_id AND ring.tenant_id
-        ORDER BY jobs.tenant_id, submitted_at LIMIT :share
-        FOR UPDATE SKIP LOCKED
-    ) AS oldest
-    LIMIT :limit
-"""
+_OLDEST_OF_EACH: dict[Lane, str] = {
+    lane: f"""
+        SELECT oldest.* FROM unnest(CAST(:tenants AS text[])) WITH ORDINALITY AS ring (tenant_id, place)
+        CROSS JOIN LATERAL (
+            SELECT id, product_id, revision, attempts FROM jobs
+            WHERE status = 'queued' AND lane = '{lane}' AND not_before <= now() AND NOT {IS_SUSPECT}
+              AND jobs.tenant_id BETWEEN ring.tenant_id AND ring.tenant_id
+            ORDER BY jobs.tenant_id, submitted_at LIMIT :share
+            FOR UPDATE SKIP LOCKED
+        ) AS oldest
+        LIMIT :limit
+    """
+    for lane in LANES
+}
 # One statement, so one snapshot: the content it returns is that of the revision it checked.
 _TAKE = """
     WITH picked AS MATERIALIZED ({candidates}),
@@ -165,7 +168,7 @@ _TAKE = """
 """
 _STATEMENTS = {
     candidates: text(_TAKE.format(candidates=candidates))
-    for candidates in (_SUSPECTS, _NAMED_AND_LAPSED, _OLDEST_OF_EACH)
+    for candidates in (_SUSPECTS, _NAMED_AND_LAPSED, *_OLDEST_OF_EACH.values())
 }
 
 
@@ -221,32 +224,35 @@ _REMEMBER_FIRST = text(
     "INSERT INTO lane_turns (lane, tenant_id) VALUES (:lane, :tenant_id) ON CONFLICT (lane) DO NOTHING"
 )
 # One statement, since each costs a claim of one job as much as the taking does. From tenant to tenant by one look into
-# ix_jobs_turns each, however many jobs a tenant has: first those behind the last one, then from the beginning.
-_LOOK = text(
-    f"""
-    WITH RECURSIVE served AS MATERIALIZED (
-        SELECT coalesce(
-            CAST(:last AS text), (SELECT tenant_id FROM lane_turns WHERE lane = :lane), ''
-        ) AS last
-    ), ring AS (
-        SELECT last AS tenant_id, false AS round, 0 AS place FROM served
-        UNION ALL
-        SELECT coalesce(behind.tenant_id, ''), round OR behind.tenant_id IS NULL,
-               place + CASE WHEN behind.tenant_id IS NULL THEN 0 ELSE 1 END
-        FROM ring CROSS JOIN served LEFT JOIN LATERAL (
-            SELECT tenant_id FROM jobs
-            WHERE status = 'queued' AND lane = :lane AND jobs.tenant_id > ring.tenant_id
-              AND not_before <= now() AND NOT {IS_SUSPECT}
-            ORDER BY jobs.tenant_id LIMIT 1
-        ) AS behind ON true
-        WHERE place < :most AND NOT (round AND (behind.tenant_id IS NULL OR behind.tenant_id > served.last))
+# the lane's index each, however many jobs a tenant has: first those behind the last one, then from the beginning.
+_LOOK: dict[Lane, TextClause] = {
+    lane: text(
+        f"""
+        WITH RECURSIVE served AS MATERIALIZED (
+            SELECT coalesce(
+                CAST(:last AS text), (SELECT tenant_id FROM lane_turns WHERE lane = '{lane}'), ''
+            ) AS last
+        ), ring AS (
+            SELECT last AS tenant_id, false AS round, 0 AS place FROM served
+            UNION ALL
+            SELECT coalesce(behind.tenant_id, ''), round OR behind.tenant_id IS NULL,
+                   place + CASE WHEN behind.tenant_id IS NULL THEN 0 ELSE 1 END
+            FROM ring CROSS JOIN served LEFT JOIN LATERAL (
+                SELECT tenant_id FROM jobs
+                WHERE status = 'queued' AND lane = '{lane}' AND jobs.tenant_id > ring.tenant_id
+                  AND not_before <= now() AND NOT {IS_SUSPECT}
+                ORDER BY jobs.tenant_id LIMIT 1
+            ) AS behind ON true
+            WHERE place < :most AND NOT (round AND (behind.tenant_id IS NULL OR behind.tenant_id > served.last))
+        )
+        SELECT served.last,
+               ARRAY(SELECT tenant_id FROM ring WHERE place > 0 AND tenant_id <> '' ORDER BY place) AS ring,
+               EXISTS (SELECT 1 FROM jobs WHERE {_IS_NAMED} AND status = 'running' AND lease_until <= now()) AS lapsed
+        FROM served
+        """
     )
-    SELECT served.last,
-           ARRAY(SELECT tenant_id FROM ring WHERE place > 0 AND tenant_id <> '' ORDER BY place) AS ring,
-           EXISTS (SELECT 1 FROM jobs WHERE {_IS_NAMED} AND status = 'running' AND lease_until <= now()) AS lapsed
-    FROM served
-    """
-)
+    for lane in LANES
+}
 
 
 @dataclass(frozen=True)
@@ -262,5 +268,5 @@ class _Look:
 
 def _look(session: Session, lane: Lane, job_ids: Sequence[str], most: int, last: str | None = None) -> _Look:
     """At most so many tenants behind `last`, or behind the one that was remembered."""
-    parameters = {"lane": lane, "job_ids": list(job_ids), "most": most, "last": last}
-    return _Look(*session.execute(_LOOK, parameters).one())
+    parameters = {"job_ids": list(job_ids), "most": most, "last": last}
+    return _Look(*session.execute(_LOOK[lane], parameters).one())

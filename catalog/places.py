@@ -7,7 +7,7 @@ after a fault of the world is counted where it was submitted, though it is sent 
 
 from dataclasses import dataclass
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
 from catalog import rates
@@ -28,42 +28,45 @@ _IN_LANE = text(
 )
 # Before a job come the older ones of its own tenant, and of each other tenant as many and one more, if it has
 # them. BETWEEN, which is `=` here, leaves the planner only the index in which each tenant has a range of its own.
-_AHEAD_BY_TURNS = text(
-    """
-    WITH RECURSIVE own AS MATERIALIZED (
-        SELECT mine.tenant_id, (
+_AHEAD_BY_TURNS: dict[Lane, TextClause] = {
+    lane: text(
+        f"""
+        WITH RECURSIVE own AS MATERIALIZED (
+            SELECT mine.tenant_id, (
+                SELECT count(*) FROM (
+                    SELECT 1 FROM jobs
+                    WHERE status = 'queued' AND lane = '{lane}' AND submitted_at < mine.submitted_at
+                      AND jobs.tenant_id BETWEEN mine.tenant_id AND mine.tenant_id
+                    ORDER BY jobs.tenant_id DESC, submitted_at DESC LIMIT :limit
+                ) AS older
+            ) AS ahead
+            FROM jobs AS mine WHERE mine.id = :id
+        ), waiting AS (
+            SELECT '' AS tenant_id
+            UNION ALL
+            SELECT next.tenant_id FROM waiting CROSS JOIN LATERAL (
+                SELECT tenant_id FROM jobs
+                WHERE status = 'queued' AND lane = '{lane}' AND jobs.tenant_id > waiting.tenant_id
+                ORDER BY jobs.tenant_id LIMIT 1
+            ) AS next
+        )
+        SELECT own.ahead + (
             SELECT count(*) FROM (
-                SELECT 1 FROM jobs
-                WHERE status = 'queued' AND lane = :lane AND submitted_at < mine.submitted_at
-                  AND jobs.tenant_id BETWEEN mine.tenant_id AND mine.tenant_id
-                ORDER BY jobs.tenant_id DESC, submitted_at DESC LIMIT :limit
-            ) AS older
-        ) AS ahead
-        FROM jobs AS mine WHERE mine.id = :id
-    ), waiting AS (
-        SELECT '' AS tenant_id
-        UNION ALL
-        SELECT next.tenant_id FROM waiting CROSS JOIN LATERAL (
-            SELECT tenant_id FROM jobs
-            WHERE status = 'queued' AND lane = :lane AND jobs.tenant_id > waiting.tenant_id
-            ORDER BY jobs.tenant_id LIMIT 1
-        ) AS next
+                SELECT 1 FROM (SELECT tenant_id FROM waiting LIMIT :tenants) AS other CROSS JOIN LATERAL (
+                    SELECT 1 FROM jobs
+                    WHERE status = 'queued' AND lane = '{lane}'
+                      AND jobs.tenant_id BETWEEN other.tenant_id AND other.tenant_id
+                    ORDER BY jobs.tenant_id, submitted_at LIMIT own.ahead + 1
+                ) AS turns
+                WHERE other.tenant_id <> own.tenant_id
+                LIMIT :limit
+            ) AS others
+        )
+        FROM own
+        """
     )
-    SELECT own.ahead + (
-        SELECT count(*) FROM (
-            SELECT 1 FROM (SELECT tenant_id FROM waiting LIMIT :tenants) AS other CROSS JOIN LATERAL (
-                SELECT 1 FROM jobs
-                WHERE status = 'queued' AND lane = :lane
-                  AND jobs.tenant_id BETWEEN other.tenant_id AND other.tenant_id
-                ORDER BY jobs.tenant_id, submitted_at LIMIT own.ahead + 1
-            ) AS turns
-            WHERE other.tenant_id <> own.tenant_id
-            LIMIT :limit
-        ) AS others
-    )
-    FROM own
-    """
-)
+    for lane in LANES
+}
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,8 @@ def _queued(session: Session, lane: Lane) -> int:
 
 def _ahead_by_turns(session: Session, job: JobView) -> int:
     # The first of `waiting` is no tenant, and one is the job's own.
-    parameters = {"id": job.id, "lane": job.lane, "limit": MAX_POSITION, "tenants": MAX_TENANTS + 2}
-    return min(int(session.execute(_AHEAD_BY_TURNS, parameters).scalar_one()), MAX_POSITION)
+    parameters = {"id": job.id, "limit": MAX_POSITION, "tenants": MAX_TENANTS + 2}
+    return min(int(session.execute(_AHEAD_BY_TURNS[job.lane], parameters).scalar_one()), MAX_POSITION)
 
 
 def _eta_s(session: Session, ahead: dict[Lane, int], own: Lane) -> float | None:

@@ -164,7 +164,8 @@ class Job(Base):
     """One request to tag one product. The row is the truth; the queue's message is a hint.
 
     `product_id` is no foreign key: a deleted product takes its content, tags and embedding along, while its jobs
-    stay as bare records, so that accepted = succeeded + failed + cancelled + queued + running always holds.
+    stay as bare records, so that accepted = succeeded + failed + cancelled + queued + running always holds, until an
+    operator prunes old ones.
 
     not_before   a queued job put back after a fault of the world is not due earlier
     resend_at    from when on the sweep may send its message again: for a queued job some time after the last
@@ -196,9 +197,20 @@ class Job(Base):
             "resend_at",
             postgresql_where=text("status = 'queued' AND attempts >= 2 AND error IS NULL"),
         ),
-        # A lane by tenant: who waits, and which of its jobs came first.
+        # Each lane by tenant: who waits, and which of its jobs came first. An index for each, with the lane written out
+        # where it is used: of one that begins with the lane the planner may think, while a lane that was empty when it
+        # last looked fills up, that any other does as well, and then each claim reads and sorts the whole lane.
         Index(
-            "ix_jobs_turns", "lane", "tenant_id", "submitted_at", postgresql_where=text("status = 'queued'")
+            "ix_jobs_turns",
+            "tenant_id",
+            "submitted_at",
+            postgresql_where=text("status = 'queued' AND lane = 'bulk'"),
+        ),
+        Index(
+            "ix_jobs_turns_interactive",
+            "tenant_id",
+            "submitted_at",
+            postgresql_where=text("status = 'queued' AND lane = 'interactive'"),
         ),
         Index("ix_jobs_product_id", "product_id"),
         # How fast a lane is worked off: its newest endings, whatever the number of older ones.

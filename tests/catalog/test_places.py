@@ -1,14 +1,13 @@
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import text
 
 from catalog import places
 from catalog.database import transaction
 from catalog.places import Place
-from catalog.views import JobView
-from tests.catalog.traffic import fill, worked_off
+from catalog.views import LANES, JobView, Lane
+from tests.catalog.traffic import fill, plans, worked_off
 
 if TYPE_CHECKING:
     from tests.catalog.conftest import Shop
@@ -91,18 +90,13 @@ def test_where_no_rate_is_known_there_is_no_time(shop: "Shop") -> None:
     assert place(shop, shop.accept(lane="bulk")[1]) == Place(1, None)
 
 
-def test_counting_and_measuring_read_no_more_than_their_limits(shop: "Shop") -> None:
-    """Whatever the planner knows of the table: right after an import it knows nothing."""
-    fill(shop, "bulk", 3000)
-    worked_off(shop, "bulk", jobs=3000, spacing_s=0.01)
-    for statement, parameters in (
-        (places._IN_LANE, {"lane": "bulk", "limit": 100}),
-        (places.rates._MEASURE, {"lane": "bulk", "window": "300 s", "sample": 100}),
-    ):
-        for analyze in (False, True):
-            if analyze:
-                shop.sql("ANALYZE jobs")
-            with transaction(shop.engine) as session:
-                plan = session.execute(text(f"EXPLAIN (ANALYZE, COSTS OFF) {statement.text}"), parameters)
-                lines = list(plan.scalars())
-            assert not [line for line in lines if "Seq Scan" in line or "Sort" in line], lines
+@pytest.mark.parametrize("lane", LANES)
+def test_counting_and_measuring_read_no_more_than_their_limits(shop: "Shop", lane: Lane) -> None:
+    newest = {"id": f"job_{lane}1", "limit": 100, "tenants": 100}
+    statements: list[tuple[str, dict[str, Any]]] = [
+        (places._AHEAD_BY_TURNS[lane].text, newest),
+        (places._IN_LANE.text, {"lane": lane, "limit": 100}),
+        (places.rates._MEASURE.text, {"lane": lane, "window": "300 s", "sample": 100}),
+    ]
+    for plan in plans(shop, lane, statements):
+        assert not [line for line in plan if "Seq Scan on jobs" in line or "Sort Key" in line], plan

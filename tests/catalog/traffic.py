@@ -1,6 +1,7 @@
 """Many jobs at once, queued or ended, for the tests that count them."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tests.catalog.conftest import Shop
@@ -38,3 +39,20 @@ def worked_off(
         run=run_s,
         ago=ago_s,
     )
+
+
+def plans(shop: "Shop", lane: str, statements: Sequence[tuple[str, dict[str, Any]]]) -> Iterator[list[str]]:
+    """The plans of the statements on a lane of 3,000 jobs, whatever the planner knows of the table: nothing, as right
+    after an import; that the lane is empty, as after a quiet time; and how full it is.
+    """
+    worked_off(shop, lane, jobs=30_000, spacing_s=0.001)
+    for known in ("nothing", "empty", "full"):
+        shop.sql("DELETE FROM jobs WHERE status = 'queued'")
+        if known == "empty":
+            shop.sql("ANALYZE jobs")
+        fill(shop, lane, 3000)
+        if known == "full":
+            shop.sql("ANALYZE jobs")
+        for statement, parameters in statements:
+            explained = shop.sql(f"EXPLAIN (ANALYZE, COSTS OFF) {statement}", **parameters)
+            yield [row[0] for row in explained]
