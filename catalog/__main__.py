@@ -169,8 +169,11 @@ def replay(job_ids: tuple[str, ...], all_failed: bool, tenant: str | None) -> No
 @job.command(epilog="Example: python -m catalog job prune --older-than-days 90")
 @click.option("--older-than-days", type=click.FloatRange(0, 36_500), required=True)
 def prune(older_than_days: float) -> None:
-    """Remove the jobs, with their tags, that ended so long ago and belong to an earlier revision of their product or to
-    one that was deleted. Nothing else does: without this they are kept for ever.
+    """Remove the jobs, with their tags, that ended so long ago and that no product needs: of earlier revisions and of
+    deleted products. The newest job of a product stays, and the one whose tags it shows.
+
+    Nothing else removes them. Whoever asks for one of them afterwards gets a 404, also by a repeated request with an
+    Idempotency-Key that is not forgotten yet.
     """
     removed = 0
     with _engine() as (_, engine):

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from catalog.database import transaction, without_time_limits
+from catalog.jobs import LOCK_PRODUCTS
 from catalog.views import Status
 
 # In one transaction: a lock for each.
@@ -81,20 +82,18 @@ def failed(engine: Engine, tenant: str | None) -> Iterator[list[str]]:
 
 
 # A job that ended is named by a product from that moment on or never: none of these becomes the current one again.
-_PRUNE = text(
+_OLD = text(
     """
-    DELETE FROM jobs WHERE id IN (
-        SELECT jobs.id FROM jobs
-        WHERE jobs.id > :after AND finished_at < now() - CAST(:age AS interval)
-          AND NOT EXISTS (
-              SELECT 1 FROM products
-              WHERE products.id = jobs.product_id AND jobs.id IN (products.job_id, products.tagged_job_id)
-          )
-        ORDER BY jobs.id LIMIT :limit
-    )
-    RETURNING id
+    SELECT jobs.id, jobs.product_id FROM jobs
+    WHERE jobs.id > :after AND finished_at < now() - CAST(:age AS interval)
+      AND NOT EXISTS (
+          SELECT 1 FROM products
+          WHERE products.id = jobs.product_id AND jobs.id IN (products.job_id, products.tagged_job_id)
+      )
+    ORDER BY jobs.id LIMIT :limit
     """
 )
+_DELETE = text("DELETE FROM jobs WHERE id = ANY(CAST(:ids AS text[]))")
 
 
 def prune(engine: Engine, older_than: timedelta) -> Iterator[int]:
@@ -106,9 +105,11 @@ def prune(engine: Engine, older_than: timedelta) -> Iterator[int]:
     while True:
         with transaction(engine) as session:
             without_time_limits(session.connection())
-            parameters = {"after": after, "age": older_than, "limit": PART}
-            part = list(session.execute(_PRUNE, parameters).scalars())
+            part = session.execute(_OLD, {"after": after, "age": older_than, "limit": PART}).all()
+            # As whoever locks products and jobs: a deletion of one of them takes the same tags and embeddings away.
+            session.execute(LOCK_PRODUCTS, {"ids": [row.product_id for row in part]})
+            session.execute(_DELETE, {"ids": [row.id for row in part]})
         if not part:
             return
         yield len(part)
-        after = max(part)
+        after = part[-1].id

@@ -64,7 +64,7 @@ class Finished:
     features_version: str = ""
 
 
-_LOCK_PRODUCTS = text(
+LOCK_PRODUCTS = text(
     "SELECT 1 FROM products WHERE id = ANY(CAST(:ids AS text[])) ORDER BY id FOR NO KEY UPDATE"
 )
 # Locked in order first: a renewal of leases locks many of the same rows.
@@ -109,7 +109,7 @@ def finish(
 def finish_many(session: Session, finished: Sequence[Finished]) -> set[str]:
     """Writes the results of a batch; returns the ids of those written. Of a job whose lease was lost, nothing is."""
     # Products before jobs, in order: like everyone who locks both.
-    session.execute(_LOCK_PRODUCTS, {"ids": [done.job.product_id for done in finished]})
+    session.execute(LOCK_PRODUCTS, {"ids": [done.job.product_id for done in finished]})
     rows = session.execute(
         _SUCCEED,
         {

@@ -49,7 +49,7 @@ class PhotoStore:
         return cls(filesystem, root)
 
     def put(self, photo_id: str, original: bytes, model_view: bytes) -> None:
-        """Stores both parts; a part that is there already, whole, is left alone. Raises StoreUnavailable."""
+        """Stores both parts; a part that is there already, in the same size, is left alone. Raises StoreUnavailable."""
         # The model view first: who finds the original may rely on the other.
         for part, content in ((MODEL_VIEW, model_view), (ORIGINAL, original)):
             path = self._path(photo_id, part)

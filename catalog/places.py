@@ -1,8 +1,8 @@
 """Where a queued job stands, and when it may be expected to end.
 
 Workers take the lanes in the order of LANES, and in each of them tenants take turns, each with its oldest job first
-(`catalog.claims`); so that is what is counted. A job that was put back
-after a fault of the world is counted where it was submitted, though it is sent again later.
+(`catalog.claims`); so that is what is counted. A job that was put back after a fault of the world is counted where it
+was submitted, though it is sent again later.
 """
 
 from dataclasses import dataclass

@@ -2,8 +2,8 @@
 
 A job is safe once its row is committed; the message only makes it start sooner. So a send that fails is
 noted and forgotten (the sweep sends it), and while the broker is away nobody tries again for a moment. Nor is anything
-sent into a lane in which as many messages wait as it may have jobs: those of jobs that were cancelled or changed stay
-there until a worker takes them, and with no worker they would become more and more. Bulk jobs share messages (see
+sent into a lane in which messages wait for as many jobs as it may have: those of jobs that were cancelled or changed
+stay there until a worker takes them, and with no worker they would become more and more. Bulk jobs share messages (see
 `web.envelopes`).
 """
 
@@ -49,7 +49,9 @@ class Broker:
         self._envelopes = Envelopes(lambda job_ids: self._send(job_ids, "bulk"), queue.MAX_IDS["bulk"])
         self._clock = clock
         self._resting_until = 0.0
-        self._max_messages = {lane: settings.max_queued(lane) // queue.MAX_IDS[lane] for lane in LANES}
+        self._max_messages = {
+            lane: max(1, settings.max_queued(lane) // queue.MAX_IDS[lane]) for lane in LANES
+        }
         self._has_room = dict.fromkeys(LANES, True)
         self._count_at = dict.fromkeys(LANES, 0.0)
         self._probe_lock = threading.Lock()

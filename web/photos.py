@@ -41,7 +41,7 @@ _MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 
 # The model view is JPEG 90 without chroma subsampling: colour is an attribute that is read from it.
 _MODEL_VIEW_QUALITY = 90
-# Of pictures that are small already, which the model enlarges, and every trace of a JPEG with them.
+# Of small pictures that are no JPEG, neither as they came nor written anew: the model enlarges every trace of one.
 _SMALL_VIEW_QUALITY = 98
 # A panorama keeps its proportions up to this many short sides; towers crop far more than that away.
 _MODEL_VIEW_MAX_ASPECT = 6

@@ -141,7 +141,7 @@ Position = Annotated[
     int | None,
     Field(
         description="Jobs that are taken before this one: of its lane, and for a bulk job also the interactive ones. "
-        "Accounts take turns, so what others have queued in the lane counts only as far as what you have does. "
+        "Accounts take turns: of each other account at most one job more than you have ahead of this one. "
         f"Counted up to {MAX_POSITION}, which then means so many or more. null unless the job is queued."
     ),
 ]

@@ -121,7 +121,7 @@ class BatchRunner(Generic[Item, Result]):
         self._resolving = threading.Lock()  # a shutdown that loses patience resolves from another thread
         # When what runs now began, by thread: a batch is readied on one while another runs. Read by the watchdog.
         self._began: dict[int, float] = {}
-        self._stood_still_s = 0.0  # the whole process, since the start
+        self._watching = threading.Lock()  # guards it: a batch that is over must not come back
 
     def stage(self, entries: list[Entry[Item, Result]]) -> Staged[Item, Result]:
         """Make a batch ready. Safe on another thread than `settle`."""
@@ -166,26 +166,32 @@ class BatchRunner(Generic[Item, Result]):
 
     def hangs(self) -> bool:
         """Whether what runs is over its time; if so the process is given up. For the watchdog."""
-        now = self._clock() - self._stood_still_s
-        began = min(list(self._began.values()), default=now)
+        now = self._clock()
+        with self._watching:
+            began = min(self._began.values(), default=now)
         if now - began <= self._limits.forward_timeout_s:
             return False
         self._give_up(f"a batch has been readied or run for {now - began:.0f} s")
         return True
 
     def stood_still(self, seconds: float) -> None:
-        """The process was stopped for so long, and what runs could not go on: that is no hang."""
-        self._stood_still_s += seconds
+        """The process was stopped for so long, and what ran could not go on: that is no hang."""
+        now = self._clock()
+        with self._watching:
+            for thread, began in self._began.items():
+                self._began[thread] = min(began + seconds, now)  # it may have begun since
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
         """Readying a batch hangs where a driver hangs, just as running it does."""
         thread = threading.get_ident()
-        self._began[thread] = self._clock() - self._stood_still_s
+        with self._watching:
+            self._began[thread] = self._clock()
         try:
             yield
         finally:
-            del self._began[thread]
+            with self._watching:
+                del self._began[thread]
 
     def refuse(self, entries: Iterable[Entry[Item, Result]], error: BatcherError) -> None:
         """Resolve entries that have no result yet with an error."""

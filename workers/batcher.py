@@ -327,7 +327,7 @@ class Batcher(Generic[Item, Result]):
         while not self._over.wait(pause):
             late, looked = self._clock() - looked - pause, self._clock()
             for runner in self._runners:
-                # A container that was paused, say. (A driver that holds all threads up is seen one time later.)
+                # A container that was paused, say. (A driver that holds all threads up looks alike, and is seen later.)
                 if late > STOOD_STILL_S:
                     runner.stood_still(late)
                 if runner.hangs():

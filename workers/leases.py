@@ -150,9 +150,8 @@ class LeaseKeeper:
     def _recover(self) -> None:
         """Send again what died with an earlier process, without waiting for the sweep.
 
-        That is what it had claimed, and what it had taken off the queue and not claimed yet: nobody knows which
-        jobs those were, but they were the oldest of their lane and no more than a worker takes at once. Sending
-        a job too often is harmless.
+        That is what it had claimed, and the messages that it had taken off the queue and claimed nothing for yet:
+        nobody knows how many those were, but no more than a worker takes at once. Sending a job too often is harmless.
         """
         with transaction(self._engine) as session:
             due = release_leases_of_the_dead(session)

@@ -216,14 +216,16 @@ class TagProducts:
         Raises DeadlinePassed where the device goes on no more. The watchdog ends such a process before, so that no
         future stays open; Celery's thread pool has no limit of its own, and a thread that waits for ever is lost.
         """
-        patience = self.SILENCE_IN_FORWARDS * self._settings.forward_timeout_s
+        silent, settled = 0, self._batcher.settled
         while True:
-            settled = self._batcher.settled
             try:
-                return future.result(timeout=patience)
+                return future.result(timeout=self._settings.forward_timeout_s)
             except DeadlinePassed:
-                if self._batcher.settled == settled:
+                # One by one: where this process stood still, all of it seems to have passed at once.
+                silent = silent + 1 if self._batcher.settled == settled else 0
+                if silent >= self.SILENCE_IN_FORWARDS:
                     raise
+                settled = self._batcher.settled
 
     def _finished(self, one: InFlight, tagging: Any) -> Finished:
         # The model looks at its first few photos only, so there may be fewer features than new photos.

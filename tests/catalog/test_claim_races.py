@@ -4,12 +4,13 @@ import random
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import Engine, text
 
-from catalog import jobs
+from catalog import job_list, jobs
 from catalog.database import transaction
 from catalog.errors import DatabaseUnavailable, NotCancellable
 from catalog.jobs import ClaimedJob
@@ -115,6 +116,24 @@ def test_a_finish_locks_the_product_before_the_job(shop: "Shop", engine: Engine)
         session.execute(text("SELECT 1 FROM jobs WHERE id = :id FOR UPDATE NOWAIT"), {"id": job.id})
     finishing.join()
     assert written == [True]
+
+
+def test_pruning_locks_the_product_before_its_jobs(shop: "Shop", engine: Engine) -> None:
+    """As its deletion does, which takes the same tags and embeddings away: else each could wait for the other."""
+    product, old = shop.accept()
+    assert shop.finish(shop.claim_one(old.id), embedding=[1.0])
+    _, new = shop.revise(product.id, title="Newer")
+    assert shop.finish(shop.claim_one(new.id), embedding=[1.0])
+    pruned: list[int] = []
+    pruning = threading.Thread(target=lambda: pruned.extend(job_list.prune(engine, timedelta(0))))
+    with transaction(engine) as session:
+        session.execute(text("SELECT 1 FROM products WHERE id = :id FOR UPDATE"), {"id": product.id})
+        pruning.start()
+        pruning.join(0.3)
+        assert pruning.is_alive()
+        session.execute(text("SELECT 1 FROM embeddings WHERE job_id = :id FOR UPDATE NOWAIT"), {"id": old.id})
+    pruning.join()
+    assert pruned == [1]
 
 
 @pytest.mark.parametrize("table", ["products", "jobs"])

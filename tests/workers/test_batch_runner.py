@@ -336,6 +336,21 @@ def test_time_in_which_the_process_stood_still_is_no_hang() -> None:
     assert bench.gave_up == ["a batch has been readied or run for 10 s"]
 
 
+def test_a_batch_that_began_after_the_process_stood_still_has_no_more_time_for_it() -> None:
+    bench = Bench()
+    seen: list[bool] = []
+
+    def forward(batch: list[int]) -> list[int]:
+        bench.runner.stood_still(3600)
+        bench.device.now += 10.1
+        seen.append(bench.runner.hangs())
+        return batch
+
+    bench.runner._forward = forward
+    bench.run(1)
+    assert seen == [True]
+
+
 def test_no_forward_is_no_hang() -> None:
     bench = Bench()
     bench.run(1)

@@ -395,7 +395,7 @@ def test_a_device_that_goes_on_no_more_is_not_waited_for(desk: Desk) -> None:
         assert free.wait(PATIENCE_S)
 
     desk.runtime.on_forward = linger
-    desk.tag.SILENCE_IN_FORWARDS = 0
+    desk.tag._settings = desk.settings.model_copy(update={"forward_timeout_s": 0.01})
     job_id = desk.accept()
     desk.run(job_id)
     free.set()
@@ -418,6 +418,24 @@ def test_a_device_that_goes_on_is_waited_for_however_slow_it_is(desk: Desk) -> N
     desk.run(desk.accept())
     desk.batcher.close(drain=True, timeout=PATIENCE_S)  # it counts after it has answered
     assert desk.batcher.settled == 4
+
+
+def test_a_silence_in_which_the_process_may_have_stood_still_is_not_the_end(desk: Desk) -> None:
+    class Late(Future[str]):
+        silences = 1
+
+        def result(self, timeout: float | None = None) -> str:
+            assert timeout == desk.settings.forward_timeout_s
+            if self.silences:
+                self.silences -= 1
+                raise TimeoutError
+            return "the answer"
+
+    assert desk.tag._wait(Late()) == "the answer"
+    never = Late()
+    never.silences = desk.tag.SILENCE_IN_FORWARDS
+    with pytest.raises(TimeoutError):
+        desk.tag._wait(never)
 
 
 def test_work_whose_lease_another_worker_took_over_is_thrown_away(desk: Desk) -> None:
