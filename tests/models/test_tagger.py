@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from models import Evidence, Product, SeenPhoto, Tagger
 from models.calibration import PATTERNS, AttributeCalibration, Calibration
@@ -90,6 +91,20 @@ def test_evidence_is_there_only_for_what_was_given(tagger):
         assert tag.evidence.photos is not None
 
 
+def test_a_model_that_was_being_trained_is_served_without_its_dropout(tagger):
+    checkpoint = tiny_checkpoint()
+    checkpoint.model.train()
+    trained = Tagger(checkpoint, "v", "cpu")
+    assert tags(trained, Product("red shirt")) == tags(tagger, Product("red shirt"))
+
+
+def test_probabilities_are_whole_also_where_the_towers_run_in_half_precision():
+    half = Tagger(tiny_checkpoint(), "v", "cpu", torch.bfloat16)
+    (tag,) = [tag for tag in tags(half, Product("red shirt")) if tag.attribute == "colour"]
+    shown = [other.confidence for other in tag.alternatives]  # all three values, as none is likely
+    assert sum(shown) == pytest.approx(1, abs=1e-6)
+
+
 def test_the_embedding_has_unit_length(tagger):
     embedding = tagger.predict([tagger.prepare(Product("red shirt"))])[0].embedding
     assert sum(value * value for value in embedding) == pytest.approx(1, abs=1e-4)
@@ -140,6 +155,11 @@ def test_an_abstained_value_is_still_the_first_alternative():
     (tag,) = choose(COLOUR, CALIBRATION, "both", [0.1, 0.4, 0.3, 0.1, 0.1], evidence(5))
     assert tag.value is None
     assert tag.alternatives[0].value == "green"
+
+
+def test_of_two_values_that_are_as_likely_one_is_offered():
+    (tag,) = choose(COLOUR, CALIBRATION, "both", [0.0, 0.5, 0.5, 0.0, 0.0], evidence(5))
+    assert (tag.value, tag.alternatives[0].value) == ("green", "blue")
 
 
 def test_a_multiple_attribute_offers_every_likely_value():
