@@ -98,11 +98,15 @@ def test_a_model_that_was_being_trained_is_served_without_its_dropout(tagger):
     assert tags(trained, Product("red shirt")) == tags(tagger, Product("red shirt"))
 
 
-def test_probabilities_are_whole_also_where_the_towers_run_in_half_precision():
+def test_probabilities_are_taken_in_full_precision_also_where_the_towers_run_in_half():
     half = Tagger(tiny_checkpoint(), "v", "cpu", torch.bfloat16)
-    (tag,) = [tag for tag in tags(half, Product("red shirt")) if tag.attribute == "colour"]
-    shown = [other.confidence for other in tag.alternatives]  # all three values, as none is likely
-    assert sum(shown) == pytest.approx(1, abs=1e-6)
+    example = half.prepare(Product("red shirt"))
+    (batch,) = half.collate([example]).batches
+    with torch.inference_mode():
+        (expected,) = half.model(batch).text_only[0].float().softmax(dim=1).tolist()
+    (tag,) = (tag for tag in half.predict([example])[0].tags if tag.attribute == "colour")
+    best = TAXONOMY.attributes[0].values.index(tag.alternatives[0].value)
+    assert tag.evidence.text == pytest.approx(expected[best], abs=1e-6)
 
 
 def test_the_embedding_has_unit_length(tagger):

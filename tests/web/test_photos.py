@@ -187,6 +187,36 @@ def test_a_jpeg_with_odd_segments_is_still_cleaned(intake: PhotoIntake) -> None:
     assert intake.prepare(filled, "photo 1").original == clean
 
 
+@pytest.mark.parametrize("marker", [*range(0xE0, 0xF0), 0xFE])
+def test_a_segment_of_a_jpeg_that_the_pixels_do_not_need_is_dropped(intake: PhotoIntake, marker: int) -> None:
+    clean = encoded(picture(300, 400))
+    segment = bytes([0xFF, marker]) + struct.pack(">H", 8) + b"secret"
+    assert intake.prepare(clean[:2] + segment + clean[2:], "photo 1").original == clean
+
+
+def test_what_says_how_the_colours_of_a_jpeg_are_to_be_read_stays(intake: PhotoIntake) -> None:
+    data = encoded(picture(300, 400, "CMYK"))
+    assert b"Adobe" in data
+    assert intake.prepare(data, "photo 1").original == data
+
+
+def png_chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+@pytest.mark.parametrize("name", [b"tEXt", b"zTXt", b"iTXt", b"tIME", b"eXIf", b"sPLT", b"prVt"])
+def test_a_chunk_of_a_png_that_the_pixels_do_not_need_is_dropped(intake: PhotoIntake, name: bytes) -> None:
+    clean = encoded(picture(), "PNG")
+    data = clean[:33] + png_chunk(name, b"secret") + clean[33:]
+    assert intake.prepare(data, "photo 1").original == clean
+
+
+def test_a_png_that_cannot_be_read_without_a_chunk_of_its_own_is_written_anew(intake: PhotoIntake) -> None:
+    clean = encoded(picture(), "PNG")
+    prepared = intake.prepare(clean[:33] + png_chunk(b"OWNc", b"secret") + clean[33:], "photo 1")
+    assert (prepared.ref.media_type, b"secret" in prepared.original) == ("image/jpeg", False)
+
+
 def test_a_bomb_beside_the_pixels_is_dropped_unread(intake: PhotoIntake) -> None:
     clean = encoded(picture(), "PNG")
     content = b"zTXtComment\0\0" + zlib.compress(b"a" * 20_000_000, 9)
@@ -266,6 +296,15 @@ def test_a_broken_orientation_leaves_the_photo_upright(intake: PhotoIntake) -> N
     for exif in (b"Exif\0\0garbage", exif_of(77), b"Exif\0\0II*\0\xff\xff\xff\xff"):
         data = encoded(picture(300, 400), exif=exif)
         assert intake.prepare(data, "photo 1").ref.width == 300
+
+
+def test_a_photo_as_large_as_it_may_be_is_taken() -> None:
+    data = encoded(picture(30, 40), "PNG")
+    largest = PhotoIntake(Settings(max_photo_bytes=len(data), max_photo_pixels=30 * 40))
+    assert largest.prepare(data, "photo 1").ref.bytes == len(data)
+    for limits in ({"max_photo_bytes": len(data) - 1}, {"max_photo_pixels": 30 * 40 - 1}):
+        with pytest.raises(ProblemError):
+            PhotoIntake(Settings(**limits)).prepare(data, "photo 1")  # type: ignore[arg-type]
 
 
 def test_content_and_not_the_name_tells_the_format() -> None:
