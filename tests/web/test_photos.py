@@ -87,7 +87,7 @@ def test_a_colour_profile_stays(intake: PhotoIntake) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
-@pytest.mark.parametrize("kind", ["JPEG", "AVIF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
 def test_a_turned_photo_is_stored_upright(intake: PhotoIntake, kind: str, orientation: int) -> None:
     drawn = picture(360, 480)
     data = encoded(drawn, kind, exif=exif_of(orientation), quality=95)
@@ -99,6 +99,20 @@ def test_a_turned_photo_is_stored_upright(intake: PhotoIntake, kind: str, orient
     assert b"Camera Maker" not in prepared.original
     assert distance(stored, expected) < 3
     assert distance(view, expected.resize(view.size)) < 6
+
+
+def test_of_two_orientations_the_first_counts(intake: PhotoIntake) -> None:
+    """As it does for those who show the photo."""
+    clean = encoded(picture(300, 400))
+    blocks = [b"\xff\xe1" + struct.pack(">H", len(exif_of(n)) + 2) + exif_of(n) for n in (6, 1)]
+    prepared = intake.prepare(clean[:2] + b"".join(blocks) + clean[2:], "photo 1")
+    assert (prepared.ref.width, prepared.ref.height) == (400, 300)
+
+
+def test_a_webp_announces_no_metadata_that_it_has_no_more(intake: PhotoIntake) -> None:
+    data = encoded(picture(), "WEBP", exif=exif_of(1), **extras("WEBP"))
+    flags = [data[20] & 0x0C, intake.prepare(data, "photo 1").original[20] & 0x0C]
+    assert flags == [0x0C, 0]
 
 
 def test_an_avif_becomes_a_jpeg(intake: PhotoIntake) -> None:
