@@ -114,6 +114,18 @@ def test_what_the_products_of_a_group_get_wrong_together_weighs_more():
     assert found_on(target, said, rows // 10).auto_from["text"] is None
 
 
+def test_the_map_bends_what_the_temperature_has_softened():
+    random = torch.Generator().manual_seed(0)
+    honest = torch.randn(2000, 3, generator=random) * 2
+    target = torch.multinomial(honest.softmax(dim=1), 1, generator=random).squeeze(1)
+    heads = (honest * 3,)
+    run = Logits(heads, heads, heads, ["text"] * 2000)
+    seen = Seen({"both": run, "text": run, "photos": run}, (target,), np.arange(2000))
+    (found,) = calibrate(seen, Taxonomy((COLOUR,)), CalibrationSection()).attributes
+    confidence, value = found.confidences(heads[0], run.served, False).max(dim=1)
+    assert ece(confidence, value == target) < 0.03
+
+
 def test_products_without_a_label_move_no_number():
     said = torch.arange(400) % 3
     target = torch.where(torch.arange(400) < 300, said, MISSING)
