@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from models import CheckpointError, NewerFormat, Product, Tagger
 from models.checkpoint import load, save, version
-from tests.tiny_tagger import picture, tiny_checkpoint
+from models.fusion import FusionConfig, FusionTagger
+from tests.tiny_tagger import PHOTO_CONFIG, TAXONOMY, picture, text_config, tiny_checkpoint
 
 PRODUCTS = [
     Product("red shirt", "cotton", (picture("red"),)),
@@ -87,6 +91,44 @@ def test_a_missing_file_is_named(path, name):
         load(path)
 
 
+def test_it_is_loaded_to_be_evaluated_in_the_shape_that_it_was_saved_in(tmp_path):
+    config = FusionConfig(
+        text_config(), PHOTO_CONFIG, tuple(TAXONOMY.sizes), width=16, dropout=0.2, lexicon=50, names=40
+    )
+    save(replace(tiny_checkpoint(), model=FusionTagger(config)), tmp_path / "checkpoint")
+    loaded = load(tmp_path / "checkpoint").model
+    assert loaded.config == config
+    assert not loaded.training
+
+
+def test_a_worker_of_another_user_can_read_its_weights(path):
+    assert (path / "model.safetensors").stat().st_mode & 0o044 == 0o044
+
+
+@pytest.mark.parametrize("number", [None, 0, "1"])
+def test_a_format_that_is_no_number_of_one_is_refused(path, number):
+    change(path / "config.json", format=number)
+    with pytest.raises(CheckpointError, match="names no checkpoint format"):
+        load(path)
+
+
+def test_a_file_that_holds_another_kind_of_json_is_refused(path):
+    (path / "metrics.json").write_text("[]")
+    with pytest.raises(CheckpointError, match=r"metrics\.json must hold a JSON object"):
+        load(path)
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_weights_that_are_one_too_many_or_too_few_are_refused(path, more):
+    weights = load_file(path / "model.safetensors")
+    weights = {**weights, "unheard_of": torch.zeros(1)} if more else {**weights}
+    if not more:
+        del weights["absent_text"]
+    save_file(weights, path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="do not fit"):
+        load(path)
+
+
 def test_truncated_weights_are_refused(path):
     weights = path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
@@ -123,6 +165,14 @@ def test_a_failed_save_leaves_the_earlier_checkpoint(path, monkeypatch):
 def test_saving_twice_replaces_and_leaves_nothing_beside(path):
     save(tiny_checkpoint(), path)
     assert [entry.name for entry in path.parent.iterdir()] == ["checkpoint"]
+
+
+def test_what_is_replaced_is_moved_away_whole_before_it_is_deleted(path, monkeypatch):
+    """A reader would see half of it."""
+    deleted = []
+    monkeypatch.setattr("models.checkpoint.shutil.rmtree", lambda folder, **_: deleted.append(folder))
+    save(tiny_checkpoint(), path)
+    assert deleted and path not in deleted
 
 
 def change(path, **settings):

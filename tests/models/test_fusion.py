@@ -62,6 +62,11 @@ def test_a_missing_modality_cannot_change_the_answer_through_its_head(checkpoint
         torch.testing.assert_close(one, other)
 
 
+def test_the_embedding_is_that_of_what_is_there(checkpoint):
+    for one, other in ((TEXT, Product("red bag")), (PHOTO, Product(photos=(picture("blue"),)))):
+        assert not torch.allclose(*run(checkpoint, one, other).embedding)
+
+
 def test_a_product_with_neither_text_nor_photos_gets_finite_logits(checkpoint):
     output = run(checkpoint, NOTHING)
     assert all(torch.isfinite(logits).all() for logits in output.fused)
@@ -122,6 +127,7 @@ def test_the_lexicon_speaks_where_there_is_text_and_only_once_it_has_learned():
         assert not tagger.embed(batch).words.any()
         tagger.lexicon.head.bias.fill_(4.0)
         after = tagger(batch)
+        assert not tagger.embed(batch).words[1].any()
     torch.testing.assert_close(after.text_only[0][0], before.text_only[0][0] + WORDS_WEIGHT * 4)
     torch.testing.assert_close(after.fused[0][0], before.fused[0][0] + WORDS_WEIGHT * 4)
     torch.testing.assert_close(after.fused[0][1], before.fused[0][1])

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from models import Product, Tagger
+from models.calibration import Calibration
 from models.scope import in_scope
 from models.taxonomy import Attribute, Scope, Taxonomy
-from tests.tiny_tagger import tiny_checkpoint
+from tests.tiny_tagger import picture, tiny_checkpoint
 
 KIND = Attribute("kind", ("shirt", "shoe", "boot"))
 SHOE_TYPE = Attribute("shoe_type", ("heels", "flats"), applies_when=Scope("kind", ("shoe", "boot")))
@@ -73,6 +74,12 @@ def test_several_values_of_a_parent_count_as_the_most_likely_of_them():
     assert applies == pytest.approx(0.6)
     assert offered
     assert found(Taxonomy((USES, SPORT)), [0.4, 0.45, 0.9], EVEN)[1] is False
+    assert found(Taxonomy((USES, SPORT)), [0.4, 0.5, 0.9], EVEN)[1] is False, "as likely as not"
+
+
+def test_what_applies_for_sure_does_so_with_no_more_than_certainty():
+    """The rounded probabilities of a softmax may come to more than one."""
+    assert found(Taxonomy((KIND, SHOE_TYPE)), [0.0, 0.7, 0.3000003], EVEN)[0] == 1
 
 
 def moody(fuse):
@@ -123,3 +130,26 @@ def test_confidence_and_alternatives_share_the_probability_of_applying(taggings)
             assert sum([tags["shoe_type"].confidence, *rest, *outside]) == pytest.approx(1, abs=1e-5)
             compared += 1
     assert compared > 10
+
+
+def test_evidence_has_the_temperature_of_its_modality_and_the_scope_of_its_attribute():
+    """The text head is twice as sure as it may be, the photo head four times."""
+    checkpoint = tiny_checkpoint(Taxonomy((KIND, SHOE_TYPE)))
+    honest = tuple(torch.tensor([row]).log() for row in ([0.2, 0.5, 0.3], [0.75, 0.25]))
+    fuse = checkpoint.model.fuse
+
+    def say(embedded):
+        heads = {
+            name: tuple(times * one for one in honest)
+            for name, times in (("fused", 9), ("text_only", 2), ("photo_only", 4))
+        }
+        return replace(fuse(embedded), **heads)
+
+    checkpoint.model.fuse = say
+    attributes = (replace(one, text_only=2.0, photo_only=4.0) for one in checkpoint.calibration.attributes)
+    tagger = Tagger(replace(checkpoint, calibration=Calibration(tuple(attributes))), "v", "cpu")
+    example = tagger.prepare(Product("red shoe", photos=(picture(),)))
+    kind, shoe_type = tagger.predict([example])[0].tags
+    assert (kind.value, shoe_type.value) == ("shoe", "heels")
+    assert [kind.evidence.text, kind.evidence.photos] == pytest.approx([0.5, 0.5])
+    assert [shoe_type.evidence.text, shoe_type.evidence.photos] == pytest.approx([0.8 * 0.75] * 2)

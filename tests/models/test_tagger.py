@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from models import Evidence, Product, SeenPhoto, Tagger
 from models.calibration import PATTERNS, AttributeCalibration, Calibration
@@ -90,6 +91,24 @@ def test_evidence_is_there_only_for_what_was_given(tagger):
         assert tag.evidence.photos is not None
 
 
+def test_a_model_that_was_being_trained_is_served_without_its_dropout(tagger):
+    checkpoint = tiny_checkpoint()
+    checkpoint.model.train()
+    trained = Tagger(checkpoint, "v", "cpu")
+    assert tags(trained, Product("red shirt")) == tags(tagger, Product("red shirt"))
+
+
+def test_probabilities_are_taken_in_full_precision_also_where_the_towers_run_in_half():
+    half = Tagger(tiny_checkpoint(), "v", "cpu", torch.bfloat16)
+    example = half.prepare(Product("red shirt"))
+    (batch,) = half.collate([example]).batches
+    with torch.inference_mode():
+        (expected,) = half.model(batch).text_only[0].float().softmax(dim=1).tolist()
+    (tag,) = (tag for tag in half.predict([example])[0].tags if tag.attribute == "colour")
+    best = TAXONOMY.attributes[0].values.index(tag.alternatives[0].value)
+    assert tag.evidence.text == pytest.approx(expected[best], abs=1e-6)
+
+
 def test_the_embedding_has_unit_length(tagger):
     embedding = tagger.predict([tagger.prepare(Product("red shirt"))])[0].embedding
     assert sum(value * value for value in embedding) == pytest.approx(1, abs=1e-4)
@@ -140,6 +159,11 @@ def test_an_abstained_value_is_still_the_first_alternative():
     (tag,) = choose(COLOUR, CALIBRATION, "both", [0.1, 0.4, 0.3, 0.1, 0.1], evidence(5))
     assert tag.value is None
     assert tag.alternatives[0].value == "green"
+
+
+def test_of_two_values_that_are_as_likely_one_is_offered():
+    (tag,) = choose(COLOUR, CALIBRATION, "both", [0.0, 0.5, 0.5, 0.0, 0.0], evidence(5))
+    assert (tag.value, tag.alternatives[0].value) == ("green", "blue")
 
 
 def test_a_multiple_attribute_offers_every_likely_value():

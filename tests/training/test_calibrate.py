@@ -7,6 +7,7 @@ import torch
 from models.calibration import AttributeCalibration
 from models.taxonomy import Attribute, Scope, Taxonomy
 from training.calibrate import best_beta, best_temperature, calibrate, unpromised
+from training.data import MISSING
 from training.evaluation import Logits, ece, mean_loss
 from training.recipe import CalibrationSection
 from training.seen import Seen
@@ -95,6 +96,40 @@ def test_too_few_products_are_said_to_go_to_review():
         "colour from text alone: a precision of 0.95 is not promised (30 products are too few, it takes at least "
         "80 that are all right), so every value goes to review"
     ]
+
+
+def found_on(target, said, owner):
+    """Of texts alone, for a precision of 0.9."""
+    heads = (3 * torch.nn.functional.one_hot(said, 3).float(),)
+    run = Logits(heads, heads, heads, ["text"] * len(said))
+    seen = Seen({"both": run, "text": run, "photos": run}, (target,), owner)
+    return calibrate(seen, Taxonomy((COLOUR,)), CalibrationSection(targets={"colour": 0.9})).attributes[0]
+
+
+def test_what_the_products_of_a_group_get_wrong_together_weighs_more():
+    """One in twenty is wrong: here and there, or all of two groups of ten."""
+    target, rows = torch.zeros(400, dtype=torch.long), np.arange(400)
+    said = (torch.arange(400) < 20).long()
+    assert found_on(target, said, rows).auto_from["text"] is not None
+    assert found_on(target, said, rows // 10).auto_from["text"] is None
+
+
+def test_the_map_bends_what_the_temperature_has_softened():
+    random = torch.Generator().manual_seed(0)
+    honest = torch.randn(2000, 3, generator=random) * 2
+    target = torch.multinomial(honest.softmax(dim=1), 1, generator=random).squeeze(1)
+    heads = (honest * 3,)
+    run = Logits(heads, heads, heads, ["text"] * 2000)
+    seen = Seen({"both": run, "text": run, "photos": run}, (target,), np.arange(2000))
+    (found,) = calibrate(seen, Taxonomy((COLOUR,)), CalibrationSection()).attributes
+    confidence, value = found.confidences(heads[0], run.served, False).max(dim=1)
+    assert ece(confidence, value == target) < 0.03
+
+
+def test_products_without_a_label_move_no_number():
+    said = torch.arange(400) % 3
+    target = torch.where(torch.arange(400) < 300, said, MISSING)
+    assert found_on(target, said, np.arange(400)) == found_on(target[:300], said[:300], np.arange(300))
 
 
 def test_all_but_two_in_a_hundred_of_the_shops_own_products_are_familiar():

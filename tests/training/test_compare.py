@@ -20,6 +20,7 @@ from models.product import Product
 from models.taxonomy import Attribute, Taxonomy
 from tests.tiny_tagger import picture, tiny_checkpoint, tiny_tokenizer
 from training.__main__ import main
+from training.bootstrap import Difference
 from training.compare import views
 from training.recipe import SplitSection
 from training.split import part_of
@@ -123,6 +124,16 @@ def test_a_worse_candidate_exits_1_and_the_attribute_is_named(right, table, tmp_
         in result.stdout
     )
     assert "- kind" not in result.stdout
+
+
+def test_the_intervals_of_all_differences_hold_together(right, table, monkeypatch):
+    """Of two figures of two attributes and of their mean, under two conditions."""
+    asked, interval = set(), Difference.interval
+    monkeypatch.setattr(
+        Difference, "interval", lambda one, together: asked.add(together) or interval(one, together)
+    )
+    assert run(right, right, table).exit_code == 0
+    assert asked == {2 * (2 + 1) * 2}
 
 
 def test_a_better_candidate_and_one_that_loses_within_the_margin_pass(right, table, tmp_path):

@@ -17,6 +17,11 @@ def test_it_stops_after_patience_without_improvement():
     assert stopping.best_epoch == 2
 
 
+def test_as_good_as_the_best_is_no_improvement():
+    assert feed(EarlyStopping(patience=2, min_delta=0.0), 0.5, 0.5) == [True, False]
+    assert feed(EarlyStopping(patience=2, min_delta=0.5), 0.5, 1.0) == [True, False]
+
+
 def test_an_improvement_resets_the_patience():
     stopping = EarlyStopping(patience=2, min_delta=0.0)
     feed(stopping, 0.5, 0.4, 0.6, 0.5)

@@ -1,16 +1,17 @@
 """The figures of `evaluate`, worked out by hand on a few rows."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
-from models.calibration import Calibration
+from models.calibration import PATTERNS, Calibration
 from models.taxonomy import Attribute, Scope, Taxonomy
 from tests.tiny_tagger import picture, tiny_checkpoint
 from training.conditions import shown
 from training.data import MISSING, UNKNOWN, targets_of
-from training.evaluation import Logits, evaluate_rows, report, score
+from training.evaluation import Logits, ece, evaluate_rows, mean_loss, report, score, summary
 from training.table import Row
 
 COLOUR = Attribute("colour", ("red", "green", "blue"))
@@ -25,6 +26,32 @@ def test_macro_f1_is_the_mean_over_the_values_that_occur():
     figures = score(COLOUR, one_hot(0, 0, 1, 0), torch.tensor([0, 0, 1, 1]))
     # red: precision 2/3, recall 1; green: precision 1, recall 1/2; blue does not occur
     assert figures == pytest.approx({"accuracy": 0.75, "macro_f1": (0.8 + 2 / 3) / 2})
+
+
+def test_a_rare_value_weighs_as_much_as_a_frequent_one():
+    figures = score(COLOUR, one_hot(0, 0, 0, 0), torch.tensor([0, 0, 0, 1]))
+    assert figures["macro_f1"] == pytest.approx((6 / 7 + 0) / 2)
+
+
+def test_a_value_that_is_only_answered_is_no_part_of_the_mean():
+    figures = score(COLOUR, one_hot(0, 2), torch.tensor([0, 0]))
+    assert figures["macro_f1"] == pytest.approx(2 / 3)
+
+
+def test_the_loss_is_that_of_the_rows_whose_value_is_known():
+    target = torch.tensor([0, UNKNOWN])
+    assert mean_loss(COLOUR, one_hot(0, 1), target) == pytest.approx(math.log(1 + 2 * math.exp(-4)), rel=1e-4)
+
+
+def test_a_confidence_of_one_is_in_the_bin_of_the_surest():
+    assert ece(torch.tensor([1.0, 0.97]), torch.tensor([False, True])) == pytest.approx(0.985 - 0.5)
+
+
+def test_an_attribute_without_labels_is_no_part_of_what_early_stopping_watches():
+    heads = (one_hot(0, 1), one_hot(0, 0))
+    targets = (torch.tensor([0, 0]), torch.tensor([MISSING, MISSING]))
+    taxonomy = Taxonomy((COLOUR, replace(COLOUR, name="trim")))
+    assert summary(Logits(heads, heads, heads, ["text"] * 2), targets, taxonomy)["accuracy"] == 0.5
 
 
 def test_a_value_the_taxonomy_lacks_counts_against_the_model():
@@ -77,6 +104,39 @@ def test_heads_are_judged_only_where_their_modality_is():
     assert entry["auto"] == {"target_precision": 0.9, "precision": None, "coverage": 0.0}
 
 
+def promising(taxonomy, auto_from=0.0, **familiar_from):
+    """Whatever is offered with that confidence is `auto`, unless it is strange."""
+    calibration = Calibration.uncalibrated(taxonomy, 0.5)
+    for one in calibration.attributes:
+        one.auto_from.update(dict.fromkeys(PATTERNS, auto_from))
+    return replace(calibration, familiar_from={"text": None, "photos": None, **familiar_from})
+
+
+def test_the_precision_of_auto_is_that_of_what_is_auto_and_nothing_strange_is():
+    """The first is right and surer than the second, which is wrong."""
+    taxonomy = Taxonomy((COLOUR,))
+    heads = (one_hot(0, 1) * torch.tensor([[2.0], [0.5]]),)
+    measured = Logits(heads, heads, heads, ["text"] * 2)
+
+    def auto(calibration):
+        return report(measured, (torch.tensor([0, 0]),), taxonomy, calibration)["colour"]["auto"]
+
+    all_figures = [auto(promising(taxonomy, limit)) for limit in (0.0, 0.9)]
+    assert [(one["precision"], one["coverage"]) for one in all_figures] == [(0.5, 1), (1, 0.5)]
+    assert auto(promising(taxonomy, text=1e9))["coverage"] == 0
+
+
+def test_a_label_that_nothing_is_offered_for_lowers_the_coverage():
+    """The first is taken for a shoe, so that it is offered no size."""
+    kind = Attribute("kind", ("shoe", "hat", "bag"))
+    size = Attribute("size", ("S", "M", "L"), applies_when=Scope("kind", ("hat",)))
+    taxonomy = Taxonomy((kind, size))
+    heads = (one_hot(0, 1) * 3, one_hot(2, 2) * 3)
+    targets = (torch.tensor([1, 1]), torch.tensor([2, 2]))
+    found = report(Logits(heads, heads, heads, ["both"] * 2), targets, taxonomy, promising(taxonomy))
+    assert (found["size"]["auto"]["precision"], found["size"]["auto"]["coverage"]) == (1, 0.5)
+
+
 def test_of_several_values_the_figures_are_those_of_what_is_offered():
     """A temperature of 2 and a beta map that takes a logit of 1 off: 1.8 is offered no more, 6 with sigmoid(2)."""
     taxonomy = Taxonomy((MATERIAL,))
@@ -114,6 +174,16 @@ def test_several_values_out_of_their_scope_are_not_offered():
     assert entry["fused"]["accuracy"] == 0.5, "the first is taken for a shoe"
 
 
+def test_several_values_that_likely_apply_are_not_offered_beside_a_parent_that_rules_them_out():
+    kind = Attribute("kind", ("shoe", "hat", "cap"))
+    taxonomy = Taxonomy((kind, replace(MATERIAL, applies_when=Scope("kind", ("hat", "cap")))))
+    heads = (torch.tensor([[0.4, 0.35, 0.25]]).log(), torch.tensor([[9.0, -9.0]]))
+    targets = (torch.tensor([1]), torch.tensor([[1.0, 0.0]]))
+    calibration = Calibration.uncalibrated(taxonomy, 0.9)
+    entry = report(Logits(heads, heads, heads, ["both"]), targets, taxonomy, calibration)["material"]
+    assert entry["fused"]["accuracy"] == 0
+
+
 def test_a_row_of_which_nothing_is_left_to_see_has_no_pattern(tmp_path):
     (tmp_path / "red.jpg").write_bytes(picture("red"))
     photos, checkpoint = (tmp_path / "red.jpg",), tiny_checkpoint()
@@ -132,6 +202,20 @@ def test_a_row_of_which_nothing_is_left_to_see_has_no_pattern(tmp_path):
     assert patterns("without_text") == ["photos", "photos", None]
 
 
+def test_measuring_a_model_in_training_uses_no_dropout_and_leaves_the_random_numbers_as_they_were():
+    checkpoint = tiny_checkpoint()
+    rows = [Row("1", "red shirt", "", (), "1", {})]
+
+    def fused():
+        return evaluate_rows(checkpoint.model, rows, checkpoint.preprocessor, workers=0).fused[0]
+
+    expected = fused()
+    checkpoint.model.train()
+    state = torch.get_rng_state()
+    assert torch.equal(fused(), expected)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_rows_of_which_nothing_is_left_to_see_are_no_part_of_an_entry():
     """Of the two that are left one is answered rightly; nobody sees the third, whose answer is wrong."""
     taxonomy = Taxonomy((COLOUR, Attribute("kind", ("shirt", "shoe", "bag"))))
@@ -143,6 +227,7 @@ def test_rows_of_which_nothing_is_left_to_see_are_no_part_of_an_entry():
     entry = entries["colour"]
     assert entry["rows"] == 2
     assert entry["fused"]["accuracy"] == 0.5
+    assert entry["fused"]["ece"] == pytest.approx(1 / (1 + 2 * math.exp(-4)) - 0.5)
     assert entry["text_only"]["accuracy"] == 1
     assert entry["photo_only"]["accuracy"] == 0
 

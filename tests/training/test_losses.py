@@ -8,7 +8,7 @@ import torch
 from models.fusion import FusionOutput
 from models.taxonomy import Attribute, Scope, Taxonomy
 from training.data import MISSING, UNKNOWN, targets_of
-from training.losses import attribute_loss, tagging_loss
+from training.losses import attribute_loss, head_loss, tagging_loss
 from training.table import Row
 
 ALL = torch.tensor([True, True])
@@ -32,9 +32,13 @@ def test_a_row_without_the_modality_is_masked():
     assert loss.item() == pytest.approx(math.log(1 + math.exp(-2)))
 
 
-def test_no_labelled_row_is_zero_and_keeps_the_graph():
+@pytest.mark.parametrize(
+    ("target", "multiple"),
+    [(torch.tensor([MISSING, MISSING]), False), (torch.full((2, 2), math.nan), True)],
+)
+def test_no_labelled_row_is_zero_and_keeps_the_graph(target, multiple):
     logits = torch.zeros(2, 2, requires_grad=True)
-    loss = attribute_loss(logits, torch.tensor([MISSING, MISSING]), ALL, multiple=False, smoothing=0)
+    loss = attribute_loss(logits, target, ALL, multiple=multiple, smoothing=0)
     loss.backward()
     assert loss.item() == 0
     assert logits.grad is not None
@@ -46,6 +50,27 @@ def test_several_values_are_binary_choices():
     assert attribute_loss(logits, target, ALL, multiple=True, smoothing=0).item() == pytest.approx(
         math.log(2)
     )
+
+
+def test_several_values_without_the_modality_are_masked():
+    logits = torch.tensor([[0.0, 0.0], [-50.0, 50.0]])
+    present = torch.tensor([True, False])
+    loss = attribute_loss(logits, torch.tensor([[1.0, 0.0]] * 2), present, multiple=True, smoothing=0)
+    assert loss.item() == pytest.approx(math.log(2))
+
+
+def test_smoothing_gives_every_value_its_part():
+    loss = attribute_loss(
+        torch.tensor([[2.0, 0.0]]), torch.tensor([0]), ALL[:1], multiple=False, smoothing=0.2
+    )
+    right, wrong = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
+    assert loss.item() == pytest.approx(0.9 * right + 0.1 * wrong)
+
+
+def test_attributes_count_alike_however_many_there_are():
+    logits, targets = (torch.zeros(2, 2), torch.zeros(2, 2)), (torch.tensor([0, 1]), torch.tensor([1, 1]))
+    loss = head_loss(logits, targets, ALL, Taxonomy((ONE.attributes[0], KIND)), smoothing=0)
+    assert loss.item() == pytest.approx(math.log(2))
 
 
 def test_an_attribute_teaches_nothing_outside_of_its_scope():
@@ -69,3 +94,18 @@ def test_heads_are_weighed_and_reported():
     assert report == pytest.approx(
         {"fused": math.log(2), "text_only": math.log(2), "photo_only": math.log(2)}
     )
+
+
+def test_a_head_is_judged_only_where_its_modality_is_there():
+    even, wrong = [0.0, 0.0], [-50.0, 50.0]
+    output = FusionOutput(
+        (torch.tensor([even, even]),),
+        (torch.tensor([even, wrong]),),
+        (torch.tensor([wrong, even]),),
+        torch.zeros(2, 1, 2),
+        torch.zeros(2, 4),
+        has_text=torch.tensor([True, False]),
+        has_photos=torch.tensor([False, True]),
+    )
+    _, report = tagging_loss(output, (torch.tensor([0, 0]),), ONE, unimodal_weight=1, smoothing=0)
+    assert report == pytest.approx(dict.fromkeys(("fused", "text_only", "photo_only"), math.log(2)))

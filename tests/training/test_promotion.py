@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.taxonomy import Attribute, Taxonomy
+from models.taxonomy import Attribute, Scope, Taxonomy
 from training.conditions import CONDITIONS
 from training.evaluation import Logits
 from training.promotion import in_words, promotion
@@ -115,6 +115,21 @@ def test_a_handful_of_products_makes_nothing_promotable():
         "verdict": False,
         "because": ["6 groups of labelled products are too few to tell: it takes 10 at least"],
     }
+
+
+def test_labels_outside_of_a_scope_decide_nothing():
+    """The fusion is right on the sixty shoes; the text also where a shirt is said to have heels."""
+    heel = Attribute("heel", COLOUR.values, applies_when=Scope("kind", ("shoe",)))
+    rows = [
+        dataclasses.replace(row, values={"kind": (KIND.values[n < 60],), "heel": row.values["colour"]})
+        for n, row in enumerate(ROWS)
+    ]
+    kind = answers(90, KIND, rows)
+    fused, text_only = (kind, answers(60, heel, rows)), (kind, answers(90, heel, rows))
+    logits = Logits(fused, text_only, fused, ["both"] * 90)
+    assert promotion({"as_is": logits}, rows, Taxonomy((KIND, heel)))["verdict"] is True
+    everywhere = Taxonomy((KIND, dataclasses.replace(heel, applies_when=None)))
+    assert promotion({"as_is": logits}, rows, everywhere)["verdict"] is False
 
 
 def test_an_attribute_without_labels_is_passed_over():

@@ -82,12 +82,18 @@ def test_no_literal_leads_inside(host: str, no_connection: list[Any]) -> None:
     assert no_connection == []
 
 
+def test_a_public_address_may_be_written_as_that_of_the_other_version(no_connection: list[Any]) -> None:
+    assert refused(["https://[::ffff:93.184.216.34]/"]).kind.slug == "photo-url-unreachable"
+    assert {address[0] for address in no_connection} == {"93.184.216.34"}
+
+
 @pytest.mark.parametrize(
     "url",
     [
         "http://images.example.com/a.jpg", "ftp://images.example.com/a.jpg", "file:///etc/passwd",
         "gopher://example.com/", "//example.com/a.jpg", "images.example.com/a.jpg", "", "https://",
         "https:///a.jpg", "https://user@example.com/a.jpg", "https://user:pass@example.com/a.jpg",
+        "https://:pass@example.com/a.jpg", "https://@example.com/a.jpg", "https://example.com/a\x7f.jpg",
         "https://example.com:99999/a.jpg", "https://example.com:x/a.jpg", "https://[::1/a.jpg",
         "https://exa mple.com/a.jpg", "https://example.com/a\r\nHost: inside/", "javascript:alert(1)",
         "data:image/png;base64,AAAA",
@@ -106,6 +112,16 @@ def test_the_address_that_was_checked_is_the_one_connected_to(
     assert {address[0] for address in no_connection} == {"93.184.216.34"}
 
 
+def test_the_certificate_has_to_be_that_of_the_name(resolve_to: Callable[[str], None]) -> None:
+    resolve_to("93.184.216.34")
+    request = requests.Request("GET", URL).prepare()
+    with open_session() as session:
+        adapter = session.get_adapter(URL)
+        host, pool = adapter.build_connection_pool_key_attributes(request, verify=True)  # type: ignore[attr-defined]
+    assert host["host"] == "93.184.216.34"
+    assert pool["server_hostname"] == pool["assert_hostname"] == "images.example.com"
+
+
 def test_proxies_and_credentials_of_the_environment_are_not_used(
     monkeypatch: pytest.MonkeyPatch, resolve_to: Callable[[str], None], no_connection: list[Any]
 ) -> None:
@@ -114,6 +130,15 @@ def test_proxies_and_credentials_of_the_environment_are_not_used(
     refused([URL])
     assert {address[0] for address in no_connection} == {"93.184.216.34"}
     assert not open_session().trust_env
+
+
+def test_a_session_knows_no_way_but_https(
+    resolve_to: Callable[[str], None], no_connection: list[Any]
+) -> None:
+    resolve_to("93.184.216.34")
+    with open_session() as session, pytest.raises(requests.exceptions.InvalidSchema):
+        session.get(URL.replace("https", "http"))
+    assert no_connection == []
 
 
 def test_an_address_inside_refuses_the_whole_upload(
@@ -202,6 +227,27 @@ def test_only_a_whole_picture_of_bounded_size_is_taken(
     assert len(server.requests) == 1
 
 
+def test_a_picture_of_the_largest_size_is_taken(answer_with: Callable[..., Server]) -> None:
+    largest = b"x" * 1000
+    answer_with(largest, headers={"Content-Length": "1000"})
+    assert PhotoUrlFetcher(Settings(max_photo_bytes=1000)).fetch_all([URL]) == [largest]
+
+
+def test_no_more_requests_than_a_few_are_fetched_for_at_once_and_each_gives_its_place_back(
+    answer_with: Callable[..., Server],
+) -> None:
+    answer_with(b"gone", 404)
+    fetcher = PhotoUrlFetcher(Settings())
+    for _ in range(photo_urls._REQUESTS_AT_ONCE + 1):
+        with pytest.raises(ProblemError, match="404"):
+            fetcher.fetch_all([URL])
+    for _ in range(photo_urls._REQUESTS_AT_ONCE):
+        assert fetcher._slots.acquire(blocking=False)
+    with pytest.raises(ProblemError) as caught:
+        fetcher.fetch_all([URL])
+    assert (caught.value.kind.slug, caught.value.headers) == ("busy", {"Retry-After": "5"})
+
+
 def test_a_slow_server_is_given_up_for_all_photos_together(answer_with: Callable[..., Server]) -> None:
     server = answer_with(b"x")
     times = iter([0.0, 0.0, 5.0, 21.0])
@@ -218,6 +264,19 @@ def test_the_hard_stop_ends_a_connection_that_drips(monkeypatch: pytest.MonkeyPa
         adapter.sockets.append(ours.dup())  # type: ignore[attr-defined]
         with photo_urls._hard_stop(session, 0.05):
             assert ours.recv(1) == b""  # would wait for ever
+
+
+def test_a_photo_is_stopped_after_what_the_others_have_left_of_the_time(
+    monkeypatch: pytest.MonkeyPatch, resolve_to: Callable[[str], None], no_connection: list[Any]
+) -> None:
+    resolve_to("93.184.216.34")
+    allowed: list[float] = []
+    timer = threading.Timer
+    monkeypatch.setattr(threading, "Timer", lambda s, stop: allowed.append(s) or timer(s, stop))
+    times = iter([0.0, 15.0])
+    with pytest.raises(ProblemError):
+        PhotoUrlFetcher(Settings(), clock=lambda: next(times)).fetch_all([URL])
+    assert allowed == [photo_urls._DEADLINE_S - 15.0]
 
 
 class OverAtOnce(threading.Timer):

@@ -87,7 +87,7 @@ def test_a_colour_profile_stays(intake: PhotoIntake) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
-@pytest.mark.parametrize("kind", ["JPEG", "AVIF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
 def test_a_turned_photo_is_stored_upright(intake: PhotoIntake, kind: str, orientation: int) -> None:
     drawn = picture(360, 480)
     data = encoded(drawn, kind, exif=exif_of(orientation), quality=95)
@@ -99,6 +99,20 @@ def test_a_turned_photo_is_stored_upright(intake: PhotoIntake, kind: str, orient
     assert b"Camera Maker" not in prepared.original
     assert distance(stored, expected) < 3
     assert distance(view, expected.resize(view.size)) < 6
+
+
+def test_of_two_orientations_the_first_counts(intake: PhotoIntake) -> None:
+    """As it does for those who show the photo."""
+    clean = encoded(picture(300, 400))
+    blocks = [b"\xff\xe1" + struct.pack(">H", len(exif_of(n)) + 2) + exif_of(n) for n in (6, 1)]
+    prepared = intake.prepare(clean[:2] + b"".join(blocks) + clean[2:], "photo 1")
+    assert (prepared.ref.width, prepared.ref.height) == (400, 300)
+
+
+def test_a_webp_announces_no_metadata_that_it_has_no_more(intake: PhotoIntake) -> None:
+    data = encoded(picture(), "WEBP", exif=exif_of(1), **extras("WEBP"))
+    flags = [data[20] & 0x0C, intake.prepare(data, "photo 1").original[20] & 0x0C]
+    assert flags == [0x0C, 0]
 
 
 def test_an_avif_becomes_a_jpeg(intake: PhotoIntake) -> None:
@@ -187,6 +201,36 @@ def test_a_jpeg_with_odd_segments_is_still_cleaned(intake: PhotoIntake) -> None:
     assert intake.prepare(filled, "photo 1").original == clean
 
 
+@pytest.mark.parametrize("marker", [*range(0xE0, 0xF0), 0xFE])
+def test_a_segment_of_a_jpeg_that_the_pixels_do_not_need_is_dropped(intake: PhotoIntake, marker: int) -> None:
+    clean = encoded(picture(300, 400))
+    segment = bytes([0xFF, marker]) + struct.pack(">H", 8) + b"secret"
+    assert intake.prepare(clean[:2] + segment + clean[2:], "photo 1").original == clean
+
+
+def test_what_says_how_the_colours_of_a_jpeg_are_to_be_read_stays(intake: PhotoIntake) -> None:
+    data = encoded(picture(300, 400, "CMYK"))
+    assert b"Adobe" in data
+    assert intake.prepare(data, "photo 1").original == data
+
+
+def png_chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+@pytest.mark.parametrize("name", [b"tEXt", b"zTXt", b"iTXt", b"tIME", b"eXIf", b"sPLT", b"prVt"])
+def test_a_chunk_of_a_png_that_the_pixels_do_not_need_is_dropped(intake: PhotoIntake, name: bytes) -> None:
+    clean = encoded(picture(), "PNG")
+    data = clean[:33] + png_chunk(name, b"secret") + clean[33:]
+    assert intake.prepare(data, "photo 1").original == clean
+
+
+def test_a_png_that_cannot_be_read_without_a_chunk_of_its_own_is_written_anew(intake: PhotoIntake) -> None:
+    clean = encoded(picture(), "PNG")
+    prepared = intake.prepare(clean[:33] + png_chunk(b"OWNc", b"secret") + clean[33:], "photo 1")
+    assert (prepared.ref.media_type, b"secret" in prepared.original) == ("image/jpeg", False)
+
+
 def test_a_bomb_beside_the_pixels_is_dropped_unread(intake: PhotoIntake) -> None:
     clean = encoded(picture(), "PNG")
     content = b"zTXtComment\0\0" + zlib.compress(b"a" * 20_000_000, 9)
@@ -266,6 +310,15 @@ def test_a_broken_orientation_leaves_the_photo_upright(intake: PhotoIntake) -> N
     for exif in (b"Exif\0\0garbage", exif_of(77), b"Exif\0\0II*\0\xff\xff\xff\xff"):
         data = encoded(picture(300, 400), exif=exif)
         assert intake.prepare(data, "photo 1").ref.width == 300
+
+
+def test_a_photo_as_large_as_it_may_be_is_taken() -> None:
+    data = encoded(picture(30, 40), "PNG")
+    largest = PhotoIntake(Settings(max_photo_bytes=len(data), max_photo_pixels=30 * 40))
+    assert largest.prepare(data, "photo 1").ref.bytes == len(data)
+    for limits in ({"max_photo_bytes": len(data) - 1}, {"max_photo_pixels": 30 * 40 - 1}):
+        with pytest.raises(ProblemError):
+            PhotoIntake(Settings(**limits)).prepare(data, "photo 1")  # type: ignore[arg-type]
 
 
 def test_content_and_not_the_name_tells_the_format() -> None:

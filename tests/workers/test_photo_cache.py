@@ -92,6 +92,17 @@ def test_a_tenant_is_remembered_for_alone(desk: Desk, make_tenant: Callable[[str
     assert len(rows(desk)) == 2
 
 
+def test_a_tenant_is_remembered_for_alone_also_beside_another_in_one_message(
+    desk: Desk, make_tenant: Callable[[str], str]
+) -> None:
+    photo = desk.store_photo("a", b"first")
+    desk.run(desk.accept("red", photos=[photo]))
+    own = desk.accept("green", photos=[photo], lane="bulk")
+    desk.tenant = make_tenant("another")
+    desk.run(own, desk.accept("blue", photos=[photo], lane="bulk"), lane="bulk")
+    assert set(desk.runtime.photos[1:]) == {(Remembered(b"first"),), (b"first",)}
+
+
 def test_what_was_remembered_goes_with_the_product(desk: Desk) -> None:
     job_id = desk.accept("red", photos=[desk.store_photo("a", b"first")])
     desk.run(job_id)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from catalog.database import transaction
-from catalog.embedding_cache import text_id
+from catalog.embedding_cache import TEXTS, text_id
 from catalog.sweep import sweep
 from workers.served import Remembered
 
@@ -77,6 +77,20 @@ def test_a_tenant_is_remembered_for_alone(desk: Desk, make_tenant: Callable[[str
     desk.run(desk.accept("red"))
     assert desk.runtime.texts == [None, None]
     assert len(rows(desk)) == 2
+
+
+def test_a_tenant_is_remembered_for_alone_also_beside_another_in_one_message(
+    desk: Desk, make_tenant: Callable[[str], str]
+) -> None:
+    desk.run(desk.accept("red"))
+    first, own = desk.tenant, desk.accept("red", lane="bulk")
+    desk.tenant = make_tenant("another")
+    desk.run(own, desk.accept("red", lane="bulk"), lane="bulk")
+    assert desk.runtime.texts[0] is None
+    assert set(desk.runtime.texts[1:]) == {Remembered(b"red"), None}
+    asked = (first, text_id("red", "") or "")
+    with transaction(desk.engine) as session:
+        assert set(TEXTS.recall(session, [asked], "1:fp32", 30)) == {asked}
 
 
 def test_the_sweep_forgets_what_is_too_old(desk: Desk) -> None:
