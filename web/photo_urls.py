@@ -169,8 +169,8 @@ def _is_literal(host: str) -> bool:
 
 
 def _is_public(address: str) -> bool:
-    """Stricter than requests-hardened: Python calls some reserved ranges neither private nor global, among them
-    IPv4-compatible ::/96 and site-local fec0::/10."""
+    """Beside what requests-hardened refuses, 6to4 among it: Python calls some reserved ranges neither private nor
+    global, such as IPv4-compatible ::/96 and site-local fec0::/10."""
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is not None:

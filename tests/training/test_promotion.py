@@ -132,6 +132,15 @@ def test_labels_outside_of_a_scope_decide_nothing():
     assert promotion({"as_is": logits}, rows, everywhere)["verdict"] is False
 
 
+def test_what_is_said_of_products_without_a_label_decides_nothing():
+    """Both are right on the thirty that have one; of the others the text says red, and the fusion each colour."""
+    rows = [dataclasses.replace(row, values=row.values if n < 30 else {}) for n, row in enumerate(ROWS)]
+    fused, text_only = answers(90), answers(90)
+    text_only[30:] = torch.tensor([1.0, 0.0, 0.0])
+    logits = Logits((fused,), (text_only,), (fused,), ["both"] * 90)
+    assert promotion({"as_is": logits}, rows, Taxonomy((COLOUR,)))["verdict"] is True
+
+
 def test_an_attribute_without_labels_is_passed_over():
     rows = [dataclasses.replace(row, values={"colour": row.values["colour"]}) for row in ROWS]
     found = measured(fused=50, text_only=90)
