@@ -88,6 +88,15 @@ def test_a_refused_photo_is_explained_and_the_form_stays(
     expect(page.get_by_role("alert")).to_be_hidden()
 
 
+def come(page: Page, held: list[Route]) -> list[Route]:
+    """The requests that are held, once there is one: the page says that it sends before the browser has told."""
+    for _ in range(1000):
+        if held:
+            return held
+        page.wait_for_timeout(10)
+    raise AssertionError("no request came")
+
+
 def test_an_empty_form_is_not_sent(serve: Callable[..., str], open_page: Callable[..., Page]) -> None:
     page = open_page(serve())
     page.get_by_role("button", name="Tag this product").click()
@@ -274,7 +283,7 @@ def test_what_is_given_before_the_script_has_loaded_is_kept(
     page.locator("#picker").set_input_files([RED, BLUE])
     page.wait_for_function("document.querySelector('#picker').files.length === 2")
     assert page.url == f"{address}/"  # the browser did not send the form by itself
-    held[0].continue_()
+    come(page, held)[0].continue_()
     expect(page.locator("#photos img")).to_have_count(2)
     page.get_by_role("button", name="Tag this product").click()
     expect(page.locator("#tags > li")).to_have_count(3)
@@ -300,7 +309,7 @@ def test_a_product_sent_after_clear_has_the_page_for_itself(
     send.click()
     expect(status).to_contain_text("3 tags in")
     with page.expect_response("**/v1/products"):
-        held[0].continue_()
+        come(page, held)[0].continue_()
     page.get_by_role("button", name="Clear").click()
     # Not that the first one was sent, which the page has learned last.
     expect(status).to_have_text("The product before was tagged.")
@@ -324,15 +333,15 @@ def test_clear_says_what_became_of_the_product(
     send()
     clear.click()
     expect(status).to_have_text("The product before is still being sent; its tags will not be shown here.")
-    held.pop().continue_()
+    come(page, held).pop().continue_()
     expect(status).to_have_text("The product before was sent; its tags are not shown here.")
     send()
     clear.click()
-    held.pop().fulfill(status=422, json={"title": "No"})
+    come(page, held).pop().fulfill(status=422, json={"title": "No"})
     expect(status).to_have_text("The product before was not sent.")
     send()
     clear.click()
-    held.pop().abort()
+    come(page, held).pop().abort()
     expect(status).to_have_text("The product before may have been sent, but no answer came.")
     page.unroute("**/v1/products")
     send()
