@@ -197,9 +197,7 @@ class Job(Base):
             "resend_at",
             postgresql_where=text("status = 'queued' AND attempts >= 2 AND error IS NULL"),
         ),
-        # Each lane by tenant: who waits, and which of its jobs came first. An index for each, with the lane written out
-        # where it is used: of one that begins with the lane the planner may think, while a lane that was empty when it
-        # last looked fills up, that any other does as well, and then each claim reads and sorts the whole lane.
+        # Each lane by tenant: who waits, and which of its jobs came first. The lane is written out where they are used.
         Index(
             "ix_jobs_turns",
             "tenant_id",

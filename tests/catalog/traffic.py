@@ -42,7 +42,7 @@ def worked_off(
 
 
 def plans(shop: "Shop", lane: str, statements: Sequence[tuple[str, dict[str, Any]]]) -> Iterator[list[str]]:
-    """The plans of the statements on a lane of 3,000 jobs, whatever the planner knows of the table: nothing, as right
+    """The plans of the statements on a lane of 30,000 jobs, whatever the planner knows of the table: nothing, as right
     after an import; that the lane is empty, as after a quiet time; and how full it is.
     """
     worked_off(shop, lane, jobs=3000, spacing_s=0.01)
@@ -50,7 +50,7 @@ def plans(shop: "Shop", lane: str, statements: Sequence[tuple[str, dict[str, Any
         shop.sql("DELETE FROM jobs WHERE status = 'queued'")
         if known == "empty":
             shop.sql("ANALYZE jobs")
-        fill(shop, lane, 3000)
+        fill(shop, lane, 30_000)
         if known == "full":
             shop.sql("ANALYZE jobs")
         for statement, parameters in statements:
