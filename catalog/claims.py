@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session
 
 from catalog.embedding_cache import text_id
 from catalog.settings import Settings
+from catalog.tables import queued_in
 from catalog.views import LANES, LEASE_RAN_OUT, SUPERSEDED, Lane
 
 SUSPECT_AFTER = 2
@@ -128,7 +129,7 @@ _OLDEST_OF_EACH: dict[Lane, str] = {
         SELECT oldest.* FROM unnest(CAST(:tenants AS text[])) WITH ORDINALITY AS ring (tenant_id, place)
         CROSS JOIN LATERAL (
             SELECT id, product_id, revision, attempts FROM jobs
-            WHERE status = 'queued' AND lane = '{lane}' AND not_before <= now() AND NOT {IS_SUSPECT}
+            WHERE {queued_in(lane)} AND not_before <= now() AND NOT {IS_SUSPECT}
               AND jobs.tenant_id BETWEEN ring.tenant_id AND ring.tenant_id
             ORDER BY jobs.tenant_id, submitted_at LIMIT :share
             FOR UPDATE SKIP LOCKED
@@ -239,7 +240,7 @@ _LOOK: dict[Lane, TextClause] = {
                    place + CASE WHEN behind.tenant_id IS NULL THEN 0 ELSE 1 END
             FROM ring CROSS JOIN served LEFT JOIN LATERAL (
                 SELECT tenant_id FROM jobs
-                WHERE status = 'queued' AND lane = '{lane}' AND jobs.tenant_id > ring.tenant_id
+                WHERE {queued_in(lane)} AND jobs.tenant_id > ring.tenant_id
                   AND not_before <= now() AND NOT {IS_SUSPECT}
                 ORDER BY jobs.tenant_id LIMIT 1
             ) AS behind ON true

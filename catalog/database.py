@@ -30,9 +30,6 @@ PING_TIMEOUT_S = 5
 LOCK_TIMEOUT_MS = 5_000
 # A client that stops between two statements holds row locks: PostgreSQL ends its transaction after this.
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 30_000
-# Where an index gives the order it is used, whatever the planner knows: while a lane that was empty when it last looked
-# fills up, it takes reading and sorting the whole of it for the least work, at each claim and each look at a place.
-PLANS = "-c enable_sort=off"
 # Half-open connections: sent bytes that nobody acknowledges end the connection after this.
 TCP_USER_TIMEOUT_MS = 10_000
 # The same while we wait for an answer and send nothing: Linux would ask only after two hours.
@@ -63,7 +60,7 @@ def make_engine(settings: Settings) -> Engine:
             "application_name": "tagsmith",
             "options": (
                 f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_MS} "
-                f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS} -c timezone=UTC {PLANS}"
+                f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS} -c timezone=UTC"
             ),
         },
     )

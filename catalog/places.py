@@ -11,6 +11,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
 from catalog import rates
+from catalog.tables import queued_in
 from catalog.views import LANES, JobView, Lane
 
 # Counting 10 000 rows of the index takes a millisecond or two, and further back the exact number helps nobody.
@@ -19,13 +20,16 @@ MAX_POSITION = 10_000
 MAX_TENANTS = 1000
 
 # From the newest towards the front: the front of the index is where the rows of claimed jobs wait to be vacuumed.
-_IN_LANE = text(
-    """
-    SELECT count(*) FROM (
-        SELECT 1 FROM jobs WHERE status = 'queued' AND lane = :lane ORDER BY submitted_at DESC LIMIT :limit
-    ) AS queued
-    """
-)
+_IN_LANE: dict[Lane, TextClause] = {
+    lane: text(
+        f"""
+        SELECT count(*) FROM (
+            SELECT 1 FROM jobs WHERE {queued_in(lane)} ORDER BY submitted_at DESC LIMIT :limit
+        ) AS queued
+        """
+    )
+    for lane in LANES
+}
 # Before a job come the older ones of its own tenant, and of each other tenant as many and one more, if it has
 # them. BETWEEN, which is `=` here, leaves the planner only the index in which each tenant has a range of its own.
 _AHEAD_BY_TURNS: dict[Lane, TextClause] = {
@@ -35,7 +39,7 @@ _AHEAD_BY_TURNS: dict[Lane, TextClause] = {
             SELECT mine.tenant_id, (
                 SELECT count(*) FROM (
                     SELECT 1 FROM jobs
-                    WHERE status = 'queued' AND lane = '{lane}' AND submitted_at < mine.submitted_at
+                    WHERE {queued_in(lane)} AND submitted_at < mine.submitted_at
                       AND jobs.tenant_id BETWEEN mine.tenant_id AND mine.tenant_id
                     ORDER BY jobs.tenant_id DESC, submitted_at DESC LIMIT :limit
                 ) AS older
@@ -46,7 +50,7 @@ _AHEAD_BY_TURNS: dict[Lane, TextClause] = {
             UNION ALL
             SELECT next.tenant_id FROM waiting CROSS JOIN LATERAL (
                 SELECT tenant_id FROM jobs
-                WHERE status = 'queued' AND lane = '{lane}' AND jobs.tenant_id > waiting.tenant_id
+                WHERE {queued_in(lane)} AND jobs.tenant_id > waiting.tenant_id
                 ORDER BY jobs.tenant_id LIMIT 1
             ) AS next
         )
@@ -54,7 +58,7 @@ _AHEAD_BY_TURNS: dict[Lane, TextClause] = {
             SELECT count(*) FROM (
                 SELECT 1 FROM (SELECT tenant_id FROM waiting LIMIT :tenants) AS other CROSS JOIN LATERAL (
                     SELECT 1 FROM jobs
-                    WHERE status = 'queued' AND lane = '{lane}'
+                    WHERE {queued_in(lane)}
                       AND jobs.tenant_id BETWEEN other.tenant_id AND other.tenant_id
                     ORDER BY jobs.tenant_id, submitted_at LIMIT own.ahead + 1
                 ) AS turns
@@ -90,7 +94,7 @@ def find(session: Session, job: JobView) -> Place:
 
 
 def _queued(session: Session, lane: Lane) -> int:
-    return int(session.execute(_IN_LANE, {"lane": lane, "limit": MAX_POSITION}).scalar_one())
+    return int(session.execute(_IN_LANE[lane], {"limit": MAX_POSITION}).scalar_one())
 
 
 def _ahead_by_turns(session: Session, job: JobView) -> int:

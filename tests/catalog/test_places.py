@@ -95,8 +95,8 @@ def test_counting_and_measuring_read_no_more_than_their_limits(shop: "Shop", lan
     newest = {"id": f"job_{lane}1", "limit": 100, "tenants": 100}
     statements: list[tuple[str, dict[str, Any]]] = [
         (places._AHEAD_BY_TURNS[lane].text, newest),
-        (places._IN_LANE.text, {"lane": lane, "limit": 100}),
-        (places.rates._MEASURE.text, {"lane": lane, "window": "300 s", "sample": 100}),
+        (places._IN_LANE[lane].text, {"limit": 100}),
+        (places.rates._MEASURE[lane].text, {"window": "300 s", "sample": 100}),
     ]
     for plan in plans(shop, lane, statements):
         assert not [line for line in plan if "Seq Scan on jobs" in line or "Sort Key" in line], plan
