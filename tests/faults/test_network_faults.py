@@ -105,7 +105,7 @@ class Distributed(Installation):
     def held_by(self, worker: subprocess.Popen[bytes]) -> int:
         """How many jobs a worker holds, by the rows."""
         ((held,),) = self.query(
-            "SELECT count(*) FROM jobs WHERE status = 'running' AND split_part(worker, ':', 2) = :pid",
+            "SELECT count(*) FROM jobs WHERE status = 'running' AND split_part(worker, ':', -2) = :pid",
             pid=str(worker.pid),
         )
         return int(held)
