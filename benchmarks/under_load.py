@@ -33,8 +33,8 @@ from catalog.settings import Settings
 from samples.client import Client
 
 SHARES = (0.1, 0.5, 0.8)  # of the service's rate at saturation
-AT_ONCE = 16  # products on their way at saturation: as many as may hold a `wait`
-EACH = 25  # of them one after the other, so that the first and the last, which have less company, count for little
+AT_ONCE = 12  # products on their way at saturation: as many of one account as may hold a `wait`
+EACH = 16  # of them one after the other, so that the first and the last, which have less company, count for little
 ARRIVE_S = 10.0  # products arrive for so long: a queue takes its time to find its length
 IN_FLIGHT = 64  # arrivals on their way at most; beyond what a service below saturation lets pile up
 PAUSE_S = 0.05  # before asking again for a job, where too many wait already
