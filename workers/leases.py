@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 import structlog
-from sqlalchemy import Engine, func, select, update
+from sqlalchemy import Engine, func, select, text, update
 from sqlalchemy.orm import Session
 
 from catalog.database import transaction
@@ -22,7 +22,7 @@ from catalog.errors import Unavailable
 from catalog.jobs import ClaimedJob
 from catalog.queue import MAX_IDS
 from catalog.settings import Settings
-from catalog.tables import Job
+from catalog.tables import Job, queued_in
 from catalog.views import LANES, Lane
 from workers.identity import is_dead
 
@@ -74,7 +74,7 @@ def oldest_queued(session: Session, lane: Lane, limit: int) -> list[str]:
     return list(
         session.scalars(
             select(Job.id)
-            .where(Job.status == "queued", Job.lane == lane, Job.not_before <= func.now())
+            .where(text(queued_in(lane)), Job.not_before <= func.now())
             .order_by(Job.submitted_at)
             .limit(limit)
         )
