@@ -33,7 +33,7 @@ STEPS = (
         "under load",
         "under-load",
         ("--products", "30", "--import", "900"),
-        ("--products", "2", "--import", "150", "--rounds", "1"),
+        ("--products", "2", "--import", "150", "--seconds", "3", "--rounds", "1"),
     ),
     Step("intake", "intake", quick=("--requests", "20", "--rounds", "1")),
     Step("peers", "peers", quick=TRIAL),

@@ -34,8 +34,7 @@ from samples.client import Client
 
 SHARES = (0.1, 0.5, 0.8)  # of the service's rate at saturation
 AT_ONCE = 12  # products on their way at saturation: as many of one account as may hold a `wait`
-EACH = 16  # of them one after the other, so that the first and the last, which have less company, count for little
-ARRIVE_S = 10.0  # products arrive for so long: a queue takes its time to find its length
+EACH = 16  # of them one after the other at most: the first and the last have less company, and then count for little
 IN_FLIGHT = 64  # arrivals on their way at most; beyond what a service below saturation lets pile up
 PAUSE_S = 0.05  # before asking again for a job, where too many wait already
 GOAL = 2.0  # p99 beside an import, in those of the idle service
@@ -57,6 +56,7 @@ def measure(
     machine: dict[str, Any],
     count: int,
     import_size: int,
+    seconds: float,
     rounds: int,
     seed: int,
 ) -> dict[str, Any]:
@@ -87,10 +87,10 @@ def measure(
                 with sending(installation, made(import_size)) as sent:
                     one["sending"] = one_at_a_time(installation, made(count))
                 ended(engine, sent)
-                one["saturation_per_s"] = saturation(installation, made(max(count, EACH * AT_ONCE)))
+                one["saturation_per_s"] = saturation(installation, made(AT_ONCE * min(count, EACH)))
                 for share in SHARES:
                     per_s = share * one["saturation_per_s"]
-                    coming = max(count, round(per_s * ARRIVE_S))
+                    coming = max(count, round(per_s * seconds))
                     plan = arrivals(per_s, coming, seed + number)
                     one[f"load {share}"] = open_loop(installation, made(coming), plan)
                 found.append(one)
@@ -104,6 +104,7 @@ def measure(
         "model": {"name": served["name"], "version": served["version"]},
         "products": count,
         "import": import_size,
+        "seconds": seconds,
         "seed": seed,
         **summary(found),
     }

@@ -20,7 +20,7 @@ from benchmarks.machine import describe
     default=40,
     show_default=True,
     type=click.IntRange(min=2),
-    help="Products of each state in a round; at a share of saturation as many more as come in ten seconds.",
+    help="Products of each state in a round, and at least so many at each share of saturation.",
 )
 @click.option(
     "--import",
@@ -31,11 +31,20 @@ from benchmarks.machine import describe
     help="Bulk products of each of a round's two imports, which must outlast the interactive ones.",
 )
 @click.option(
+    "--seconds",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Products arrive for so long at each share of saturation: a queue takes its time to find its length.",
+)
+@click.option(
     "--rounds", default=5, show_default=True, type=click.IntRange(min=1), help="Fewer than five say little."
 )
 @click.option("--seed", default=0, show_default=True, help="Of the arrivals.")
 @result_options
-def command(products: int, import_size: int, rounds: int, seed: int, as_json: bool, out: Path | None) -> None:
+def command(
+    products: int, import_size: int, seconds: float, rounds: int, seed: int, as_json: bool, out: Path | None
+) -> None:
     """POST to tags of interactive products: idle, beside an import, and at 10, 50 and 80 % of saturation.
 
     Starts an installation of its own with fresh state, and makes the products. Bare forwards of one product stand
@@ -47,6 +56,6 @@ def command(products: int, import_size: int, rounds: int, seed: int, as_json: bo
         settings, machine = prepared(), describe()
         with own() as installation:
             document = under_load.measure(
-                installation, settings, machine, products, import_size, rounds, seed
+                installation, settings, machine, products, import_size, seconds, rounds, seed
             )
     show(document, under_load.table, as_json=as_json, out=out)

@@ -169,7 +169,7 @@ def test_the_document_of_a_whole_installation(tmp_path):
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "benchmarks", "under-load", "--products", "2", "--import", "150"),
-            *("--rounds", "1", "--json", "--out", str(out)),
+            *("--seconds", "1", "--rounds", "1", "--json", "--out", str(out)),
         ],
         cwd=REPOSITORY,
         env={**clean, "TAGSMITH_CHECKPOINT": str(tmp_path / "checkpoint"), "TAGSMITH_DEVICE": "cpu"},
