@@ -207,6 +207,7 @@ def serve(env: dict[str, str], with_samples: bool) -> int:
         # A group of its own: Ctrl-C is ours to pass on, and it need not show where the welcome stood.
         command = [sys.executable, "-m", "samples.welcome"]
         welcome = subprocess.Popen(command, env=env, cwd=HERE, process_group=0)
+    speak_to(Path(env["SUPERVISOR_SOCKET"]), supervisord)
     status = wait_for(supervisord)
     if welcome is not None:
         welcome.terminate()
@@ -219,13 +220,19 @@ def serve(env: dict[str, str], with_samples: bool) -> int:
     return 0 if stopping else status or 1
 
 
+def speak_to(control: Path, supervisord: subprocess.Popen[bytes]) -> None:
+    """As soon as it listens: it starts nothing before its first second is over, or somebody speaks to it."""
+    while supervisord.poll() is None and not is_listening(control):
+        time.sleep(0.02)
+
+
 def wait_for(process: subprocess.Popen[bytes]) -> int:
     """The child's exit status. Takes all others that end until then: none of them stays as a zombie."""
-    while True:
+    while process.returncode is None:
         pid, status = os.waitpid(-1, 0)
         if pid == process.pid:
             process.returncode = os.waitstatus_to_exitcode(status)
-            return process.returncode
+    return process.returncode
 
 
 def stop_orphans(within_s: float = ORPHANS_STOP_S) -> None:

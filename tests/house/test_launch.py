@@ -180,11 +180,13 @@ def started(root: Path, tmp_path: Path) -> Iterator[Started]:
     (tmp_path / "supervisord.conf").write_text(
         "[supervisord]\nnodaemon = true\nsilent = true\n"
         "pidfile = %(here)s/supervisord.pid\nlogfile = %(here)s/supervisord.log\n"
+        "[unix_http_server]\nfile = %(ENV_SUPERVISOR_SOCKET)s\n"
         "[program:two]\ncommand = sh -c 'sleep 1000 & sleep 1000'\nstopasgroup = true\n"
     )
     serve = (
         "import launch, os, pathlib, sys; launch.HERE = pathlib.Path(sys.argv[1]);"
-        "sys.exit(launch.serve(os.environ | {'TAGSMITH_VAR': sys.argv[1]}, False))"
+        "env = {'TAGSMITH_VAR': sys.argv[1], 'SUPERVISOR_SOCKET': sys.argv[1] + '/supervisor.sock'};"
+        "sys.exit(launch.serve(os.environ | env, False))"
     )
     launcher = subprocess.Popen([sys.executable, "-c", serve, str(tmp_path)], cwd=root)
     try:
@@ -208,6 +210,23 @@ def test_what_a_killed_supervisord_leaves_is_stopped(started: Started) -> None:
 def test_a_killed_launcher_takes_all_along(started: Started) -> None:
     started.launcher.kill()
     assert psutil.wait_procs([started.supervisord, *started.rest], timeout=EVENTUALLY_S)[1] == []
+
+
+def test_supervisord_is_spoken_to_once_it_listens(tmp_path: Path) -> None:
+    control = tmp_path / "supervisor.sock"
+    listen = (
+        "import socket, sys; server = socket.create_server(sys.argv[1], family=socket.AF_UNIX);"
+        f"server.settimeout({EVENTUALLY_S}); server.accept()"
+    )
+    with subprocess.Popen([sys.executable, "-c", listen, str(control)]) as listening:
+        launch.speak_to(control, listening)
+        assert launch.wait_for(listening) == 0  # it was: it ends when somebody has connected
+
+
+def test_nobody_waits_to_speak_to_a_supervisord_that_has_ended(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]) as ended:
+        launch.speak_to(tmp_path / "supervisor.sock", ended)
+        assert launch.wait_for(ended) == 3
 
 
 def test_where_nothing_is_in_the_way_the_folders_are_made(tmp_path: Path, unused_port: int) -> None:
