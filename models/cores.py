@@ -1,7 +1,7 @@
-"""Threads that compute on one core each.
+"""Threads that compute on cores of their own.
 
 Several cores on one small network wait for each other after every layer, and wait long where somebody else has one of
-them; several small batches, each on a core of its own, wait for nobody.
+them; several small batches, or the two towers of one, each on a core of its own, wait for nobody.
 """
 
 import os
@@ -28,29 +28,38 @@ def one_core() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def one_core_each(cores: int, *, behind: bool = False) -> ThreadPoolExecutor:
-    """As many threads as cores, in each of which torch uses one. `behind`: those of the process that are not of this
+def threads(count: int, cores: int = 1, *, behind: bool = False) -> ThreadPoolExecutor:
+    """So many threads, in each of which torch uses so many cores. `behind`: those of the process that are not of this
     pool go first.
     """
     before = torch.get_num_threads()
-    begun = Barrier(cores + 1)
+    begun = Barrier(count + 1)
 
     def begin() -> None:
         torch.get_num_threads()  # a thread takes the number of the process at its first question, and forgets its own
-        torch.set_num_threads(1)
+        torch.set_num_threads(cores)
         if behind:
             # Of this thread alone: on Linux each has a niceness of its own (setpriority(2)).
             thread = get_native_id()
             os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + BEHIND)
         begun.wait()
 
-    pool = ThreadPoolExecutor(cores, "one-core", begin)
-    for _ in range(cores):
+    pool = ThreadPoolExecutor(count, "own-cores", begin)
+    for _ in range(count):
         pool.submit(int)  # a thread that has not begun is not free, so each gets one of its own
     begun.wait()
     # Torch hands the number that was set last to every thread that begins after it.
     torch.set_num_threads(before)
     return pool
+
+
+class Pair:
+    """For so many batches at once two threads each, so that the towers of a batch run side by side."""
+
+    def __init__(self, batches: int, cores: int) -> None:
+        """`cores` of each thread."""
+        self.texts = threads(batches, cores)  # and what follows the towers
+        self.photos = threads(batches, cores)
 
 
 class Callers:

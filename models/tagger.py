@@ -4,8 +4,10 @@ It knows no queue, no database and no training. B products, V values.
 """
 
 import contextlib
+import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from torch import Tensor
 from models.calibration import AttributeCalibration, Pattern, patterns, probabilities
 from models.captured import captured_photo, captured_text
 from models.checkpoint import Checkpoint, load, version
-from models.cores import Callers, one_core_each
+from models.cores import Callers, Pair, one_core, threads
 from models.errors import CheckpointError
 from models.folding import folded
 from models.fusion import Batch, collate
@@ -27,8 +29,8 @@ from models.traced import traced_photo, traced_text
 ALTERNATIVES = 3  # what a reviewer can take in beside the offered value
 # On a CPU larger batches are not faster (sixteen fill a core), they only pad and hold more.
 CPU_BATCH = 16
-# So few products that somebody waits for are run by all cores together, while nothing else is run; more, and patient
-# ones, are shared out, see `models.cores`.
+# So few products that somebody waits for stay in one batch, with its towers side by side; more, and patient ones, are
+# shared out among the cores, see `models.cores`.
 TOGETHER = 8
 
 
@@ -86,18 +88,21 @@ class Tagger:
         # A compiled tower has its own threads, and answers one caller at a time.
         apart = self.device.type == "cpu" and not checkpoint.precisions
         if apart and quick:
-            self.model.text_tower = traced_text(self.model.text_tower)
-            self.model.photo_tower = traced_photo(self.model.photo_tower)
+            with one_core():
+                self.model.text_tower = traced_text(self.model.text_tower)
+                self.model.photo_tower = traced_photo(self.model.photo_tower)
         elif quick and self.device.type == "cuda":
             max_tokens = checkpoint.preprocessor.config.max_tokens
             self.model.text_tower = captured_text(self.model.text_tower, max_tokens)
             self.model.photo_tower = captured_photo(self.model.photo_tower)
         self.turn = threading.Lock() if checkpoint.precisions else contextlib.nullcontext()
         self.cores = torch.get_num_threads() if apart else 1
+        several = self.cores > 1
         # For patient and for large batches: all that a person's product needs goes first.
-        self.pool = one_core_each(self.cores, behind=True) if self.cores > 1 else None
+        self.pool = threads(self.cores, behind=True) if several else None
         # A person's product does not queue behind the parts of those, nor, with a thread more, behind its like.
-        self.aside = one_core_each(2) if self.cores > 1 else None
+        self.aside = Pair(2, cores=1) if several else None
+        self.alone = Pair(1, cores=self.cores // 2) if several else None
         self.callers = Callers()
 
     @classmethod
@@ -155,14 +160,24 @@ class Tagger:
         """One tagging for each product, in order. Safe from several threads."""
         behind = collated.patient or len(collated.batches) > 1
         with self.callers as others, self.turn:
-            pool = self.pool if behind else self.aside if others else None
-            each = map if pool is None else pool.map
-            return [tagging for some in each(self.run, collated.batches) for tagging in some]
+            return [tagging for some in self.each(collated.batches, behind, others) for tagging in some]
+
+    def each(self, batches: Sequence[Batch], behind: bool, others: int) -> Iterator[list[Tagging]]:
+        """The taggings of each batch, on the threads that it may have while `others` are being run."""
+        pair = self.aside if others else self.alone
+        if self.pool is None or pair is None:
+            return map(self.run, batches)
+        if behind:
+            return self.pool.map(self.run, batches)
+        return pair.texts.map(functools.partial(self.run, beside=pair.photos), batches)
 
     @torch.inference_mode()
-    def run(self, batch: Batch) -> list[Tagging]:
+    def run(self, batch: Batch, beside: Executor | None = None) -> list[Tagging]:
+        """With `beside` the photo tower runs there, while the text tower does here."""
         batch = batch.to(self.device)
-        texts, features = self.model.text_features(batch), self.model.photo_features(batch)
+        shown = None if beside is None else beside.submit(self.photo_features, batch)
+        texts = self.model.text_features(batch)
+        features = self.photo_features(batch) if shown is None else shown.result()
         output = self.model.fuse(self.model.embed_with(batch, texts, features))
         of = patterns(output.has_text, output.has_photos)
         calibration = self.checkpoint.calibration
@@ -180,8 +195,8 @@ class Tagger:
             ],
         )
         familiar = calibration.familiar(text_only, photo_only, of, self.taxonomy)
-        text = self.alone(text_only, [one.text_only for one in calibration.attributes])
-        photos = self.alone(photo_only, [one.photo_only for one in calibration.attributes])
+        text = self.of_one_modality(text_only, [one.text_only for one in calibration.attributes])
+        photos = self.of_one_modality(photo_only, [one.photo_only for one in calibration.attributes])
         has_text, has_photos = output.has_text.tolist(), output.has_photos.tolist()
         columns = [
             self.tags_of(
@@ -205,7 +220,11 @@ class Tagger:
             for row in range(len(batch))
         ]
 
-    def alone(self, logits: Sequence[Tensor], temperatures: Sequence[float]) -> tuple[InScope, ...]:
+    @torch.inference_mode()  # of each thread
+    def photo_features(self, batch: Batch) -> Tensor:
+        return self.model.photo_features(batch)
+
+    def of_one_modality(self, logits: Sequence[Tensor], temperatures: Sequence[float]) -> tuple[InScope, ...]:
         """What the heads of one modality say of every attribute."""
         said = [
             probabilities(head, temperature, attribute.multiple)

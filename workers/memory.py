@@ -23,6 +23,9 @@ OPERATIONS_KEPT = "64"
 def spare() -> None:
     """Before torch is imported, which reads this once."""
     os.environ.setdefault("LRU_CACHE_CAPACITY", OPERATIONS_KEPT)
+    # Cores that compute together wait for each other by spinning. Where somebody else has one of them, the rest spin
+    # that away which would bring it back: beside other work a forward took seconds (OpenMP 5.2, OMP_WAIT_POLICY).
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # transformers drags in both, and nothing here calls them: the compiler of GPU kernels for `torch.compile` (70 MB),
     # and numerics that some of its models are trained with (35 MB).
     for unused in ("triton", "scipy"):

@@ -1,28 +1,34 @@
-"""Threads of one core each, and a tagger that shares a batch out among them."""
+"""Threads with cores of their own, and a tagger that shares a batch out among them."""
 
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from threading import Barrier, Event
 
 import pytest
 import torch
 
 from models import Product, Tagger
-from models.cores import BEHIND, Callers, one_core, one_core_each
+from models.cores import BEHIND, Callers, one_core, threads
 from models.tagger import TOGETHER
-from tests.tiny_tagger import WORDS, tiny_checkpoint
+from tests.tiny_tagger import WORDS, picture, tiny_checkpoint
 
 
-def test_each_thread_uses_one_core_and_nobody_else_is_changed():
+def test_each_thread_uses_its_own_cores_and_nobody_else_is_changed():
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        with one_core_each(2) as pool:
-            assert set(pool.map(lambda _: torch.get_num_threads(), range(8))) == {1}
+        with threads(2) as pool, threads(1, cores=2) as wide:
+            assert set(pool.map(cores_here, range(8))) == {1}
+            assert set(wide.map(cores_here, range(8))) == {2}
             assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+def cores_here(_=None):
+    return torch.get_num_threads()
 
 
 def niceness(_=None):
@@ -31,7 +37,7 @@ def niceness(_=None):
 
 def test_threads_that_stay_behind_leave_the_others_as_they_were():
     before = niceness()
-    with one_core_each(2, behind=True) as pool, one_core_each(2) as plain, ThreadPoolExecutor(1) as later:
+    with threads(2, behind=True) as pool, threads(2) as plain, ThreadPoolExecutor(1) as later:
         assert set(pool.map(niceness, range(8))) == {min(19, before + BEHIND)}
         assert {niceness(), *plain.map(niceness, range(8)), later.submit(niceness).result()} == {before}
 
@@ -100,16 +106,17 @@ def tagger_with_cores(cores):
 def test_large_batches_stay_behind_what_a_person_waits_for():
     tagger = tagger_with_cores(2)
     assert tagger.pool.submit(niceness).result() == min(19, niceness() + BEHIND)
-    assert tagger.aside.submit(niceness).result() == niceness()
+    for pool in (tagger.alone.texts, tagger.alone.photos, tagger.aside.texts, tagger.aside.photos):
+        assert pool.submit(niceness).result() == niceness()
 
 
 def nicenesses(tagger, monkeypatch):
     """Of the threads that run what is forwarded from now on."""
     found, run = [], tagger.run
 
-    def observed(batch):
+    def observed(batch, **beside):
         found.append(niceness())
-        return run(batch)
+        return run(batch, **beside)
 
     monkeypatch.setattr(tagger, "run", observed)
     return found
@@ -146,6 +153,47 @@ def test_a_product_does_not_queue_behind_the_parts_of_large_batches():
             assert len(beside.submit(tagger.predict, [example]).result(timeout=30)) == 1
         finally:
             free.set()
+
+
+@pytest.mark.parametrize(("others", "each"), [(False, 2), (True, 1)])
+def test_the_towers_of_what_a_person_waits_for_run_side_by_side(monkeypatch, others, each):
+    tagger = tagger_with_cores(4)
+    both, found = Barrier(2), {}
+
+    def observed(name, tower):
+        def run(batch):
+            both.wait(timeout=30)  # neither ends before the other has begun
+            found[name] = cores_here(), niceness()
+            return tower(batch)
+
+        return run
+
+    for name in ("text_features", "photo_features"):
+        monkeypatch.setattr(tagger.model, name, observed(name, getattr(tagger.model, name)))
+    example = tagger.prepare(Product("red shirt", photos=(picture(),)))
+    with tagger.callers if others else nullcontext():
+        (tagging,) = tagger.predict([example])
+    assert found == dict.fromkeys(("text_features", "photo_features"), (each, niceness()))
+    monkeypatch.undo()
+    (alone,) = tagger_with_cores(1).predict([example])
+    torch.testing.assert_close(
+        [tag.confidence for tag in tagging.tags], [tag.confidence for tag in alone.tags], atol=1e-5, rtol=0
+    )
+
+
+@pytest.mark.parametrize("broken", ["text_features", "photo_features"])
+def test_a_tower_that_fails_fails_the_batch_and_no_later_one(monkeypatch, broken):
+    tagger = tagger_with_cores(2)
+    example = tagger.prepare(Product("red shirt", photos=(picture(),)))
+
+    def fail(batch):
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tagger.model, broken, fail)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            tagger.predict([example])
+    assert len(tagger.predict([example])) == 1
 
 
 @pytest.mark.parametrize("cores", [1, 2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -23,7 +24,7 @@ def test_what_was_freed_between_pieces_in_use_is_given_back() -> None:
     assert before - process.memory_info().rss > PIECES * PIECE_BYTES / 2
 
 
-def test_torch_and_transformers_come_up_without_what_a_worker_spares() -> None:
+def test_torch_and_transformers_come_up_as_a_worker_wants_them() -> None:
     program = """
 import sys
 from workers import memory
@@ -33,8 +34,12 @@ import open_clip
 assert sys.modules["triton"] is None and sys.modules["scipy"] is None
 print(torch.ones(2).sum().item())
 """
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    shown = os.environ | {"OMP_DISPLAY_ENV": "true"}  # what OpenMP goes by, on stderr
+    found = subprocess.run(
+        [sys.executable, "-c", program], env=shown, capture_output=True, text=True, timeout=120
+    )
     assert found.stdout.strip() == "2.0", found.stderr
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in found.stderr
 
 
 def test_a_loaded_model_is_apart_from_the_garbage_collector_and_goes_without_it() -> None:
