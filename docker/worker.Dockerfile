@@ -2,8 +2,9 @@
 #   docker build -f docker/worker.Dockerfile -t tagsmith-worker .
 #   docker build -f docker/worker.Dockerfile -t tagsmith-worker:cuda --build-arg DEVICE=cuda .
 #   docker build -f docker/worker.Dockerfile -t tagsmith-worker:exported --build-arg EXTRAS="worker cpu" .
-# The last also serves what `python -m models export` makes. All come from the same pins. The driver is the host's; CUDA's libraries are in the pins, and the torch of the
-# registry links most of them, so the CPU image leaves out only what torch can be imported without.
+# The last also serves what `python -m models export` makes. All come from the same pins. The driver is the host's;
+# CUDA's libraries are in the pins, and the torch of the registry links most of them, so the CPU image leaves out only
+# what torch can be imported without.
 
 FROM python:3.11-slim-bookworm AS build
 ARG DEVICE=cpu

@@ -76,6 +76,8 @@ def test_any_number_of_workers_can_run(compose: dict[str, Any]) -> None:
 def test_whatever_serves_says_whether_it_is_healthy(root: Path, compose: dict[str, Any]) -> None:
     for name in ("postgres", "redis"):
         assert compose["services"][name]["healthcheck"]["test"]
+    # Its socket answers already while the image still makes the database, and `migrate` comes over the network.
+    assert {"--host", "127.0.0.1"} <= set(compose["services"]["postgres"]["healthcheck"]["test"])
     for name in ("web", "worker"):
         assert dockerfile(root, name).count("\nHEALTHCHECK ") == 1
 
@@ -83,6 +85,7 @@ def test_whatever_serves_says_whether_it_is_healthy(root: Path, compose: dict[st
 def test_the_queue_keeps_what_it_holds(compose: dict[str, Any]) -> None:
     command = " ".join(compose["services"]["redis"]["command"])
     assert "--appendonly yes" in command
+    assert '--save ""' in command
     assert f"--maxmemory {MAX_MEMORY} --maxmemory-policy noeviction" in command
 
 
