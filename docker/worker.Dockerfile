@@ -36,7 +36,8 @@ ENV PATH=/opt/tagsmith/venv/bin:$PATH \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001
 VOLUME /var/lib/tagsmith
-HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 \
+# Loading the model takes minutes where others keep the cores busy, and the check itself, a Python of its own, seconds.
+HEALTHCHECK --interval=10s --timeout=30s --start-period=300s --retries=3 \
     CMD ["python", "-m", "workers", "health"]
 STOPSIGNAL SIGTERM
 CMD ["python", "-m", "celery", "-A", "workers.app", "worker", "--pool", "threads", "--queues", "sweep,interactive,bulk", "--without-gossip", "--without-mingle"]

@@ -12,6 +12,7 @@ import yaml
 
 from catalog.embedded.redis import MAX_MEMORY
 from catalog.settings import PREFIX, Settings
+from samples.welcome import READY_WITHIN_S
 
 OURS = {"migrate", "web", "worker", "beat"}
 
@@ -80,6 +81,8 @@ def test_whatever_serves_says_whether_it_is_healthy(root: Path, compose: dict[st
     assert {"--host", "127.0.0.1"} <= set(compose["services"]["postgres"]["healthcheck"]["test"])
     for name in ("web", "worker"):
         assert dockerfile(root, name).count("\nHEALTHCHECK ") == 1
+    # Until then a check that fails is no failure; one that succeeds counts at once.
+    assert f"--start-period={READY_WITHIN_S}s" in dockerfile(root, "worker")
 
 
 def test_the_queue_keeps_what_it_holds(compose: dict[str, Any]) -> None:
