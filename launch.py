@@ -235,10 +235,10 @@ def wait_for(process: subprocess.Popen[bytes]) -> int:
     return process.returncode
 
 
-def stop_orphans(within_s: float = ORPHANS_STOP_S) -> None:
+def stop_orphans() -> None:
     """Ends all that are children of this process: asks each once, and in the end kills."""
     asked: set[int] = set()
-    give_up_at = time.monotonic() + within_s
+    give_up_at = time.monotonic() + ORPHANS_STOP_S
     with suppress(ChildProcessError):  # none is left
         while True:
             while os.waitpid(-1, os.WNOHANG)[0]:
@@ -264,7 +264,10 @@ def own_children() -> list[int]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Start one installation here and stay until told to stop.")
+    parser = argparse.ArgumentParser(
+        description="Start one installation here and stay until told to stop.",
+        epilog="Example: TAGSMITH_PORT=8001 TAGSMITH_VAR=/srv/tagsmith python launch.py --without-samples",
+    )
     parser.add_argument(
         "--without-samples", action="store_true", help="tag no sample products, print nothing"
     )

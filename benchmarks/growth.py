@@ -25,7 +25,7 @@ from benchmarks.latency import JobNotTaggedError
 from benchmarks.saturation import STUCK_S, held, tagged_in
 from benchmarks.simulated_worker import VARIABLE, Device
 from catalog.database import transaction
-from catalog.queue import make_celery, send
+from catalog.queue import SWEEPS, make_celery, send
 from catalog.tenants import create_tenant
 from catalog.views import LANES, Lane
 
@@ -200,7 +200,7 @@ def running_workers(
             stack.enter_context(
                 started(
                     [
-                        *(*celery_command, "worker", "--pool", "threads", "-Q", ",".join(LANES)),
+                        *(*celery_command, "worker", "--pool", "threads", "-Q", ",".join((SWEEPS, *LANES))),
                         *("--without-gossip", "--without-mingle", "-n", f"simulated{number}@benchmark"),
                     ],
                     environment,

@@ -21,8 +21,8 @@ from workers.app import create_app
 
 VARIABLE = "BENCHMARK_DEVICE_MS"
 # What the shipped checkpoint answers, in size: its attributes, and the numbers of an embedding.
-TAGS = 8
-WIDTH = 256
+TAGS = 7
+WIDTH = 384
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class SimulatedRuntime:
         self._device = device
         self._one_device = threading.Lock()
         tags = tuple(Tag(f"attribute {n}", "value", 0.9, "auto", Evidence(0.8, None)) for n in range(TAGS))
-        self._tagging = Tagging(tags, (0.0625,) * WIDTH)
+        self._tagging = Tagging(tags, (WIDTH**-0.5,) * WIDTH)
 
     def prepare(self, title: str, description: str, photos: Sequence[Any], text: Any = None) -> str:
         return title

@@ -21,6 +21,7 @@
         ├── BrokerUnavailable
         └── StoreUnavailable
 
+An embedded server that cannot run raises `embedded.foreground.EmbeddedError`, which stands apart: no record is there.
 A lost lease is no error: `jobs.finish` and its siblings answer False, because the job is in other hands.
 """
 

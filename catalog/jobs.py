@@ -20,8 +20,6 @@ from sqlalchemy.orm import Session
 from catalog import embedding_cache
 from catalog.claims import ClaimedJob, claim, claim_suspects, suspects_among
 from catalog.errors import NotCancellable, NotFound
-from catalog.lanes import LaneCount, counts
-from catalog.sweep import SweepResult, sweep
 from catalog.tables import Job
 from catalog.tags import tags_of, write_embeddings, write_tags
 from catalog.views import SUPERSEDED, JobView, Problem, TagView
@@ -30,12 +28,9 @@ __all__ = [
     "ClaimedJob",
     "Finished",
     "JobView",
-    "LaneCount",
-    "SweepResult",
     "cancel",
     "claim",
     "claim_suspects",
-    "counts",
     "ended",
     "fail",
     "finish",
@@ -44,7 +39,6 @@ __all__ = [
     "put_back",
     "replay",
     "suspects_among",
-    "sweep",
 ]
 
 

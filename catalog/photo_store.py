@@ -84,11 +84,6 @@ class PhotoStore:
                     if time.time() - path.stat().st_mtime > UNFINISHED_S:
                         path.unlink()
 
-    def check(self) -> None:
-        """Asks the store for an answer. Raises StoreUnavailable when there is none."""
-        with self._asked("does not answer"):
-            self._filesystem.exists(self._root)
-
     @contextmanager
     def _asked(self, failure: str) -> Iterator[None]:
         """Around each call to the filesystem: its faults become StoreUnavailable."""

@@ -106,7 +106,6 @@ def revise(
     *,
     title: str | EllipsisType = ...,
     description: str | EllipsisType = ...,
-    external_id: str | EllipsisType | None = ...,
     photos: Sequence[PhotoRef] | EllipsisType = ...,
     lane: Lane,
     settings: Settings,
@@ -121,9 +120,7 @@ def revise(
     if not isinstance(photos, EllipsisType):
         held_photos.replace(session, tenant_id, product_id, photos)
     changes: dict[str, Any] = {
-        name: value
-        for name, value in (("title", title), ("description", description), ("external_id", external_id))
-        if value is not ...
+        name: value for name, value in (("title", title), ("description", description)) if value is not ...
     }
     job_id = new_id("job")
     revision = product.revision + 1

@@ -42,7 +42,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What one sweep did, in jobs, records, photos and photo embeddings.
+    """What one sweep did, in jobs, records, photos and embeddings of photos and texts.
 
     `unsent` are due jobs that the broker did not take.
     """

@@ -79,7 +79,7 @@ class ProductView:
 
 @dataclass(frozen=True)
 class JobView:
-    """A job. `tags` is None until it has succeeded, and again once its product is deleted."""
+    """A job. `tags` is None until it has succeeded, and empty once its product is deleted."""
 
     id: str
     product_id: str

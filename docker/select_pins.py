@@ -83,7 +83,10 @@ def select(lock: str, pyproject: str, extras: list[str], device: str) -> list[st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Print the pins that some extras need.")
+    parser = argparse.ArgumentParser(
+        description="Print the pins that some extras need.",
+        epilog="Example: python docker/select_pins.py worker --device cpu > pins.txt",
+    )
     parser.add_argument("extras", nargs="+", metavar="EXTRA")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
     arguments = parser.parse_args()

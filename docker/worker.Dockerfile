@@ -2,8 +2,9 @@
 #   docker build -f docker/worker.Dockerfile -t tagsmith-worker .
 #   docker build -f docker/worker.Dockerfile -t tagsmith-worker:cuda --build-arg DEVICE=cuda .
 #   docker build -f docker/worker.Dockerfile -t tagsmith-worker:exported --build-arg EXTRAS="worker cpu" .
-# The last also serves what `python -m models export` makes. All come from the same pins. The driver is the host's; CUDA's libraries are in the pins, and the torch of the
-# registry links most of them, so the CPU image leaves out only what torch can be imported without.
+# The last also serves what `python -m models export` makes. All come from the same pins. The driver is the host's;
+# CUDA's libraries are in the pins, and the torch of the registry links most of them, so the CPU image leaves out only
+# what torch can be imported without.
 
 FROM python:3.11-slim-bookworm AS build
 ARG DEVICE=cpu
@@ -35,7 +36,8 @@ ENV PATH=/opt/tagsmith/venv/bin:$PATH \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001
 VOLUME /var/lib/tagsmith
-HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 \
+# Loading the model takes minutes where others keep the cores busy, and the check itself, a Python of its own, seconds.
+HEALTHCHECK --interval=10s --timeout=30s --start-period=300s --retries=3 \
     CMD ["python", "-m", "workers", "health"]
 STOPSIGNAL SIGTERM
 CMD ["python", "-m", "celery", "-A", "workers.app", "worker", "--pool", "threads", "--queues", "sweep,interactive,bulk", "--without-gossip", "--without-mingle"]

@@ -70,6 +70,11 @@ def multipart(fields: Mapping[str, str], photos: Sequence[tuple[str, bytes]]) ->
     return f"multipart/form-data; boundary={boundary}", b"".join(parts) + f"--{boundary}--\r\n".encode()
 
 
+def url_of(host: str, port: int) -> str:
+    """Where a service is asked that listens there; an IPv6 address stands in brackets (RFC 3986)."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 class Client:
     """One connection to one installation.
 

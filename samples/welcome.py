@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from catalog.settings import Settings
-from samples.client import ApiError, Client, Sample, read_samples
+from samples.client import ApiError, Client, Sample, read_samples, url_of
 
 # A first start makes a database and loads the model: seconds on idle cores, minutes where others keep them busy.
 READY_WITHIN_S = 300
@@ -151,7 +151,7 @@ def welcome(base_url: str, var: Path) -> None:
 def main() -> int:
     settings = Settings.load()
     try:
-        welcome(f"http://{settings.host}:{settings.port}", settings.var)
+        welcome(url_of(settings.host, settings.port), settings.var)
     except (WelcomeError, ApiError, OSError) as error:
         print(f"The samples could not be tagged. {error}", file=sys.stderr)
         return 1

@@ -39,7 +39,8 @@ class BackbonesSection(Section):
 
 
 class DataSection(Section):
-    """`multiple` names the attributes that take several values, written `cotton|linen` in a csv cell.
+    """`attributes` names the columns to learn, none: every other one. `multiple` names those of them that take several
+    values, written `cotton|linen` in a csv cell. So many `workers`, processes, read photos.
 
     `taxonomy` is a file that fixes values and scopes, as `training/declared.py` shows.
     """
@@ -77,7 +78,7 @@ class ReplaySection(Section):
 
 
 class SplitSection(Section):
-    """Shares of the groups; the rest is for training."""
+    """Shares of the groups; the rest is for training. Another `seed` splits them otherwise."""
 
     seed: int = 0
     validation: Share = 0.08
@@ -86,7 +87,7 @@ class SplitSection(Section):
 
 
 class ModelSection(Section):
-    """The fusion's shape and the limits of a product.
+    """The fusion's shape (`width` is that of the space in which text and photos meet) and the limits of a product.
 
     `lexicon` is the number of rows of a fresh table of exact words, 0 for none: by default every piece of a usual
     vocabulary has one to itself. `photo_size` is another side of the photos than the tower's own, for convolutional
@@ -170,7 +171,11 @@ class PhotosSection(OptimizerSection):
 
 
 class TrainSection(OptimizerSection):
-    """`logit_adjustment` is the share of a value's rarity that is taken back after the last stage."""
+    """The main stage, and what all share: the `seed`, and every how many steps a killed run can go on from.
+
+    Of the loss the answers of text alone and of photos alone have `unimodal_weight` each, the fused one 1.
+    `logit_adjustment` is the share of a value's rarity that is taken back after the last stage.
+    """
 
     label_smoothing: Share = 0.0
     logit_adjustment: Share = 0.0
@@ -236,6 +241,10 @@ class AugmentSection(Section):
 
 
 class EarlyStoppingSection(Section):
+    """A stage ends when `metric`, on the validation part, has not got better by more than `min_delta` for `patience`
+    epochs; stages that do not tag watch their own loss.
+    """
+
     metric: Literal["macro_f1", "accuracy", "loss"] = "macro_f1"
     patience: Count = 2
     min_delta: Rate = 0.0005
@@ -255,6 +264,8 @@ class CalibrationSection(Section):
 
 
 class LogSection(Section):
+    """With a `wandb_project` Weights & Biases (`pip install wandb`) gets what TensorBoard's files in `logs/` have."""
+
     wandb_project: str = ""
 
 

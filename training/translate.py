@@ -30,6 +30,7 @@ SAID: Mapping[str, float] = {
     "season": 0.15,
 }
 SAID_OTHERWISE = 0.1
+TYPES = "article_type"  # the attribute that says what a product is, told last
 COMPOSED = 0.5  # of the titles; the others are translated word for word
 SAYS_NOTHING = 0.08  # of the composed titles name no value at all
 TYPE_ADDED = 0.5  # of the translated titles that do not name the type
@@ -40,11 +41,10 @@ CJK = re.compile(r"[\u3400-\u9fff\uff00-\uffef]")
 
 
 class Translator:
-    """Makes titles of one glossary. `types` names the attribute that says what a product is, told last."""
+    """Makes titles of one glossary."""
 
-    def __init__(self, glossary: Glossary, types: str = "article_type") -> None:
+    def __init__(self, glossary: Glossary) -> None:
         self.glossary = glossary
-        self.types = types
         self.phrases = phrases_of(glossary)
 
     def title(
@@ -73,7 +73,7 @@ class Translator:
                 parts.append(phrase)
             else:
                 parts.append(pick(wordings, random))
-        types = self.wordings(self.types, values)
+        types = self.wordings(TYPES, values)
         if types and not any(wording in parts for wording in types) and random.random() < TYPE_ADDED:
             parts.append(pick(types, random))
         return parts
@@ -89,8 +89,8 @@ class Translator:
             if says and wordings and random.random() < SAID.get(attribute, SAID_OTHERWISE):
                 as_it_was = style == "mixed" and random.random() < MIXED_KEPT
                 said.append((attribute, values[attribute][0] if as_it_was else pick(wordings, random)))
-        types = [wording for attribute, wording in said if attribute == self.types]
-        others = [wording for attribute, wording in said if attribute != self.types]
+        types = [wording for attribute, wording in said if attribute == TYPES]
+        others = [wording for attribute, wording in said if attribute != TYPES]
         segments = self.segments(title)
         brand = [pick(w, random) if w and random.random() < 0.5 else phrase for phrase, w in segments[:1]]
         others += [pick(w, random) for _, w in self.neutral(segments[1:]) if random.random() < 0.4]

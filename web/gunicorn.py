@@ -87,7 +87,7 @@ def _end_reading(conn: TConn) -> None:
 
 def post_fork(server: Arbiter, worker: ThreadWorker) -> None:
     """Before the worker's threads start. glibc gives threads heaps of their own, and what large uploads leave
-    free in one heap is no use to the others: with 32 threads that is tens of megabytes."""
+    free in one heap is no use to the others: with dozens of threads that is tens of megabytes."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # other C libraries have no such heaps
         mallopt(_M_ARENA_MAX, _HEAPS)

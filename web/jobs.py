@@ -9,14 +9,12 @@ from flask import Response, jsonify
 
 from catalog import jobs, places
 from catalog.database import transaction
-from catalog.errors import NotCancellable
 from catalog.places import Place
 from catalog.views import JobView, Problem
 from web import authentication, problems
 from web.authentication import tenant_id
 from web.identifiers import JOB, checked
 from web.openapi import answers_problems
-from web.problems import ProblemError
 from web.retry_after import retry_after
 from web.schemas import JobError, JobOut, ModelRef, NoQuery, TagOut, WaitQuery
 from web.services import services
@@ -60,10 +58,7 @@ def get_job(job_id: str, query_data: WaitQuery) -> Response:
 )
 def cancel_job(job_id: str, query_data: NoQuery) -> Response:
     with transaction(services().engine) as session:
-        try:
-            job = jobs.cancel(session, tenant_id(), checked(JOB, job_id))
-        except NotCancellable as error:
-            raise ProblemError(problems.JOB_NOT_CANCELLABLE, f"{error}.") from error
+        job = jobs.cancel(session, tenant_id(), checked(JOB, job_id))
     return jsonify(job_document(job, None))
 
 

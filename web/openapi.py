@@ -27,9 +27,9 @@ bp = Blueprint("docs", __name__)
 DESCRIPTION = """\
 Send a product (a title, a description, photos), get a job at once, and read its tags seconds later.
 
-Every error is a problem document (RFC 9457); its `type` can be opened in a browser. Every call under `/v1`
-needs an API key: `Authorization: Bearer <key>`. Times are UTC (RFC 3339). A product or job of another
-account answers 404."""
+Every error is a problem document (RFC 9457), but for the report of `/readyz`; its `type` can be opened in a
+browser. Every call under `/v1` needs an API key: `Authorization: Bearer <key>`. Times are UTC (RFC 3339). A
+product or job of another account answers 404."""
 
 _PROBLEM_REF = {"$ref": "#/components/schemas/Problem"}
 _PHOTOS = {
@@ -165,8 +165,17 @@ def _add_headers(status: str, response: dict[str, Any], operation: dict[str, Any
     headers: dict[str, Any] = {}
     if status == "202":
         headers["Location"] = {"description": "The job.", "schema": {"type": "string"}}
+        headers["Idempotent-Replayed"] = {
+            "description": "`true` where this is the first answer to the key once more.",
+            "schema": {"type": "string"},
+        }
     if status in ("202", "503"):
         headers["Retry-After"] = {"description": "Seconds.", "schema": {"type": "integer"}}
+    if status == "200" and operation.get("operationId") == "getJob":
+        headers["Retry-After"] = {
+            "description": "Seconds; until the job has ended.",
+            "schema": {"type": "integer"},
+        }
     if status == "401":
         headers["WWW-Authenticate"] = {"schema": {"type": "string"}}
     if headers:

@@ -9,7 +9,9 @@ import click
 from benchmarks.command_line import result_options, show, told
 
 
-@click.command("fusion")
+@click.command(
+    "fusion", epilog="Example: python -m benchmarks fusion models/starter shop/metadata.csv --json"
+)
 @click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("metadata", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(

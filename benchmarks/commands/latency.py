@@ -11,11 +11,12 @@ import click
 from benchmarks.command_line import prepared, result_options, show, told
 from benchmarks.installation import Installation, own, running
 from benchmarks.latency import measure, table
+from samples.client import url_of
 
 NUMBERS = 2**40  # of products that are told apart
 
 
-@click.command("latency")
+@click.command("latency", epilog="Example: python -m benchmarks latency --count 50 --json --out latency.json")
 @click.option(
     "--running", "use_running", is_flag=True, help="Measure the installation that `make run` started."
 )
@@ -29,7 +30,7 @@ def command(use_running: bool, count: int, as_json: bool, out: Path | None) -> N
     with told():
         settings = prepared()
         target: AbstractContextManager[Installation] = (
-            running(f"http://{settings.host}:{settings.port}", settings.var) if use_running else own()
+            running(url_of(settings.host, settings.port), settings.var) if use_running else own()
         )
         with target as installation:
             # Of its own it is fresh, and the same products come each time.

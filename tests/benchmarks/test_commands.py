@@ -21,6 +21,8 @@ def test_every_module_of_commands_is_a_command_that_explains_itself(name):
     result = CliRunner().invoke(main, [name.replace("_", "-"), "--help"])
     assert result.exit_code == 0, result.output
     assert "--json" in result.output and "--out" in result.output
+    last = " ".join(result.output.rpartition("\n\n")[2].split())
+    assert last.startswith(f"Example: python -m benchmarks {name.replace('_', '-')} ")
 
 
 def test_a_command_that_is_not_there_is_a_usage_error():

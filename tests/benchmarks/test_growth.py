@@ -89,11 +89,6 @@ def test_jobs_are_queued_for_all_tenants_alike(engine, settings, make_tenant):
     assert sorted(count for _, count in rows) == [10, 10, 11]
 
 
-def test_the_help_ends_with_an_example():
-    result = CliRunner().invoke(main, ["growth", "--help"])
-    assert result.output.rpartition("\n\n")[2].strip().startswith("Example: python -m benchmarks growth")
-
-
 def test_a_list_of_workers_that_is_none_is_refused():
     result = CliRunner().invoke(main, ["growth", "--workers", "1,two"])
     assert result.exit_code == 2 and "two" in result.output

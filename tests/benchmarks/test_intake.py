@@ -8,10 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
-from benchmarks.__main__ import main
 from benchmarks.intake import SIDE, PhotoMaker, Round, memory, summary, table
 from catalog.settings import PREFIX
 
@@ -46,11 +44,6 @@ def test_memory_covers_the_children_of_a_process():
     finally:
         child.communicate(b"\n")
     assert 0 < own["rss"] <= own["peak_rss"] < together["rss"] <= together["peak_rss"]
-
-
-def test_the_help_ends_with_an_example():
-    result = CliRunner().invoke(main, ["intake", "--help"])
-    assert result.output.rpartition("\n\n")[2].strip().startswith("Example: python -m benchmarks intake")
 
 
 @pytest.mark.slow

@@ -9,11 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 from sqlalchemy import text
 
-from benchmarks.__main__ import main
 from benchmarks.latency import JobNotTaggedError
 from benchmarks.products import ProductMaker
 from benchmarks.saturation import LaneNotHeldError, held, tagged_in
@@ -221,8 +219,3 @@ def test_the_document_of_a_whole_installation(tmp_path):
     assert document["ratio"] == pytest.approx(document["end_to_end_per_s"] / slower, rel=0.02)
     assert "2 rounds of 12 products, bulk lane" in table(document)
     assert f"Bound by {document['bound_by']}, the slowest part." in table(document)
-
-
-def test_the_help_ends_with_an_example():
-    result = CliRunner().invoke(main, ["service", "--help"])
-    assert result.output.rpartition("\n\n")[2].strip().startswith("Example: python -m benchmarks service")

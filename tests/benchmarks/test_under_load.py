@@ -8,10 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from sqlalchemy import text
 
-from benchmarks.__main__ import main
 from benchmarks.installation import Installation
 from benchmarks.latency import JobNotTaggedError
 from benchmarks.products import MadeProduct
@@ -153,11 +151,6 @@ def test_the_summary_holds_percentiles_of_all_and_the_median_of_each_round():
     assert [line["value"] for line in document["headline"][1:3]] == [
         pytest.approx(imported / idle, abs=0.01), pytest.approx(sending / idle, abs=0.01)
     ]  # fmt: skip
-
-
-def test_the_help_ends_with_an_example():
-    result = CliRunner().invoke(main, ["under-load", "--help"])
-    assert result.output.rpartition("\n\n")[2].strip().startswith("Example: python -m benchmarks under-load")
 
 
 @pytest.mark.slow

@@ -145,7 +145,6 @@ class SilentObjectStore(AbstractFileSystem):
         (lambda store: store.original(A), "does not give"),
         (lambda store: store.model_view(A), "does not give"),
         (lambda store: store.delete(A), "cannot delete"),
-        (lambda store: store.check(), "does not answer"),
     ],
 )
 def test_an_object_store_that_does_not_answer_is_a_fault_of_the_world(

@@ -117,7 +117,7 @@ class Soak:
         )
 
 
-@click.command()
+@click.command(epilog="Example: python -m tests.faults.soak --minutes 5 --seed 1")
 @click.option("--minutes", default=30.0, show_default=True, type=click.FloatRange(min=1))
 @click.option("--seed", type=int, help="Of the faults and their moments; by default another each time.")
 def main(minutes: float, seed: int | None) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from samples import draw, paintbox, welcome
-from samples.client import ApiError, Sample, multipart, read_samples
+from samples.client import ApiError, Client, Sample, multipart, read_samples, url_of
 
 TAGS: list[dict[str, Any]] = [
     {
@@ -97,6 +97,20 @@ def test_the_form_arrives_as_it_was_sent() -> None:
 )
 def test_the_wait_says_what_is_missing(body: bytes, said: str) -> None:
     assert welcome.what_is_missing(503, body) == said
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8001"),
+        ("shop.example", "http://shop.example:8001"),
+        ("::1", "http://[::1]:8001"),
+    ],
+)
+def test_any_address_that_web_listens_on_can_be_asked(host: str, url: str) -> None:
+    assert url_of(host, 8001) == url
+    with Client(url) as client:
+        assert (client._connection.host, client._connection.port) == (host, 8001)
 
 
 def test_an_error_answer_becomes_its_detail() -> None:

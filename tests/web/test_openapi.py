@@ -90,6 +90,15 @@ def test_a_product_can_be_sent_as_form_and_as_json(document: dict[str, Any]) -> 
         assert form["additionalProperties"] is body["additionalProperties"] is False
 
 
+def test_what_an_answer_says_in_its_headers_is_described(document: dict[str, Any]) -> None:
+    def headers(path: str, method: str, status: str) -> set[str]:
+        return set(document["paths"][path][method]["responses"][status].get("headers", {}))
+
+    assert headers("/v1/products", "post", "202") == {"Location", "Retry-After", "Idempotent-Replayed"}
+    assert headers("/v1/jobs/{job_id}", "get", "200") == {"Retry-After"}
+    assert headers("/v1/jobs/{job_id}", "delete", "200") == set()
+
+
 def body(document: dict[str, Any], path: str, method: str, media_type: str) -> dict[str, Any]:
     content = document["paths"][path][method]["requestBody"]["content"]
     return content[media_type]["schema"]["properties"]  # type: ignore[no-any-return]

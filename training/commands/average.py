@@ -21,7 +21,7 @@ from training.command_line import CHECKPOINT, told
     type=click.Choice(["greedy", "uniform"]),
     default="greedy",
     show_default=True,
-    help="Take every checkpoint, or only those that do not make the average worse on the validation part.",
+    help="Take only those that do not make the average worse on the validation part, or (uniform) all of them.",
 )
 @shared.workers
 def command(
