@@ -10,9 +10,7 @@ from pathlib import Path
 import click
 
 from catalog.errors import SettingsError
-from catalog.queue import faults, make_celery
 from catalog.settings import Settings
-from workers.control import ask_to_load, tell
 from workers.health import FRESH_S, heartbeat_folder, living_workers
 
 
@@ -52,7 +50,9 @@ def health(var: Path | None) -> None:
         click.echo(f"{worker} is alive")
 
 
-@main.command(epilog="Example: ln -sfn shop-2 runs/served && python -m workers load")
+@main.command(
+    epilog="Example: ln -sfn shop-2 runs/served && TAGSMITH_CHECKPOINT=runs/served python -m workers load"
+)
 @click.argument("checkpoint", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--answer-s",
@@ -71,6 +71,10 @@ def load(checkpoint: Path | None, answer_s: float, load_s: float) -> None:
     batches; every job keeps the version that tagged it. The way back is the same command with the old folder. Where
     it cannot be loaded the worker says why and serves what it served; exit 1 unless all serve it.
     """
+    # Celery takes seconds of a busy processor to import, and a container asks for the health every ten.
+    from catalog.queue import faults, make_celery
+    from workers.control import ask_to_load, tell
+
     try:
         settings = Settings.load()
     except SettingsError as error:
