@@ -212,9 +212,8 @@ def _invalid(errors: list[FieldError]) -> ProblemError:
 
 
 def _shown(name: str) -> str:
-    """A name that a client made up, short and printable."""
-    shown = name.encode("utf-8", "replace").decode("utf-8")
-    return shown if len(shown) <= 80 else shown[:80] + "…"
+    """A name that a client made up, cut short."""
+    return name if len(name) <= 80 else name[:80] + "…"
 
 
 class _Budget:

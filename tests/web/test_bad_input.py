@@ -115,12 +115,16 @@ def test_a_request_over_the_limit_is_413(
 ) -> None:
     seller = Seller(make_app(max_request_bytes=20_000).test_client(), api_key)
     body = part("title", b"Shoes") + part("photos", b"\xff\xd8\xff" + b"x" * 30_000, "a.jpg") + END
-    chunked = {} if announced else {"environ_overrides": {"wsgi.input_terminated": True}}
-    options: dict[str, Any] = {"data": body, "content_type": MULTIPART, **chunked}
-    if not announced:
-        options["input_stream"] = io.BytesIO(options.pop("data"))
-    answer = seller.call("POST", "/v1/products", **options)
+    chunked = {"wsgi.input_terminated": True, "CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked"}
+    answer = seller.call(
+        "POST",
+        "/v1/products",
+        input_stream=io.BytesIO(body),
+        content_type=MULTIPART,
+        environ_overrides={"CONTENT_LENGTH": str(len(body))} if announced else chunked,
+    )
     assert_refused(answer, 413, "request-too-large", stored)
+    assert (f"has {len(body):,} bytes" in answer.json["detail"]) is announced
 
 
 def test_too_many_photos_are_refused(seller: Seller, jpeg: bytes, stored: Stored) -> None:
@@ -195,6 +199,7 @@ DOCUMENTS: list[tuple[str, bytes, int, str]] = [
     ("an empty object", b"{}", 422, "empty-product"),
     ("no title and no photo", b'{"title": null, "photo_urls": []}', 422, "empty-product"),
     ("an unknown field", b'{"title": "Shoes", "colour": "red"}', 422, "invalid-fields"),
+    ("an unknown field that is half a pair", b'{"title": "Shoes", "\\ud800": 1}', 400, "malformed-json"),
     ("an unknown field that is not printable", b'{"title": "Shoes", "\\u0000": 1}', 422, "invalid-fields"),
     ("a number as title", b'{"title": 12}', 422, "invalid-fields"),
     ("an object as title", b'{"title": {"en": "Shoes"}}', 422, "invalid-fields"),
