@@ -134,11 +134,9 @@ def require_room(session: Session, lane: Lane, tenant_id: str, settings: Setting
         return  # even if all of them are the tenant's
     who = {"lane": lane, "tenant_id": tenant_id}
     if deep:
-        row = session.execute(_LAST_SHARES, who).one_or_none()
+        row = session.execute(_LAST_SHARES, who).one()
     else:
         row = session.execute(_SHARES_UP_TO, who | {"limit": exact}).one()
-    if row is None:  # the very first measure of the lane is being made right now
-        return
     shares = Shares(int(row.queued), row.own, row.tenants)
     if shares.own >= limit - shares.queued:
         raise QueueFull(lane, shares.own, shares.queued, limit, _until_room_s(session, lane, shares, limit))

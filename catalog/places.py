@@ -100,7 +100,7 @@ def _queued(session: Session, lane: Lane) -> int:
 def _ahead_by_turns(session: Session, job: JobView) -> int:
     # The first of `waiting` is no tenant, and one is the job's own.
     parameters = {"id": job.id, "limit": MAX_POSITION, "tenants": MAX_TENANTS + 2}
-    return min(int(session.execute(_AHEAD_BY_TURNS[job.lane], parameters).scalar_one()), MAX_POSITION)
+    return int(session.execute(_AHEAD_BY_TURNS[job.lane], parameters).scalar_one())
 
 
 def _eta_s(session: Session, ahead: dict[Lane, int], own: Lane) -> float | None:

@@ -48,7 +48,7 @@ _MEASURE: dict[Lane, TextClause] = {
         ), busy AS MATERIALIZED (
             SELECT extract(epoch FROM sum(upper(stretch) - lower(stretch)))::float8 AS seconds FROM stretches
         )
-        SELECT count(*) FILTER (WHERE finished_at > since) / nullif(max(seconds), 0) AS jobs_per_s,
+        SELECT count(*) FILTER (WHERE finished_at > since) / max(seconds) AS jobs_per_s,
                extract(epoch FROM avg(finished_at - started_at))::float8 AS run_s
         FROM ended, span, busy
         """

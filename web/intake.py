@@ -23,7 +23,7 @@ from werkzeug.exceptions import HTTPException
 from catalog import idempotency
 from catalog.settings import Settings
 from web import multipart, photos, problems
-from web.photo_urls import PhotoUrlFetcher, check_forms
+from web.photo_urls import PhotoUrlFetcher
 from web.problems import FieldError, ProblemError
 from web.schemas import ProductChange, ProductIn
 
@@ -148,7 +148,6 @@ class Intake:
             raise ProblemError(
                 problems.TOO_MANY_PHOTOS, f"At most {self._settings.max_photos} photos are accepted."
             )
-        check_forms(urls)
         return Upload(content, (), tuple(urls))
 
     def photos_of(self, upload: Upload[Any]) -> list[bytes]:
@@ -213,9 +212,8 @@ def _invalid(errors: list[FieldError]) -> ProblemError:
 
 
 def _shown(name: str) -> str:
-    """A name that a client made up, short and printable."""
-    shown = name.encode("utf-8", "replace").decode("utf-8")
-    return shown if len(shown) <= 80 else shown[:80] + "…"
+    """A name that a client made up, cut short."""
+    return name if len(name) <= 80 else name[:80] + "…"
 
 
 class _Budget:

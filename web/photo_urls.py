@@ -48,7 +48,8 @@ class PhotoUrlFetcher:
 
     def fetch_all(self, urls: Sequence[str]) -> list[bytes]:
         """The bytes behind each address, in order; one bad address refuses all. Raises ProblemError."""
-        check_forms(urls)
+        for number, url in enumerate(urls, 1):
+            _check_form(url, f"photo {number}")
         if not urls:
             return []
         if not self._slots.acquire(blocking=False):
@@ -131,13 +132,8 @@ def open_session() -> HTTPSession:
     return session
 
 
-def check_forms(urls: Sequence[str]) -> None:
-    """Refuses what is no address to fetch from, without fetching. Raises ProblemError."""
-    for number, url in enumerate(urls, 1):
-        _check_form(url, f"photo {number}")
-
-
 def _check_form(url: str, name: str) -> None:
+    """Refuses what is no address to fetch from, without fetching. Raises ProblemError."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port

@@ -34,9 +34,6 @@ class LaneOrder(round_robin_cycle):
         self._wants_bulk = wants_bulk
         self._asked = 0
 
-    def rotate(self, last_used: str) -> str:
-        return last_used
-
     def consume(self, n: int) -> list[str]:
         queues: list[str] = sorted(super().consume(n), key=ORDER.index)
         if "bulk" not in queues:
@@ -53,4 +50,4 @@ def wants_bulk(room: Room, settings: Settings) -> bool:
     most (there are two for each product of a batch, see `catalog.queue`).
     """
     messages, jobs = room.on_hand("bulk")
-    return messages < max(1, settings.max_batch * 3 // 2) and jobs < settings.max_ready + AHEAD
+    return messages < settings.max_batch * 3 // 2 and jobs < settings.max_ready + AHEAD

@@ -100,8 +100,8 @@ class ReadyQueue(Generic[Item, Result]):
         return sorted(batch, key=lambda entry: entry.length)
 
     def drain(self) -> list[Entry[Item, Result]]:
-        """Remove and return everything, oldest first."""
-        entries = sorted([*self._urgent, *self._patient], key=_age)
+        """Remove and return everything."""
+        entries = [*self._urgent, *self._patient]
         self._urgent.clear()
         self._patient.clear()
         return entries

@@ -12,7 +12,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as DeadlinePassed
 from dataclasses import dataclass, replace
 from typing import Any
@@ -201,8 +201,7 @@ class TagProducts:
         except ItemFailed as error:
             log.warning("a job failed on the device", job=job.id, reason=str(error))
             self.outcomes.fail(job, problem("untaggable", "The model cannot tag this product", str(error)))
-        except (DeadlinePassed, CancelledError):
-            future.cancel()
+        except DeadlinePassed:
             self.outcomes.put_back(
                 job, problem("device-too-slow", "The device did not answer in time", "it ends no batch")
             )

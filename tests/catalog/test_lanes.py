@@ -1,5 +1,6 @@
 import itertools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,6 +29,18 @@ def test_a_full_lane_refuses_and_the_other_one_does_not(shop: "Shop") -> None:
     assert (refusal.value.lane, refusal.value.queued, refusal.value.limit) == ("bulk", 1, 1)
     shop.claim_one(second.id)
     shop.accept()
+
+
+def test_what_waits_in_one_lane_takes_no_room_of_another(
+    shop: "Shop", make_tenant: Callable[[str], str]
+) -> None:
+    shop = shop.with_settings(max_queued_interactive=4)
+    importing = shop.of(make_tenant("importing"))
+    for _ in range(4):
+        importing.accept(lane="bulk")
+    shop.accept()
+    shop.accept()
+    importing.accept()
 
 
 def test_a_change_needs_room_as_well(shop: "Shop") -> None:
@@ -100,6 +113,10 @@ def test_in_a_deep_lane_each_tenant_has_its_part_as_well(
     assert shop.sql("SELECT shares FROM lane_depths") == [
         ({shop.tenant: lanes.EXACT_QUEUED + 200, other.tenant: 1},)
     ]
+    worked_off(shop, "bulk", jobs=100, spacing_s=0.5)
+    refusal = refused(shop, "bulk", limit["max_queued_bulk"])
+    # It has 401 too many and a hundredth more, at a job and a half for every job of the two that ends.
+    assert refusal.retry_after_s == pytest.approx((401 + 20) / 1.5 * 0.5, rel=0.2)
 
 
 def accept_until_refused(shop: "Shop") -> int:
@@ -124,6 +141,7 @@ def test_where_no_worker_ends_anything_the_time_to_come_back_is_the_longest(shop
 
 
 def test_a_deep_lane_is_counted_now_and_then(shop: "Shop") -> None:
+    fill(shop, "interactive", 100)
     fill(shop, "bulk", lanes.EXACT_QUEUED + 200)
     shop = shop.with_settings(max_queued_bulk=2 * lanes.EXACT_QUEUED + 500)
     shop.accept(lane="bulk")
@@ -158,6 +176,28 @@ def test_while_one_transaction_measures_a_lane_the_others_use_the_last_measure(
         with pytest.raises(QueueFull) as refusal:
             limited.accept(lane="bulk")
     assert refusal.value.queued == 7000
+
+
+def test_who_comes_while_a_lane_is_measured_for_the_first_time_waits_for_that_measure(
+    shop: "Shop", engine: Engine
+) -> None:
+    fill(shop, "bulk", lanes.EXACT_QUEUED + 200)
+    limited = shop.with_settings(max_queued_bulk=lanes.EXACT_QUEUED + 100)
+    with ThreadPoolExecutor(1) as thread, transaction(engine) as session:
+        with pytest.raises(QueueFull):
+            lanes.require_room(session, "bulk", limited.tenant, limited.settings)
+        other = thread.submit(limited.accept, lane="bulk")
+        while not shop.sql("SELECT 1 FROM pg_locks WHERE NOT granted") and not other.done():
+            wait([other], timeout=0.001)
+        session.commit()
+        with pytest.raises(QueueFull) as refusal:
+            other.result(30)
+    assert refusal.value.queued == lanes.EXACT_QUEUED + 200
+
+
+def test_a_lane_without_places_takes_nothing(shop: "Shop") -> None:
+    worked_off(shop, "bulk", jobs=10, spacing_s=1.0)
+    assert refused(shop, "bulk", 0).retry_after_s == lanes.RETRY_AFTER_MIN_S
 
 
 def test_counts_cover_live_jobs_by_lane(shop: "Shop", engine: Engine) -> None:

@@ -75,13 +75,18 @@ def test_the_time_is_that_of_the_jobs_ahead_and_of_the_job_itself(shop: "Shop") 
 
 
 def test_each_lane_ahead_takes_the_time_of_its_own_rate(shop: "Shop") -> None:
-    worked_off(shop, "interactive", jobs=100, spacing_s=2.0)
+    worked_off(shop, "interactive", jobs=100, spacing_s=2.0, run_s=100.0)
     worked_off(shop, "bulk", jobs=200, spacing_s=1.0, run_s=5.0)
     fill(shop, "interactive", 40)
     fill(shop, "bulk", 100)
     found = place(shop, shop.accept(lane="bulk")[1])
     assert found.position == 140
     assert found.eta_s == pytest.approx(40 * 2.0 + 100 * 1.0 + 5.0, rel=0.2)
+
+
+def test_a_lane_in_which_nothing_waits_takes_no_time_whatever_its_rate(shop: "Shop") -> None:
+    worked_off(shop, "bulk", jobs=20, spacing_s=1.0, run_s=5.0)
+    assert place(shop, shop.accept(lane="bulk")[1]) == Place(0, 5.0)
 
 
 def test_where_no_rate_is_known_there_is_no_time(shop: "Shop") -> None:

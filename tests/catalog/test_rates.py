@@ -39,6 +39,12 @@ def test_the_rate_is_that_of_the_time_in_which_there_was_work(shop: "Shop") -> N
     assert rate.run_s == pytest.approx(0.1)
 
 
+def test_a_job_that_failed_took_its_time_as_well(shop: "Shop") -> None:
+    worked_off(shop, "interactive", jobs=10, spacing_s=0.5)
+    shop.sql("UPDATE jobs SET status = 'failed'")
+    assert known(shop).jobs_per_s == pytest.approx(2)
+
+
 def test_jobs_that_were_queued_at_the_same_time_count_their_time_once(shop: "Shop") -> None:
     worked_off(shop, "interactive", jobs=40, spacing_s=0.5)
     shop.sql("UPDATE jobs SET submitted_at = (SELECT min(submitted_at) FROM jobs)")
@@ -48,8 +54,8 @@ def test_jobs_that_were_queued_at_the_same_time_count_their_time_once(shop: "Sho
 def test_a_lane_that_workers_have_stopped_to_serve_gets_slower_while_it_waits(shop: "Shop") -> None:
     worked_off(shop, "interactive", jobs=100, spacing_s=0.1, ago_s=90)
     assert known(shop).jobs_per_s == pytest.approx(10)
-    fill(shop, "interactive", 1)
-    shop.sql("UPDATE jobs SET submitted_at = now() - interval '90 s' WHERE status = 'queued'")
+    fill(shop, "interactive", 2)
+    shop.sql("UPDATE jobs SET submitted_at = now() - interval '90 s' WHERE id = 'job_interactive2'")
     assert known(shop).jobs_per_s == pytest.approx(1, rel=0.1)
 
 
@@ -57,6 +63,13 @@ def test_of_many_jobs_the_newest_are_looked_at(shop: "Shop") -> None:
     worked_off(shop, "bulk", jobs=rates.SAMPLE, spacing_s=0.02)
     worked_off(shop, "bulk", jobs=100, spacing_s=1.0, ago_s=60)
     assert known(shop, "bulk").jobs_per_s == pytest.approx(50)
+
+
+def test_what_ended_in_a_future_from_which_the_clock_was_set_back_says_nothing_of_now(shop: "Shop") -> None:
+    worked_off(shop, "bulk", jobs=rates.SAMPLE, spacing_s=0.01, ago_s=-100)
+    assert measured(shop, "bulk") is None
+    worked_off(shop, "bulk", jobs=10, spacing_s=2.0)
+    assert known(shop, "bulk").jobs_per_s == pytest.approx(0.5)
 
 
 def test_a_clock_that_was_set_back_costs_no_answer(shop: "Shop") -> None:

@@ -115,12 +115,16 @@ def test_a_request_over_the_limit_is_413(
 ) -> None:
     seller = Seller(make_app(max_request_bytes=20_000).test_client(), api_key)
     body = part("title", b"Shoes") + part("photos", b"\xff\xd8\xff" + b"x" * 30_000, "a.jpg") + END
-    chunked = {} if announced else {"environ_overrides": {"wsgi.input_terminated": True}}
-    options: dict[str, Any] = {"data": body, "content_type": MULTIPART, **chunked}
-    if not announced:
-        options["input_stream"] = io.BytesIO(options.pop("data"))
-    answer = seller.call("POST", "/v1/products", **options)
+    chunked = {"wsgi.input_terminated": True, "CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked"}
+    answer = seller.call(
+        "POST",
+        "/v1/products",
+        input_stream=io.BytesIO(body),
+        content_type=MULTIPART,
+        environ_overrides={"CONTENT_LENGTH": str(len(body))} if announced else chunked,
+    )
     assert_refused(answer, 413, "request-too-large", stored)
+    assert (f"has {len(body):,} bytes" in answer.json["detail"]) is announced
 
 
 def test_too_many_photos_are_refused(seller: Seller, jpeg: bytes, stored: Stored) -> None:
@@ -160,6 +164,9 @@ FORMS: list[tuple[str, bytes, int, str]] = [
     ("too long an external_id", part("title", b"a") + part("external_id", b"x" * 201) + END, 422,
      "invalid-fields"),
     ("an unknown lane", part("title", b"a") + part("lane", b"express") + END, 422, "invalid-fields"),
+    ("a file without a name", part("photos", b"x", "") + END, 422, "invalid-fields"),
+    ("a part cut off inside its headers",
+     part("title", b"Shoes") + f"--{BOUNDARY}\r\nContent-Disp".encode(), 400, "malformed-multipart"),
     ("thousands of parts", part("title", b"a") + part("photos", b"", "") * 20_000 + part("title", b"b") + END,
      400, "malformed-multipart"),
 ]  # fmt: skip
@@ -192,6 +199,7 @@ DOCUMENTS: list[tuple[str, bytes, int, str]] = [
     ("an empty object", b"{}", 422, "empty-product"),
     ("no title and no photo", b'{"title": null, "photo_urls": []}', 422, "empty-product"),
     ("an unknown field", b'{"title": "Shoes", "colour": "red"}', 422, "invalid-fields"),
+    ("an unknown field that is half a pair", b'{"title": "Shoes", "\\ud800": 1}', 400, "malformed-json"),
     ("an unknown field that is not printable", b'{"title": "Shoes", "\\u0000": 1}', 422, "invalid-fields"),
     ("a number as title", b'{"title": 12}', 422, "invalid-fields"),
     ("an object as title", b'{"title": {"en": "Shoes"}}', 422, "invalid-fields"),
@@ -218,6 +226,16 @@ def test_each_wrong_field_is_named(seller: Seller) -> None:
     assert {error["field"] for error in answer.json["errors"]} == {"title", "lane", "color"}
 
 
+def test_of_many_wrong_fields_a_few_are_told_and_their_names_cut_short(seller: Seller) -> None:
+    answer = seller.send_json({f"{number}{'x' * 10_000}": 1 for number in range(30)})
+    assert answer.status_code == 422
+    assert len(answer.json["errors"]) == 20
+    form_answer = seller.send(**{"y" * 1000: "1"})
+    assert form_answer.status_code == 422
+    for error in answer.json["errors"] + form_answer.json["errors"]:
+        assert len(error["field"]) < 100
+
+
 def test_another_kind_of_body_is_415(seller: Seller, stored: Stored, subtests: pytest.Subtests) -> None:
     for media_type in ("text/plain", "application/x-www-form-urlencoded", "image/jpeg", None):
         with subtests.test(str(media_type)):
@@ -233,6 +251,8 @@ def test_a_compressed_body_is_told_from_a_broken_one(seller: Seller, stored: Sto
     )
     assert_refused(answer, 415, "unsupported-media-type", stored)
     assert "send it uncompressed" in answer.json["detail"]
+    plain = seller.send_json({"title": "Shoes"}, headers={"Content-Encoding": "Identity"})
+    assert plain.status_code == 202
 
 
 def test_an_address_that_is_too_long_is_told_in_characters(seller: Seller) -> None:
@@ -319,6 +339,17 @@ def test_without_a_known_key_every_call_is_401(
                 answer = seller.client.get(path, headers=headers)
                 assert_refused(answer, 401, "unauthorized", stored)
                 assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
+
+
+def test_a_key_that_is_wrong_is_told_from_none_and_its_scheme_may_be_written_in_any_case(
+    seller: Seller,
+) -> None:
+    for authorization, told in ((None, False), ("Bearer tsk_nonsense", True)):
+        headers = {} if authorization is None else {"Authorization": authorization}
+        challenge = seller.client.get("/v1/products", headers=headers).headers["WWW-Authenticate"]
+        assert ('error="invalid_token"' in challenge) is told  # RFC 6750, section 3.1
+    answer = seller.client.get("/v1/products", headers={"Authorization": f"bearer  {seller.key}"})
+    assert answer.status_code == 200
 
 
 def test_without_a_key_no_body_is_read(seller: Seller, stored: Stored, jpeg: bytes) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from typing import Any
 
 import pytest
 
 from catalog import queue
+from catalog.errors import BrokerUnavailable
 from catalog.settings import Settings
+from web import envelopes
 from web.broker import Broker
 
 
@@ -50,6 +54,28 @@ def test_a_good_answer_is_kept_for_two_seconds(broker: Asked, clock: Clock) -> N
     assert broker.probe() == (True, False)
 
 
+def test_those_who_ask_at_the_same_time_share_one_answer(
+    broker: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go = threading.Event(), threading.Event()
+    ask = broker._ask
+
+    def ask_slowly() -> tuple[bool, bool]:
+        begun.set()
+        assert go.wait(10)
+        return ask()
+
+    monkeypatch.setattr(broker, "_ask", ask_slowly)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(broker.probe)
+        assert begun.wait(10)
+        second = threads.submit(broker.probe)
+        wait([second], timeout=0.05)
+        go.set()
+        assert (first.result(10), second.result(10)) == ((True, True), (True, True))
+    assert broker.asked == 1
+
+
 @pytest.mark.parametrize("bad", [(False, False), (True, False)])
 def test_a_worker_that_comes_up_is_heard_of_at_once(
     broker: Asked, clock: Clock, bad: tuple[bool, bool]
@@ -79,6 +105,63 @@ def test_a_lane_with_as_many_messages_as_it_may_have_jobs_gets_no_more_for_a_sec
     clock.now += 1
     broker.send("three", "interactive")
     assert sent == ["of another lane", "three"]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "messages", "takes_more"), [(640, 10, True), (640, 11, False), (10, 1, True), (10, 2, False)]
+)
+def test_a_lane_takes_messages_for_as_many_jobs_as_it_may_have(
+    settings: Settings,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    jobs: int,
+    messages: int,
+    takes_more: bool,
+) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(queue, "waiting", lambda celery, lane: messages)
+    monkeypatch.setattr(queue, "send", lambda celery, job_ids, lane: sent.extend(job_ids))
+    limited = settings.model_copy(update={"max_queued_bulk": jobs})
+    Broker(limited, unsent=lambda _: None, clock=clock).send("one", "bulk")
+    assert sent == (["one"] if takes_more else [])
+
+
+def away(celery: Any, *_: Any) -> None:
+    raise BrokerUnavailable("no route to the broker")
+
+
+def test_a_broker_that_did_not_take_a_message_is_left_alone_for_a_moment(
+    settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+    unsent: list[int] = []
+    monkeypatch.setattr(queue, "waiting", lambda celery, lane: 0)
+    monkeypatch.setattr(queue, "send", away)
+    broker = Broker(settings, unsent.append, clock=clock)
+    broker.send("one", "interactive")
+    monkeypatch.setattr(queue, "send", lambda celery, job_ids, lane: sent.extend(job_ids))
+    clock.now += 2.9
+    broker.send("two", "interactive")
+    assert (sent, unsent) == ([], [1, 1])
+    clock.now += 0.2
+    broker.send("three", "interactive")
+    assert (sent, unsent) == (["three"], [1, 1])
+
+
+@pytest.mark.parametrize("why", ["away", "left alone", "full"])
+def test_every_job_of_a_message_that_was_not_sent_is_counted(
+    settings: Settings, clock: Clock, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    unsent: list[int] = []
+    monkeypatch.setattr(envelopes, "MOMENT_S", 3600.0)
+    monkeypatch.setattr(queue, "waiting", lambda celery, lane: 10**9 if why == "full" else 0)
+    monkeypatch.setattr(queue, "send", away)
+    broker = Broker(settings, unsent.append, clock=clock)
+    for job_id in ("at once", "later", "later still"):
+        broker.send(job_id, "bulk")
+    clock.now += 10 if why == "away" else 0
+    broker.close()
+    assert unsent == [1, 2]
 
 
 def test_a_broker_that_is_full_is_not_reachable(settings: Settings, servers: Any, clock: Clock) -> None:

@@ -7,6 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from web import job_watch
 from web.job_watch import JobWatch
 
 
@@ -30,6 +31,10 @@ class Jobs:
 @pytest.fixture
 def jobs() -> Jobs:
     return Jobs()
+
+
+def pollers() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "job-watch"}
 
 
 def waiting(
@@ -57,14 +62,61 @@ def test_time_over_is_false(jobs: Jobs) -> None:
 
 
 def test_all_waiting_requests_share_one_query(jobs: Jobs) -> None:
-    watch = JobWatch(jobs.ended, max_waiters=3)
+    watch, before = JobWatch(jobs.ended, max_waiters=3), pollers()
     waits = [waiting(watch, f"job_{n}") for n in range(3)]
     while not any(len(asked) == 3 for asked in jobs.asked):
         time.sleep(0.001)
+    assert len(pollers() - before) == 1
     jobs.over |= {"job_0", "job_1", "job_2"}
     for thread, results in waits:
         thread.join(10)
         assert results == [True]
+
+
+def test_only_those_whose_job_has_ended_are_woken(jobs: Jobs) -> None:
+    watch = JobWatch(jobs.ended, max_waiters=2)
+    other, unended = waiting(watch, "job_b")
+    while watch.waiting < 1:
+        time.sleep(0.001)
+    jobs.over.add("job_a")
+    assert watch.wait("job_a", 30, "shop") is True
+    assert (unended, watch.waiting) == ([], 1)
+    jobs.over.add("job_b")
+    other.join(10)
+    assert unended == [True]
+
+
+def test_who_comes_is_looked_for_at_once_and_after_a_while_only_now_and_then(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_watch, "_EAGER_FOR_S", 0)
+    monkeypatch.setattr(job_watch, "_CALM_POLL_S", 3600)
+    watch, before = JobWatch(jobs.ended, max_waiters=2), pollers()
+    patient, _ = waiting(watch, "job_a", seconds=0.1)
+    patient.join(10)
+    assert jobs.asked == [{"job_a"}]
+    for poller in pollers() - before:
+        poller.join(10)
+        assert not poller.is_alive(), "nobody waits any more"
+    patient, results = waiting(watch, "job_a")
+    while len(jobs.asked) < 2:
+        time.sleep(0.001)
+    jobs.over |= {"job_a", "job_b"}
+    assert watch.wait("job_b", 30, "shop") is True
+    patient.join(10)
+    assert results == [True]
+
+
+def test_in_the_first_seconds_a_job_is_looked_at_closely(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_watch, "_EAGER_FOR_S", 3600)
+    monkeypatch.setattr(job_watch, "_CALM_POLL_S", 3600)
+    watch = JobWatch(jobs.ended, max_waiters=1)
+    thread, results = waiting(watch, "job_a")
+    while not jobs.asked:
+        time.sleep(0.001)
+    jobs.over.add("job_a")
+    thread.join(10)
+    assert results == [True]
 
 
 def test_one_too_many_is_turned_away_at_once(jobs: Jobs) -> None:
@@ -115,6 +167,12 @@ def test_a_database_that_is_away_wakes_nobody_and_is_asked_again(jobs: Jobs) -> 
     thread.join(10)
     assert results == [True]
     assert len(jobs.asked) >= 2
+
+
+def test_a_database_that_is_away_is_left_alone_for_a_while(jobs: Jobs) -> None:
+    jobs.broken = True
+    assert JobWatch(jobs.ended, max_waiters=1).wait("job_a", 0.1, "shop") is False
+    assert len(jobs.asked) < 10
 
 
 def test_without_a_thread_to_spare_nobody_waits_and_the_next_one_is_served(

@@ -132,9 +132,16 @@ def test_nobody_else_gets_a_token(client: FlaskClient, changed: dict[str, str]) 
     assert (answer.status_code, answer.json["type"]) == (403, "/problems/page-needs-key")
 
 
-def test_another_machine_gets_no_token(client: FlaskClient) -> None:
-    answer = client.post("/page/token", headers=OWN, environ_overrides={"REMOTE_ADDR": "192.168.1.9"})
+@pytest.mark.parametrize("address", ["192.168.1.9", ""])
+def test_another_machine_gets_no_token(client: FlaskClient, address: str) -> None:
+    answer = client.post("/page/token", headers=OWN, environ_overrides={"REMOTE_ADDR": address})
     assert answer.status_code == 403
+
+
+def test_a_browser_that_says_only_where_its_page_is_from_gets_a_token(client: FlaskClient) -> None:
+    """Older ones write no Sec-Fetch-Site."""
+    told = {name: value for name, value in OWN.items() if name != "Sec-Fetch-Site"}
+    assert client.post("/page/token", headers=told).status_code == 200
 
 
 def test_a_service_for_other_machines_asks_everybody_for_a_key(

@@ -115,6 +115,38 @@ def test_a_webp_announces_no_metadata_that_it_has_no_more(intake: PhotoIntake) -
     assert flags == [0x0C, 0]
 
 
+def webp_with(chunks: bytes, announced: bytes = b"") -> bytes:
+    """A WebP of an upright picture with chunks before its pixels, and something announced behind them."""
+    pixels = encoded(picture(), "WEBP")[12:]
+    content = b"WEBP" + chunks + pixels + announced
+    return b"RIFF" + struct.pack("<I", len(content)) + content
+
+
+@pytest.mark.parametrize("content", [b"", b"secret", b"secrets"])
+def test_a_chunk_of_a_webp_that_the_pixels_do_not_need_is_dropped(
+    intake: PhotoIntake, content: bytes
+) -> None:
+    padding = b"\0" * (len(content) % 2)
+    chunk = b"odd " + struct.pack("<I", len(content)) + content + padding
+    assert intake.prepare(webp_with(chunk), "photo 1").original == webp_with(b"")
+
+
+@pytest.mark.parametrize("name", [b"XMP ", b"ICCP"])
+def test_a_webp_that_is_cut_off_is_refused_whichever_chunk_lacks_its_end(
+    intake: PhotoIntake, name: bytes
+) -> None:
+    with pytest.raises(ProblemError, match="truncated"):
+        intake.prepare(webp_with(b"", name + struct.pack("<I", 1000) + b"secret"), "photo 1")
+
+
+def test_the_last_byte_of_a_webp_that_only_fills_it_up_may_be_missing(intake: PhotoIntake) -> None:
+    pictures = (encoded(picture(width), "WEBP", lossless=True) for width in range(60, 160))
+    data = next(data for data in pictures if data[16] % 2)  # the size of its pixels, from its lowest byte
+    short = data[:4] + struct.pack("<I", len(data) - 9) + data[8:-1]
+    assert intake.prepare(data, "photo 1").original == data
+    assert intake.prepare(short, "photo 1").original == data
+
+
 def test_an_avif_becomes_a_jpeg(intake: PhotoIntake) -> None:
     prepared = intake.prepare(encoded(picture(400, 500), "AVIF"), "photo 1")
     assert prepared.ref.media_type == "image/jpeg"

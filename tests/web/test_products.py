@@ -87,6 +87,21 @@ def test_json_with_a_title_alone_is_accepted(seller: Seller) -> None:
     assert answer.json["job"]["lane"] == "bulk"
 
 
+def test_what_is_as_long_as_it_may_be_is_accepted(
+    make_app: Callable[..., Flask], api_key: str, jpeg: bytes
+) -> None:
+    """In characters, however many bytes each has."""
+    seller = Seller(make_app(max_photos=2, max_photo_bytes=len(jpeg)).test_client(), api_key)
+    texts = {
+        "title": "\U0001f3a7" * 500,
+        "description": "\U0001f3a7" * 20_000,
+        "external_id": "\U0001f3a7" * 200,
+    }
+    for answer in (seller.send(jpeg, jpeg, **texts), seller.send_json(texts)):
+        assert answer.status_code == 202
+        assert answer.json["product"]["title"] == texts["title"]
+
+
 def test_a_job_shows_its_tags_when_it_has_succeeded(
     seller: Seller, finish_jobs: Callable[[str], None]
 ) -> None:
@@ -322,6 +337,25 @@ def test_a_key_that_could_not_be_given_back_is_given_back_by_the_next_request(
     assert seller.send(title="Shoes", headers=KEY).status_code == 202
 
 
+def test_a_key_that_cannot_be_given_back_for_a_defect_hides_no_reason(
+    seller: Seller, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("web.acceptance.idempotency.release", Mock(side_effect=ZeroDivisionError))
+    assert seller.send(jpeg[:-200], title="Shoes", headers=KEY).status_code == 422
+
+
+def test_a_product_whose_answer_cannot_be_kept_for_its_key_is_not_made(
+    seller: Seller, jpeg: bytes, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever repeats the request would make it a second time."""
+    with monkeypatch.context() as patch:
+        away = Mock(side_effect=DatabaseUnavailable("away"))
+        patch.setattr("web.acceptance.idempotency.complete", away)
+        assert seller.send(jpeg, title="Shoes", headers=KEY).status_code == 503
+    assert stored.nothing()
+    assert seller.send(jpeg, title="Shoes", headers=KEY).status_code == 202
+
+
 def test_a_change_takes_a_key_as_well(seller: Seller, stored: Stored) -> None:
     path = f"/v1/products/{seller.send(title='Shoes').json['product']['id']}"
     first = seller.call("PATCH", path, json={"title": "Boots"}, headers=KEY)
@@ -351,6 +385,16 @@ def test_a_full_queue_refuses_and_stores_nothing(
     assert stored.rows("idempotency_records") == 0
     assert stored.files() == []
     assert seller.send(jpeg, title="two", lane="bulk").status_code == 202
+
+
+def test_a_refusal_says_its_own_reason_where_its_photos_cannot_be_removed(
+    make_app: Callable[..., Flask], api_key: str, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seller = Seller(make_app(max_queued_interactive=0).test_client(), api_key)
+    away = Mock(side_effect=StoreUnavailable("away"))
+    monkeypatch.setattr("web.acceptance.photos.remove_released", away)
+    refused = seller.send(jpeg, title="one")
+    assert (refused.status_code, refused.json["type"]) == (503, "/problems/queue-full")
 
 
 def test_a_full_bulk_queue_refuses_no_interactive_product_and_says_when_it_has_room(
@@ -461,5 +505,24 @@ def test_photos_of_a_process_that_died_before_its_rows_were_written_are_removed(
     assert len(stored.files()) == 2
     services = app.extensions["tagsmith"]
     assert photos.remove_released(services.engine, services.photo_store, older_than_s=60) == 0
+    assert photos.remove_released(services.engine, services.photo_store) == 1
+    assert stored.files() == []
+
+
+def test_photos_of_a_process_that_died_while_it_stored_them_are_removed(
+    app: Flask, seller: Seller, jpeg: bytes, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = PhotoStore.put
+
+    def put_and_die(self: PhotoStore, photo_id: str, original: bytes, model_view: bytes) -> None:
+        put(self, photo_id, original, model_view)
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PhotoStore, "put", put_and_die)
+        patch.setattr("web.acceptance.Acceptor._remove", Mock())
+        assert seller.send(jpeg, title="Shoes").status_code == 500
+    assert len(stored.files()) == 2
+    services = app.extensions["tagsmith"]
     assert photos.remove_released(services.engine, services.photo_store) == 1
     assert stored.files() == []

@@ -38,6 +38,12 @@ def test_it_gets_the_first_answer_and_nothing_is_fetched_again(seller: "Seller",
     assert fetched == [URL]
 
 
+def test_as_many_addresses_as_there_may_be_photos_are_taken(seller: "Seller", fetched: list[Any]) -> None:
+    urls = [f"{URL}&{number}" for number in range(8)]
+    assert seller.send_json({"photo_urls": urls}).status_code == 202
+    assert fetched == urls
+
+
 def test_another_address_is_another_request(seller: "Seller", fetched: list[Any]) -> None:
     assert seller.send_json({"photo_urls": [URL]}, headers=KEY).status_code == 202
     other = seller.send_json({"photo_urls": [URL + "&2"]}, headers=KEY)

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from flask import Flask
@@ -18,7 +19,7 @@ from catalog.errors import DatabaseUnavailable
 from catalog.settings import Settings
 from tests.conftest import another_database
 from tests.web.seller import Seller
-from web import health
+from web import health, serving
 
 TAXONOMY = {
     "attributes": [
@@ -61,6 +62,29 @@ def test_a_checkpoint_that_is_replaced_is_read_anew(seller: Seller, checkpoint: 
     assert after["metrics"] == {"better": True}
 
 
+@pytest.mark.parametrize(("name", "later_ns"), [("another 12", 10**9), ("of another length", 0)])
+def test_a_file_that_is_replaced_shows_by_its_time_or_by_its_size(
+    seller: Seller, checkpoint: Path, name: str, later_ns: int
+) -> None:
+    config = checkpoint / "config.json"
+    before = config.stat()
+    assert seller.get("/v1/model").json["name"] == "a stand-in"
+    config.write_text(config.read_text().replace("a stand-in", name))
+    os.utime(config, ns=(before.st_atime_ns, before.st_mtime_ns + later_ns))
+    assert seller.get("/v1/model").json["name"] == name
+
+
+def test_a_checkpoint_that_stays_as_it_is_is_read_once(
+    seller: Seller, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its version is a hash of all its files."""
+    read = Mock(side_effect=serving.read_checkpoint_info)
+    monkeypatch.setattr(serving, "read_checkpoint_info", read)
+    for path in ("/v1/model", "/v1/taxonomy", "/v1/model"):
+        assert seller.get(path).status_code == 200
+    assert read.call_count == 1
+
+
 def test_a_link_that_is_moved_to_another_checkpoint_is_followed(
     seller: Seller, checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -83,6 +107,7 @@ def test_without_a_checkpoint_the_rest_goes_on(seller: Seller) -> None:
     for path in ("/v1/taxonomy", "/v1/model"):
         answer = seller.get(path)
         assert (answer.status_code, answer.json["type"]) == (503, "/problems/service-unavailable")
+        assert int(answer.headers["Retry-After"]) >= 1
     assert seller.send(title="Shoes").status_code == 202
 
 

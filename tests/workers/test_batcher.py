@@ -324,7 +324,7 @@ class Slow:
         return batch
 
 
-def run_on(slow: Slow, patient: int, urgent: int = 0, budget_s: float = 0.03) -> None:
+def run_on(slow: Slow, patient: int, urgent: int = 0, budget_s: float = 0.03) -> list[Future[int]]:
     """All is submitted before the device starts, so that only the batcher decides the batches."""
     batcher: Batcher[int, int] = Batcher(
         slow.forward,
@@ -343,8 +343,9 @@ def run_on(slow: Slow, patient: int, urgent: int = 0, budget_s: float = 0.03) ->
     futures += [batcher.submit(item, urgent=True, timeout=0) for item in range(urgent)]
     batcher.start()
     for future in futures:
-        future.result(timeout=PATIENCE)
+        future.exception(timeout=PATIENCE)
     batcher.close(drain=True, timeout=PATIENCE)
+    return futures
 
 
 def test_an_import_learns_to_leave_the_device_free_within_the_budget() -> None:
@@ -364,6 +365,22 @@ def test_a_fast_device_keeps_its_full_batches() -> None:
     assert [size for size, _ in slow.took] == [16] + [32] * 10, (
         "the urgent one's batch is half of what is quick"
     )
+
+
+def test_a_forward_that_failed_says_nothing_of_how_long_one_takes() -> None:
+    class Failing(Slow):
+        def forward(self, batch: list[int]) -> list[int]:
+            if 100 in batch:
+                self.now += 1.0
+                raise ValueError
+            return super().forward(batch)
+
+    slow = Failing(fixed_s=0.005, each_s=0.0005)
+    futures = run_on(slow, patient=335, urgent=1)
+    assert [number for number, future in enumerate(futures) if future.exception(PATIENCE)] == [100]
+    sizes = [size for size, _ in slow.took]
+    assert sizes[-7:] == [32] * 7
+    assert sum(sizes) == 335
 
 
 def test_an_import_fills_its_batches_while_nobody_is_in_a_hurry() -> None:

@@ -68,14 +68,36 @@ def test_an_old_beat_is_no_living_worker(tmp_path: Path) -> None:
     assert living_workers(tmp_path, now=101.0 + FRESH_S) == []
 
 
+def test_a_beat_of_the_future_is_one_of_a_clock_that_was_set_back(tmp_path: Path) -> None:
+    write_beat(tmp_path, at=101.0 + FRESH_S)
+    assert living_workers(tmp_path, now=100.0) == []
+
+
+def test_a_worker_of_another_machine_says_nothing_of_this_one(tmp_path: Path) -> None:
+    beat = write_beat(tmp_path, at=100.0, worker="elsewhere:boot:1:1:1")
+    beat.rename(beat.with_name("elsewhere-1.json"))
+    assert living_workers(tmp_path, now=100.0) == []
+
+
 def test_a_killed_worker_is_not_alive_however_fresh_its_beat(tmp_path: Path) -> None:
     write_beat(tmp_path, at=100.0, worker=dead_identity())
     assert living_workers(tmp_path, now=100.0) == []
 
 
-def test_an_unreadable_beat_is_no_living_worker(tmp_path: Path) -> None:
-    write_beat(tmp_path, at=100.0).write_text("{")
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"worker": "w"}', '{"worker": "w", "at": "100.0"}'])
+def test_an_unreadable_beat_is_no_living_worker(tmp_path: Path, content: str) -> None:
+    write_beat(tmp_path, at=100.0).write_text(content)
     assert living_workers(tmp_path, now=100.0) == []
+
+
+def test_a_beat_that_another_worker_clears_away_meanwhile_is_passed_over(tmp_path: Path) -> None:
+    gone = write_beat(tmp_path, at=100.0)
+    gone.unlink()
+    gone.symlink_to("gone")  # in the listing, and not there
+    assert living_workers(tmp_path, now=100.0) == []
+    heartbeat = Heartbeat(tmp_path, worker_identity(), lambda: False)
+    heartbeat.start()
+    heartbeat.stop()
 
 
 class Health:
@@ -101,6 +123,26 @@ def test_a_worker_beats_while_it_is_healthy_and_clears_up_behind_itself(tmp_path
     assert living_workers(tmp_path, time.time()) == [worker_identity()]
     heartbeat.stop()
     assert list(heartbeat_folder(tmp_path).iterdir()) == []
+
+
+def test_a_beat_that_cannot_be_written_is_not_the_last(tmp_path: Path) -> None:
+    folder, asked, beaten = heartbeat_folder(tmp_path), [], threading.Event()
+
+    def healthy() -> bool:
+        asked.append(True)
+        if len(asked) == 1:
+            folder.rmdir()  # as a full disk
+        elif len(asked) == 2:
+            folder.mkdir()
+        else:
+            beaten.set()
+        return True
+
+    heartbeat = Heartbeat(tmp_path, worker_identity(), healthy, INTERVAL_S)
+    heartbeat.start()
+    assert beaten.wait(PATIENCE_S)
+    assert living_workers(tmp_path, time.time()) == [worker_identity()]
+    heartbeat.stop()
 
 
 def test_an_unhealthy_worker_does_not_beat(tmp_path: Path) -> None:

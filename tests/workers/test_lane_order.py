@@ -32,6 +32,12 @@ def test_interactive_comes_first_and_bulk_only_while_it_is_wanted() -> None:
     assert order.consume(3) == ["sweep", "interactive"]
 
 
+def test_a_worker_of_some_lanes_is_asked_for_no_other() -> None:
+    order = LaneOrder(lambda: True)
+    order.update(["sweep", "interactive"])
+    assert order.consume(2) == ["sweep", "interactive"]
+
+
 def test_bulk_has_its_turn_beside_interactive_messages_without_end() -> None:
     order = LaneOrder(lambda: True)
     order.update(["interactive", "bulk"])

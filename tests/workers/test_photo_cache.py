@@ -103,6 +103,21 @@ def test_a_tenant_is_remembered_for_alone_also_beside_another_in_one_message(
     assert set(desk.runtime.photos[1:]) == {(Remembered(b"first"),), (b"first",)}
 
 
+def test_each_tenant_of_a_message_has_what_was_remembered_for_it(
+    desk: Desk, make_tenant: Callable[[str], str]
+) -> None:
+    tenants = {
+        desk.tenant: desk.store_photo("a", b"first"),
+        make_tenant("another"): desk.store_photo("b", b"second"),
+    }
+    for title in ("red", "blue"):
+        jobs = []
+        for desk.tenant, photo in tenants.items():
+            jobs.append(desk.accept(f"{title} {photo.id}", photos=[photo], lane="bulk"))
+        desk.run(*jobs, lane="bulk")
+    assert set(desk.runtime.photos[2:]) == {(Remembered(b"first"),), (Remembered(b"second"),)}
+
+
 def test_what_was_remembered_goes_with_the_product(desk: Desk) -> None:
     job_id = desk.accept("red", photos=[desk.store_photo("a", b"first")])
     desk.run(job_id)

@@ -95,6 +95,57 @@ def test_who_gives_up_keeps_nobody_waiting() -> None:
             assert admitted
 
 
+def test_who_waited_behind_one_that_gives_up_is_let_in_at_once() -> None:
+    room, entered = Room(2), threading.Event()
+
+    def give_up() -> None:
+        with room.for_jobs(2, "bulk", timeout=0.05) as admitted:
+            assert not admitted
+
+    def enter() -> None:
+        with room.for_jobs(1, "bulk", timeout=3600):
+            entered.set()
+
+    with room.for_jobs(1, "bulk", timeout=0):
+        first = threading.Thread(target=give_up)
+        first.start()
+        while first.is_alive() and room.on_hand("bulk")[0] < 2:
+            time.sleep(0.001)
+        threading.Thread(target=enter, daemon=True).start()
+        assert entered.wait(PATIENCE)
+
+
+def test_who_waits_is_sent_away_when_the_room_is_closed() -> None:
+    room, answers = Room(1), []
+
+    def enter() -> None:
+        with room.for_jobs(1, "bulk", timeout=3600) as admitted:
+            answers.append(admitted)
+
+    with room.for_jobs(1, "bulk", timeout=0):
+        waiting = threading.Thread(target=enter, daemon=True)
+        waiting.start()
+        while room.on_hand("bulk")[0] < 2:
+            time.sleep(0.001)
+        room.close()
+        waiting.join(PATIENCE)
+        assert answers == [False]
+
+
+def test_a_room_is_waited_for_until_the_last_one_has_left() -> None:
+    room, entered, leave = Room(1), threading.Event(), threading.Event()
+
+    def stay() -> None:
+        with room.for_jobs(1, "bulk", timeout=0):
+            entered.set()
+            assert leave.wait(PATIENCE)
+
+    threading.Thread(target=stay).start()
+    assert entered.wait(PATIENCE)
+    threading.Timer(0.05, leave.set).start()
+    assert room.wait_until_empty(timeout=PATIENCE)
+
+
 def test_a_closed_room_lets_nobody_in_and_knows_when_it_is_empty() -> None:
     room = Room(2)
     with room.for_jobs(1, "bulk", timeout=0):

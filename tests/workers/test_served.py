@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
 import pytest
+import structlog
 
 from catalog.settings import Settings
 from catalog.views import Lane
 from workers import memory
 from workers.batch_runner import ResultCountMismatch
 from workers.control import outcome, tell
-from workers.served import Prepared, Served, collate, forward
+from workers.served import Prepared, Served, collate, forward, length, new_photos
 
 from .conftest import StandIn
 
@@ -49,6 +50,22 @@ def shelf() -> Shelf:
 @pytest.fixture
 def served(shelf: Shelf, tmp_path: Path) -> Served:
     return Served(shelf, Settings(checkpoint=tmp_path / "old"))
+
+
+def test_what_only_loading_took_goes_back_to_the_system(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[list[str]] = []
+    monkeypatch.setattr(memory, "give_back", lambda: loaded.append(list(shelf.loaded)))
+    Served(shelf, Settings(checkpoint=tmp_path / "old"))
+    assert loaded == [["old"]]
+
+
+def test_an_example_has_the_length_and_the_photos_that_its_own_runtime_says() -> None:
+    one, other = StandIn(), StandIn()
+    other.new_photos = lambda title: 3  # type: ignore[method-assign]
+    examples = [Prepared(runtime, "shirt", urgent=False) for runtime in (one, other)]
+    assert [(length(example), new_photos(example)) for example in examples] == [(5, 0), (5, 3)]
 
 
 def loaders() -> list[threading.Thread]:
@@ -92,6 +109,7 @@ def test_the_old_one_serves_while_the_new_one_loads(served: Served, shelf: Shelf
     shelf.gate.clear()
     served.change_to(tmp_path / "new")
     assert served.report()["change"]["status"] == "loading"
+    assert all(loader.daemon for loader in loaders()), "a worker that is stopped does not wait for it"
     assert served.runtime.version == "old"
     served.change_to(tmp_path / "another")  # not while one is being loaded
     shelf.gate.set()
@@ -112,6 +130,14 @@ def test_a_checkpoint_that_cannot_be_loaded_is_refused_with_its_reason(
     assert line.startswith("serves stand-in old as before, and refused")
     assert line.endswith("the weights do not fit")
     assert change(served, tmp_path / "new")["version"] == "new", "a refusal bars nothing"
+
+
+@pytest.mark.parametrize("checkpoint", ["new", "broken"])
+def test_a_change_says_how_long_it_took(shelf: Shelf, tmp_path: Path, checkpoint: str) -> None:
+    times = iter([100.0, 103.5])
+    served = Served(shelf, Settings(checkpoint=tmp_path / "old"), clock=lambda: next(times))
+    with structlog.testing.capture_logs():  # to print a traceback takes a second
+        assert change(served, tmp_path / checkpoint)["change"]["seconds"] == 3.5
 
 
 def test_a_link_is_followed_before_its_files_are_read(shelf: Shelf, tmp_path: Path) -> None:

@@ -103,7 +103,10 @@ def test_interactive_messages_that_come_at_the_same_time_share_their_transaction
     assert sum("status = 'succeeded'" in statement for statement in statements) < 9
 
 
-def test_two_finishes_of_one_job_at_the_same_time_write_the_tags_of_the_one_that_holds_it(desk: Desk) -> None:
+@pytest.mark.parametrize("lost_first", [True, False])
+def test_two_finishes_of_one_job_at_the_same_time_write_the_tags_of_the_one_that_holds_it(
+    desk: Desk, lost_first: bool
+) -> None:
     job_id = desk.accept("shirt")
     claims = []
     for _ in range(2):
@@ -114,10 +117,11 @@ def test_two_finishes_of_one_job_at_the_same_time_write_the_tags_of_the_one_that
         [Finished(job, list(tag_views(tagging(title).tags)), None, "m", "v")]
         for job, title in zip(claims, ("lost", "held"), strict=True)
     ]
-    for both in (entries, entries[::-1]):
-        written = desk.tag.outcomes._finish_together(both)
-        assert desk.tags(job_id) == ["held"]
-    assert written == [set(), set()]
+    both = entries if lost_first else entries[::-1]
+    written = desk.tag.outcomes._finish_together(both)
+    assert desk.tags(job_id) == ["held"]
+    assert written == ([set(), {job_id}] if lost_first else [{job_id}, set()])
+    assert desk.tag.outcomes._finish_together(both) == [set(), set()]
 
 
 def test_the_same_message_at_once_on_many_threads_tags_once(desk: Desk) -> None:
@@ -142,7 +146,7 @@ def test_a_message_of_another_shape_is_refused_and_touches_nothing(
     desk: Desk, message: dict[str, Any]
 ) -> None:
     job_id = desk.accept()
-    desk.tag(message, "interactive")
+    assert desk.tag(message, "interactive"), "it is not to come again"
     assert desk.job(job_id).status == "queued"
 
 
@@ -215,6 +219,57 @@ def test_jobs_that_may_have_killed_a_worker_run_one_by_one_after_the_others(desk
     assert sorted(title for batch in batches[:-2] for title in batch) == ["a", "b"]
     assert sorted(batches[-2:]) == [["suspect 1"], ["suspect 2"]]
     assert {desk.job(job_id).status for job_id in jobs.values()} == {"succeeded"}
+
+
+def make_suspects(desk: Desk) -> None:
+    """All jobs have been claimed twice, and nobody knows what became of it."""
+    with transaction(desk.engine) as session:
+        session.execute(text("UPDATE jobs SET attempts = 2"))
+
+
+def test_jobs_that_may_have_killed_a_worker_run_one_by_one_whichever_messages_name_them(desk: Desk) -> None:
+    first, second = desk.accept("first", lane="bulk"), desk.accept("second", lane="bulk")
+    make_suspects(desk)
+    runs, free = threading.Semaphore(0), threading.Event()
+
+    def linger(titles: list[str]) -> None:
+        runs.release()
+        assert free.wait(PATIENCE_S)
+
+    desk.runtime.on_forward = linger
+    running = threading.Thread(target=desk.run, args=(first,), kwargs={"lane": "bulk"})
+    running.start()
+    assert runs.acquire(timeout=PATIENCE_S)
+    desk.tag.PATIENCE_S = 0.05
+    other = threading.Thread(target=desk.run, args=(second,), kwargs={"lane": "bulk"})
+    other.start()
+    other.join(PATIENCE_S)
+    gave_up = not other.is_alive()
+    free.set()
+    running.join(PATIENCE_S)
+    other.join(PATIENCE_S)
+    assert gave_up
+    jobs = [desk.job(job_id) for job_id in (first, second)]
+    assert [(job.status, job.attempts) for job in jobs] == [("succeeded", 3), ("queued", 2)]
+    desk.tag.PATIENCE_S = PATIENCE_S
+    desk.run(second, lane="bulk")
+    assert desk.tags(second) == ["second"]
+
+
+def test_suspects_for_which_no_time_is_left_wait_for_the_sweep(desk: Desk) -> None:
+    job_id = desk.accept(lane="bulk")
+    make_suspects(desk)
+    desk.tag.PATIENCE_S = 0
+    assert desk.tag(make_message([job_id]), "bulk")
+    assert (desk.job(job_id).status, desk.job(job_id).attempts) == ("queued", 2)
+
+
+def test_a_worker_that_is_stopping_takes_no_suspect(desk: Desk) -> None:
+    job_id = desk.accept(lane="bulk")
+    make_suspects(desk)
+    desk.batcher.close(drain=False, timeout=PATIENCE_S)
+    desk.run(job_id, lane="bulk")
+    assert (desk.outcomes(), desk.job(job_id).error) == ({}, None)
 
 
 def test_an_interactive_suspect_is_run_as_well(desk: Desk) -> None:
@@ -368,11 +423,12 @@ def test_a_process_does_not_take_the_jobs_that_it_runs_when_their_leases_lapse(d
     assert (runs, desk.tags(job_id), desk.job(job_id).attempts) == ([["shirt"]], ["shirt"], 1)
 
 
-def test_a_bulk_message_whose_jobs_this_process_runs_already_takes_as_many_others(desk: Desk) -> None:
-    first, second = desk.accept("first", lane="bulk"), desk.accept("second", lane="bulk")
+@pytest.mark.parametrize("lane", LANES)
+def test_a_message_whose_jobs_this_process_runs_already_takes_as_many_others(desk: Desk, lane: Lane) -> None:
+    first, second = desk.accept("first", lane=lane), desk.accept("second", lane=lane)
     with transaction(desk.engine) as session:
-        desk.leases.hold(claim(session, "bulk", [first], worker="this", settings=desk.settings))
-    desk.run(first, lane="bulk")
+        desk.leases.hold(claim(session, lane, [first], worker="this", settings=desk.settings))
+    desk.run(first, lane=lane)
     assert (desk.tags(first), desk.tags(second)) == ([], ["second"])
 
 
@@ -386,6 +442,32 @@ def test_a_worker_that_is_stopping_puts_its_jobs_back_for_another_at_once(desk: 
         assert job.error is not None and job.error["type"] == "worker-stopped"
     with transaction(desk.engine) as session:
         assert len(claim(session, "interactive", [job_id], worker="another", settings=desk.settings)) == 1
+
+
+def test_jobs_that_wait_for_the_device_of_a_worker_that_is_stopping_are_put_back_for_another_at_once(
+    desk: Desk,
+) -> None:
+    begun, free = threading.Semaphore(0), threading.Event()
+
+    def linger(titles: list[str]) -> None:
+        begun.release()
+        assert free.wait(PATIENCE_S)
+
+    desk.runtime.on_forward = linger
+    jobs = [desk.accept(title) for title in ("runs", "waits")]
+    threads = [threading.Thread(target=desk.run, args=(job_id,)) for job_id in jobs]
+    threads[0].start()
+    assert begun.acquire(timeout=PATIENCE_S)
+    threads[1].start()
+    while not desk.batcher.ready():
+        threading.Event().wait(0.001)
+    desk.batcher.close(drain=False, timeout=0)
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    free.set()
+    found = [desk.job(job_id) for job_id in jobs]
+    assert [(job.status, job.attempts) for job in found] == [("queued", 0)] * 2
+    assert [job.error["type"] for job in found if job.error is not None] == ["worker-stopped"] * 2
 
 
 def test_a_device_that_goes_on_no_more_is_not_waited_for(desk: Desk) -> None:
@@ -436,6 +518,22 @@ def test_a_silence_in_which_the_process_may_have_stood_still_is_not_the_end(desk
     never.silences = desk.tag.SILENCE_IN_FORWARDS
     with pytest.raises(TimeoutError):
         desk.tag._wait(never)
+
+
+def test_a_device_that_went_on_and_then_falls_silent_is_not_waited_for(desk: Desk) -> None:
+    class Stuck(Future[str]):
+        waits = 0
+
+        def result(self, timeout: float | None = None) -> str:
+            self.waits += 1
+            if self.waits == 1:
+                desk.batcher.settled += 1
+            if self.waits > 10:
+                return "waited for"
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        desk.tag._wait(Stuck())
 
 
 def test_work_whose_lease_another_worker_took_over_is_thrown_away(desk: Desk) -> None:
@@ -500,7 +598,25 @@ def test_a_database_that_stays_away_gives_the_message_up_and_keeps_the_job(
         patch.setattr("workers.outcomes.transaction", away)
         desk.run(job_id)
     assert sum(desk.slept) > 10, "it was tried again for a while"
+    assert max(desk.slept) <= 2, "it may be back any time"
+    assert len(desk.slept) < 30, "it is not to be kept from coming up"
     assert (desk.job(job_id).status, desk.job(job_id).attempts) == ("queued", 0)
+
+
+def test_a_database_that_goes_away_while_a_job_is_run_leaves_the_job_to_the_sweep(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def away(engine: Engine) -> Iterator[Session]:
+        raise DatabaseUnavailable("no route to the database")
+        yield
+
+    job_id = desk.accept("shirt")
+    with monkeypatch.context() as patch:
+        desk.runtime.on_forward = lambda titles: patch.setattr("workers.outcomes.transaction", away)
+        desk.run(job_id)
+    assert (desk.job(job_id).status, desk.leases.held()) == ("running", 0)
+    assert desk.outcomes() == {}, "nobody knows"
 
 
 def test_a_database_that_did_not_answer_while_the_process_stood_still_is_asked_once_more(
@@ -530,6 +646,40 @@ def test_without_room_a_message_is_given_back(desk: Desk) -> None:
     with desk.room.for_jobs(desk.settings.max_ready, "bulk", timeout=0):
         assert not desk.tag(make_message([job_id]), "bulk")
     assert (desk.job(job_id).status, desk.job(job_id).attempts) == ("queued", 0)
+
+
+@pytest.mark.parametrize(("content", "written"), [(b"broken", "failed"), (None, "put_back")])
+@pytest.mark.parametrize("held", [True, False])
+def test_what_became_of_a_job_is_counted_as_it_was_written(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, content: bytes | None, written: str, held: bool
+) -> None:
+    def read(store: PhotoStore, photo_id: str) -> bytes:
+        if not held:
+            with transaction(desk.engine) as session:
+                session.execute(text("UPDATE jobs SET lease_token = 'of another worker'"))
+        if content is None:
+            raise StoreUnavailable("no route to the photos")
+        return content
+
+    job_id = desk.accept(photos=[desk.store_photo("a", b"photo")])
+    monkeypatch.setattr(PhotoStore, "model_view", read)
+    desk.run(job_id)
+    assert desk.outcomes() == {written if held else "lease_lost": 1}
+
+
+def test_messages_are_counted_by_what_they_came_to(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = desk.accept()
+    for _ in range(2):
+        desk.run(job_id)
+    desk.tag({}, "interactive")
+    monkeypatch.setattr(outcomes, "transaction", Mock(side_effect=DatabaseUnavailable("away")))
+    desk.run(job_id)
+    desk.room.close()
+    desk.run(job_id)
+    value = desk.metrics.registry.get_sample_value
+    for outcome in ("claimed", "nothing_to_do", "refused", "database_away", "no_room"):
+        labels = {"lane": "interactive", "outcome": outcome}
+        assert value("tagsmith_worker_messages_total", labels) == 1, outcome
 
 
 def test_nothing_is_held_once_a_message_is_done(desk: Desk) -> None:
