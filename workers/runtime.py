@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -140,7 +141,10 @@ def _told_apart() -> Iterator[None]:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        # What the failed forward held is cached by torch, in pieces that the smaller batch may not fit.
+        # The error holds the frames that it came through, and they all that the failed forward had made: until the
+        # garbage collector comes by, and then its halves find no memory either.
+        traceback.clear_frames(error.__traceback__)
+        # Now torch has it, in pieces that the smaller batch may not fit.
         torch.cuda.empty_cache()
         raise OutOfMemory(str(error)) from error
 
