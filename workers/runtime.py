@@ -31,7 +31,14 @@ log = structlog.get_logger(__name__)
 WARM_UP_BATCHES = (1, 2, 8, 32)
 # Only some of those who run out of memory raise an exception of its own: cuBLAS and cuDNN, the allocators of the
 # processor and of pinned memory say it in words.
-OUT_OF_MEMORY = ("out of memory", "alloc_failed", "bad_alloc", "can't allocate memory", "not enough memory")
+OUT_OF_MEMORY = (
+    "out of memory",
+    "alloc_failed",
+    "allocation_failed",
+    "bad_alloc",
+    "can't allocate memory",
+    "not enough memory",
+)
 
 
 class DeviceUnavailable(Exception):
