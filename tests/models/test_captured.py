@@ -5,6 +5,7 @@ on the graph's memory: what is padded, cut and handed on is the same.
 import contextlib
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -230,3 +231,32 @@ def test_a_tagger_on_cuda_answers_as_one_on_the_processor():
     ]
     for one, other in zip(on_cpu.predict(examples), on_cuda.predict(examples), strict=True):
         assert [tag.value for tag in one.tags] == [tag.value for tag in other.tags]
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_a_checkpoint_is_captured_beside_one_that_tags():
+    """Warnings are errors here: neither disturbs the other."""
+    serving = Tagger.load(STARTER, "cuda", torch.bfloat16, quick=True)
+    photo = Path("samples/handbag.jpg").read_bytes()
+    examples = [serving.prepare(Product("leather handbag", "", (photo,) * count)) for count in range(4)]
+    expected = [tagging.tags for tagging in serving.predict(examples)]
+    over = threading.Event()
+
+    def tag():
+        answers = []
+        while not over.is_set():
+            answers.append([tagging.tags for tagging in serving.predict(examples)])
+        return answers
+
+    with ThreadPoolExecutor(3) as pool:
+        tagging = [pool.submit(tag) for _ in range(3)]
+        try:
+            beside = Tagger.load(STARTER, "cuda", torch.bfloat16, quick=True)
+        finally:
+            over.set()
+        assert isinstance(beside.model.text_tower, CapturedTextTower)
+        assert isinstance(beside.model.photo_tower, CapturedPhotoTower)
+        for answers in (answer for future in tagging for answer in future.result()):
+            for one, other in zip(answers, expected, strict=True):
+                assert [tag.value for tag in one] == [tag.value for tag in other]
