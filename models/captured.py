@@ -148,13 +148,11 @@ def captured_text(tower: TextTower, max_tokens: int, capture: Capture | None = N
     return tower if graphs is None else CapturedTextTower(tower, graphs)
 
 
-def captured_photo(tower: PhotoTower, capture: Capture | None = None) -> PhotoTower:
-    """The same of a photo tower."""
-    side = tower.visual.image_size
-    height, width = (side, side) if isinstance(side, int) else side
+def captured_photo(tower: PhotoTower, side: int, capture: Capture | None = None) -> PhotoTower:
+    """The same of a photo tower, for photos of `side` pixels: a convolutional one may get others than its own."""
     device = device_of(tower)
     examples: dict[Size, Inputs] = {
-        (count,): (noise(256, (count, 3, height, width)).to(device, torch.uint8),) for count in ROWS
+        (count,): (noise(256, (count, 3, side, side)).to(device, torch.uint8),) for count in ROWS
     }
     graphs = captured(tower.forward, examples, capture or CudaCapture())
     return tower if graphs is None else CapturedPhotoTower(tower, graphs)

@@ -92,9 +92,9 @@ class Tagger:
                 self.model.text_tower = traced_text(self.model.text_tower)
                 self.model.photo_tower = traced_photo(self.model.photo_tower)
         elif quick and self.device.type == "cuda":
-            max_tokens = checkpoint.preprocessor.config.max_tokens
-            self.model.text_tower = captured_text(self.model.text_tower, max_tokens)
-            self.model.photo_tower = captured_photo(self.model.photo_tower)
+            given = checkpoint.preprocessor.config
+            self.model.text_tower = captured_text(self.model.text_tower, given.max_tokens)
+            self.model.photo_tower = captured_photo(self.model.photo_tower, given.photo_size)
         self.turn = threading.Lock() if checkpoint.precisions else contextlib.nullcontext()
         self.cores = torch.get_num_threads() if apart else 1
         several = self.cores > 1

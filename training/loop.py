@@ -137,6 +137,8 @@ def run(stage: Stage, accelerator: Accelerator, out: Path, save_every_steps: int
 
     accelerator.wait_for_everyone()
     stage.network.load_state_dict(load_file(out / "best.safetensors"), strict=True)
+    # In mixed precision its forward was another; what comes after, as calibrating it, is about what will be served.
+    accelerator.unwrap_model(network, keep_fp32_wrapper=False)
     accelerator.free_memory()
     return progress.history[stage.stopping.best_epoch]
 

@@ -54,7 +54,10 @@ def head_loss(
 def attribute_loss(
     logits: Tensor, target: Tensor, present: Tensor, multiple: bool, smoothing: float
 ) -> Tensor:
-    """Cross-entropy over one choice, binary cross-entropy over several; zero where nothing is labelled."""
+    """Cross-entropy over one choice, binary cross-entropy over several; zero where nothing is labelled. In float32:
+    a head may have answered in bf16, whose eight bits are too few to take a logarithm of a sum in.
+    """
+    logits = logits.float()
     if multiple:
         labelled = present & ~target.isnan().any(dim=1)
         if not labelled.any():

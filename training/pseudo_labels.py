@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from models.checkpoint import load, version
 from models.product import Tag
 from models.tagger import Tagger
 from models.taxonomy import Attribute, Taxonomy
@@ -66,7 +67,7 @@ def others(path: Path, taxonomy: Taxonomy) -> tuple[Row, ...]:
 
 def ask(rows: Sequence[Row], taxonomy: Taxonomy, section: PseudoLabelsSection, workers: int) -> Filled:
     """What the teacher is sure of, for the empty cells of attributes and values that both know."""
-    teacher = Tagger.load(section.teacher, "cuda" if torch.cuda.is_available() else "cpu")
+    teacher = teacher_at(section.teacher)
     known = {attribute.name: attribute for attribute in teacher.taxonomy}
     shared = [a for a in taxonomy if a.name in known and known[a.name].multiple == a.multiple]
     places = [n for n, row in enumerate(rows) if any(not row.values.get(a.name) for a in shared)]
@@ -86,6 +87,13 @@ def ask(rows: Sequence[Row], taxonomy: Taxonomy, section: PseudoLabelsSection, w
                 if values := sure(attribute, tags, section.confidence):
                     filled.setdefault(place, {})[attribute.name] = values
     return filled
+
+
+def teacher_at(path: str) -> Tagger:
+    """On a CUDA device where there is one; an exported checkpoint has none but the processor."""
+    checkpoint = load(path)
+    device = "cuda" if torch.cuda.is_available() and not checkpoint.precisions else "cpu"
+    return Tagger(checkpoint, version(path), device)
 
 
 def sure(attribute: Attribute, tags: Sequence[Tag], confidence: float) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +31,14 @@ log = structlog.get_logger(__name__)
 WARM_UP_BATCHES = (1, 2, 8, 32)
 # Only some of those who run out of memory raise an exception of its own: cuBLAS and cuDNN, the allocators of the
 # processor and of pinned memory say it in words.
-OUT_OF_MEMORY = ("out of memory", "alloc_failed", "bad_alloc", "can't allocate memory", "not enough memory")
+OUT_OF_MEMORY = (
+    "out of memory",
+    "alloc_failed",
+    "allocation_failed",
+    "bad_alloc",
+    "can't allocate memory",
+    "not enough memory",
+)
 
 
 class DeviceUnavailable(Exception):
@@ -140,7 +148,10 @@ def _told_apart() -> Iterator[None]:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        # What the failed forward held is cached by torch, in pieces that the smaller batch may not fit.
+        # The error holds the frames that it came through, and they all that the failed forward had made: until the
+        # garbage collector comes by, and then its halves find no memory either.
+        traceback.clear_frames(error.__traceback__)
+        # Now torch has it, in pieces that the smaller batch may not fit.
         torch.cuda.empty_cache()
         raise OutOfMemory(str(error)) from error
 

@@ -5,12 +5,13 @@ on the graph's memory: what is padded, cut and handed on is the same.
 import contextlib
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
-from models import Product, Tagger
+from models import Batch, Product, Tagger, captured
 from models.captured import (
     ROWS,
     TOKENS,
@@ -19,12 +20,14 @@ from models.captured import (
     captured_photo,
     captured_text,
 )
+from models.fusion import FusionTagger
 from models.towers import PhotoTower, TextTower
 from models.traced import noise, some_texts
 from tests.tiny_tagger import PHOTO_CONFIG, WORDS, text_config
 
 STARTER = Path("models/starter")
 MAX_TOKENS = 20
+SIDE = 16  # of photos
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
 
 
@@ -48,7 +51,7 @@ def photo_tower():
 
 def photos(count, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(256, (count, 3, 16, 16), generator=generator).to(torch.uint8)
+    return torch.randint(256, (count, 3, SIDE, SIDE), generator=generator).to(torch.uint8)
 
 
 @pytest.mark.parametrize("changes", [{}, {"prefix_tokens": 2}], ids=["plain", "with a prefix"])
@@ -76,7 +79,7 @@ def test_what_a_larger_batch_left_in_the_memory_of_a_graph_is_not_seen():
 
 @torch.inference_mode()
 def test_an_answer_stays_when_the_graph_runs_again():
-    quick = captured_photo(photo_tower(), without_a_graph)
+    quick = captured_photo(photo_tower(), SIDE, without_a_graph)
     first = quick(photos(2))
     kept = first.clone()
     quick(photos(2, seed=1))
@@ -87,7 +90,7 @@ def test_an_answer_stays_when_the_graph_runs_again():
 @torch.inference_mode()
 def test_a_photo_tower_answers_as_before(count):
     tower = photo_tower()
-    quick = captured_photo(tower, without_a_graph)
+    quick = captured_photo(tower, SIDE, without_a_graph)
     assert isinstance(quick, CapturedPhotoTower)
     assert torch.allclose(quick(photos(count)), tower(photos(count)), atol=1e-5)
     assert quick.width == tower.width
@@ -104,7 +107,7 @@ def test_a_batch_runs_at_the_next_size_and_a_larger_one_at_its_own():
 
         return replay
 
-    quick = captured_photo(tower, noted)
+    quick = captured_photo(tower, SIDE, noted)
     ran.clear()
     with torch.inference_mode():
         for count in (1, 3, 9, 32, 33):
@@ -127,7 +130,7 @@ def test_a_tower_whose_graph_answers_otherwise_is_the_same_object():
     with pytest.warns(
         UserWarning, match=r"Unlike: at size \(32,\) its features are 0\.100 of their length away"
     ):
-        assert captured_photo(tower, a_tenth_too_long) is tower
+        assert captured_photo(tower, SIDE, a_tenth_too_long) is tower
 
 
 def test_a_tower_whose_graph_gives_no_numbers_is_the_same_object():
@@ -164,7 +167,7 @@ def test_threads_do_not_take_each_others_memory():
         return replay
 
     quick = None
-    quick = captured_photo(tower, slow)
+    quick = captured_photo(tower, SIDE, slow)
     answers = {}
 
     def ask(seed):
@@ -181,19 +184,37 @@ def test_threads_do_not_take_each_others_memory():
             assert torch.allclose(answers[seed], tower(photos(2, seed)), atol=1e-5)
 
 
+def test_a_checkpoint_has_graphs_for_photos_of_its_own_side(monkeypatch):
+    """The whole way of a tagger on a CUDA device, its tensors left where they are. The starter's photos are larger
+    than its photo tower's pretraining knew.
+    """
+    monkeypatch.setattr(captured, "ROWS", (1, 2))
+    monkeypatch.setattr(captured, "TOKENS", ())
+    monkeypatch.setattr(captured, "CudaCapture", lambda: without_a_graph)
+    for kind, name in ((FusionTagger, "to"), (Batch, "to"), (Batch, "pin_memory")):
+        monkeypatch.setattr(kind, name, lambda self, *_: self)
+    on_cpu, on_cuda = Tagger.load(STARTER), Tagger.load(STARTER, "cuda", quick=True)
+    assert isinstance(on_cuda.model.photo_tower, CapturedPhotoTower)
+    photo = Path("samples/handbag.jpg").read_bytes()
+    examples = [on_cpu.prepare(Product(title, "", (photo,))) for title in ("leather handbag", "handbag")]
+    for one, other in zip(on_cpu.predict(examples), on_cuda.predict(examples), strict=True):
+        assert [tag.value for tag in one.tags] == [tag.value for tag in other.tags]
+        assert one.embedding == pytest.approx(other.embedding, abs=1e-4)
+
+
 @pytest.mark.gpu
 @needs_cuda
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @torch.inference_mode()
 def test_cuda_graphs_answer_as_the_towers(dtype):
     text, photo = text_tower().to("cuda", dtype), photo_tower().to("cuda", dtype)
-    quick_text, quick_photo = captured_text(text, MAX_TOKENS), captured_photo(photo)
+    quick_text, quick_photo = captured_text(text, MAX_TOKENS), captured_photo(photo, SIDE)
     assert isinstance(quick_text, CapturedTextTower)
     assert isinstance(quick_photo, CapturedPhotoTower)
     for rows in (1, 3, 32, 40):
         texts = [part.cuda() for part in some_texts(rows, 11, len(WORDS))]
         assert torch.allclose(quick_text.encode(*texts), text.encode(*texts), atol=0.05)
-        pixels = noise(256, (rows, 3, 16, 16)).to("cuda", torch.uint8)
+        pixels = noise(256, (rows, 3, SIDE, SIDE)).to("cuda", torch.uint8)
         assert torch.allclose(quick_photo(pixels), photo(pixels), atol=0.05)
 
 
@@ -210,3 +231,32 @@ def test_a_tagger_on_cuda_answers_as_one_on_the_processor():
     ]
     for one, other in zip(on_cpu.predict(examples), on_cuda.predict(examples), strict=True):
         assert [tag.value for tag in one.tags] == [tag.value for tag in other.tags]
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_a_checkpoint_is_captured_beside_one_that_tags():
+    """Warnings are errors here: neither disturbs the other."""
+    serving = Tagger.load(STARTER, "cuda", torch.bfloat16, quick=True)
+    photo = Path("samples/handbag.jpg").read_bytes()
+    examples = [serving.prepare(Product("leather handbag", "", (photo,) * count)) for count in range(4)]
+    expected = [tagging.tags for tagging in serving.predict(examples)]
+    over = threading.Event()
+
+    def tag():
+        answers = []
+        while not over.is_set():
+            answers.append([tagging.tags for tagging in serving.predict(examples)])
+        return answers
+
+    with ThreadPoolExecutor(3) as pool:
+        tagging = [pool.submit(tag) for _ in range(3)]
+        try:
+            beside = Tagger.load(STARTER, "cuda", torch.bfloat16, quick=True)
+        finally:
+            over.set()
+        assert isinstance(beside.model.text_tower, CapturedTextTower)
+        assert isinstance(beside.model.photo_tower, CapturedPhotoTower)
+        for answers in (answer for future in tagging for answer in future.result()):
+            for one, other in zip(answers, expected, strict=True):
+                assert [tag.value for tag in one] == [tag.value for tag in other]

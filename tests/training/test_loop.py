@@ -7,6 +7,7 @@ import pytest
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.data_loader import prepare_data_loader
+from accelerate.state import AcceleratorState
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -67,6 +68,18 @@ def test_the_kept_weights_are_the_moving_average_that_was_validated(accelerator,
     assert seen == again
     assert stage.network.weight.item() == pytest.approx(expected, abs=1e-5)
     assert stage.validate(stage.network) == pytest.approx(best)
+
+
+def test_mixed_precision_ends_with_the_stage(tmp_path):
+    AcceleratorState._reset_state(reset_partial_state=True)  # one for the process, of one precision
+    try:
+        stage = line_stage([], epochs=1)
+        run(stage, Accelerator(cpu=True, mixed_precision="bf16"), tmp_path, save_every_steps=100)
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    with torch.no_grad():
+        stage.network.weight.fill_(1.001)  # no number of bf16
+        assert stage.network(torch.ones(1, 1)).item() == stage.network.weight.item()
 
 
 def test_without_a_decay_there_is_no_average():

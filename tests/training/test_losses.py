@@ -25,6 +25,16 @@ def test_missing_and_unknown_values_are_masked():
         assert loss.item() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("target", "multiple"), [(torch.tensor([0, 1]), False), (torch.tensor([[1.0, 0.0], [0.0, 1.0]]), True)]
+)
+def test_a_loss_is_taken_in_float32_also_of_what_mixed_precision_answered(target, multiple):
+    logits = torch.tensor([[2.1, 0.3], [-1.7, 0.9]], dtype=torch.bfloat16)
+    loss, exact = (attribute_loss(of, target, ALL, multiple, smoothing=0) for of in (logits, logits.float()))
+    assert loss.dtype == torch.float32
+    assert loss.item() == exact.item()
+
+
 def test_a_row_without_the_modality_is_masked():
     logits = torch.tensor([[2.0, 0.0], [-50.0, 50.0]])
     present = torch.tensor([True, False])

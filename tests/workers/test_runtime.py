@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -83,6 +84,7 @@ def test_bfloat16_weights_only_where_the_processor_multiplies_them(
         RuntimeError("CUDA error: out of memory"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
         RuntimeError("std::bad_alloc"),
         MemoryError(),
     ],
@@ -91,6 +93,25 @@ def test_bfloat16_weights_only_where_the_processor_multiplies_them(
 def test_every_way_torch_runs_out_of_memory_is_told_to_the_batcher(step: str, error: Exception) -> None:
     with pytest.raises(OutOfMemory):
         getattr(runtime_that_raises(error), step)([])
+
+
+def test_what_a_forward_without_memory_had_made_is_gone_before_the_memory_is_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[weakref.ref[torch.Tensor]] = []
+    left: list[bool] = []
+
+    class Greedy(FailingTagger):
+        def forward(self, batches: list[Any]) -> list[Any]:
+            states = torch.ones(3)
+            made.append(weakref.ref(states))
+            raise self.error
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: left.append(made[0]() is not None))
+    with pytest.raises(OutOfMemory) as raised:  # which keeps it, and where it came through
+        ModelRuntime(Greedy(torch.OutOfMemoryError("CUDA out of memory"))).forward([])  # type: ignore[arg-type]
+    assert left == [False]
+    assert raised.value.__cause__ is not None
 
 
 @pytest.mark.parametrize(
