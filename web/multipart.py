@@ -71,7 +71,7 @@ def read_form(
     while True:
         try:
             event = decoder.next_event()
-        except (ValueError, AttributeError) as error:  # AttributeError: a part cut off inside its headers
+        except ValueError as error:
             raise _malformed(str(error)) from error
         if isinstance(event, NeedData):
             data = stream.read(_READ_BYTES)

@@ -133,6 +133,16 @@ def test_too_many_photos_are_refused(seller: Seller, jpeg: bytes, stored: Stored
     assert_refused(seller.send_json({"photo_urls": urls}), 422, "too-many-photos", stored)
 
 
+def test_an_input_that_was_left_empty_beside_as_many_photos_as_there_may_be_is_none(
+    make_app: Callable[..., Flask], api_key: str, jpeg: bytes
+) -> None:
+    """Browsers send each as a part without name and content."""
+    seller = Seller(make_app(max_photos=1).test_client(), api_key)
+    body = part("photos", jpeg, "a.jpg") + part("photos", b"", "") + END
+    answer = seller.call("POST", "/v1/products", data=body, content_type=MULTIPART)
+    assert (answer.status_code, len(answer.json["product"]["photos"])) == (202, 1)
+
+
 # ---- Forms
 
 FORMS: list[tuple[str, bytes, int, str]] = [

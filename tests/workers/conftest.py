@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import structlog
 from sqlalchemy import Engine, select
 
 from catalog.database import transaction
@@ -196,6 +197,13 @@ class Desk:
             for sample in metric.samples
             if sample.name.endswith("_total")
         }
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Logs nothing: rendering a traceback with all its locals takes seconds."""
+    with structlog.testing.capture_logs():
+        yield
 
 
 @pytest.fixture
