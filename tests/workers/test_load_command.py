@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from kombu.exceptions import OperationalError
 from redis.exceptions import ResponseError
 
-from workers import __main__ as command
+from workers.__main__ import main
 
 
 @pytest.mark.parametrize("kind", [OperationalError, ConnectionError, ResponseError])
@@ -19,7 +19,7 @@ def test_a_broker_that_is_not_there_is_named_in_one_line(
 ) -> None:
     """What kombu raises once it has tried for some seconds, what its transport does, and a Redis that refuses."""
     monkeypatch.setenv("TAGSMITH_VAR", str(tmp_path))
-    monkeypatch.setattr(command, "ask_to_load", Mock(side_effect=kind("no server")))
-    asked = CliRunner().invoke(command.main, ["load", str(tmp_path)])
+    monkeypatch.setattr("workers.control.ask_to_load", Mock(side_effect=kind("no server")))
+    asked = CliRunner().invoke(main, ["load", str(tmp_path)])
     assert asked.exit_code == 1
     assert asked.output == "Error: the broker does not answer: no server\n"
