@@ -585,14 +585,15 @@ def test_a_connection_cut_after_the_commit_writes_no_second_set_of_tags(desk: De
     assert (desk.job(job_id).status, desk.tags(job_id)) == ("succeeded", ["shirt"])
 
 
+@contextmanager
+def away(engine: Engine) -> Iterator[Session]:
+    raise DatabaseUnavailable("no route to the database")
+    yield
+
+
 def test_a_database_that_stays_away_gives_the_message_up_and_keeps_the_job(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @contextmanager
-    def away(engine: Engine) -> Iterator[Session]:
-        raise DatabaseUnavailable("no route to the database")
-        yield
-
     job_id = desk.accept("shirt")
     with monkeypatch.context() as patch:
         patch.setattr("workers.outcomes.transaction", away)
@@ -606,11 +607,6 @@ def test_a_database_that_stays_away_gives_the_message_up_and_keeps_the_job(
 def test_a_database_that_goes_away_while_a_job_is_run_leaves_the_job_to_the_sweep(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @contextmanager
-    def away(engine: Engine) -> Iterator[Session]:
-        raise DatabaseUnavailable("no route to the database")
-        yield
-
     job_id = desk.accept("shirt")
     with monkeypatch.context() as patch:
         desk.runtime.on_forward = lambda titles: patch.setattr("workers.outcomes.transaction", away)
