@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 from models.checkpoint import Checkpoint
 from training.data import Collator, Products
+from training.device import device_of
 from training.evaluation import BATCH
 from training.table import Row
 
 
-@torch.inference_mode()
 def embeddings(checkpoint: Checkpoint, rows: Sequence[Row], workers: int) -> NDArray[np.float32]:
     """The text's and the photos' embedding side by side, (N, 2 D); a missing one is the learned "absent" embedding.
 
@@ -27,8 +27,11 @@ def embeddings(checkpoint: Checkpoint, rows: Sequence[Row], workers: int) -> NDA
         collate_fn=Collator(()),
         num_workers=workers,
     )
+    device = device_of(checkpoint.model)
+    checkpoint.model.to(device)
     batches = []
-    for labelled in tqdm(loader, desc="embedding", file=sys.stderr):
-        embedded = checkpoint.model.embed(labelled.batch)
-        batches.append(torch.cat([embedded.text, embedded.photos], dim=1).numpy())
+    with torch.inference_mode():
+        for labelled in tqdm(loader, desc="embedding", file=sys.stderr):
+            embedded = checkpoint.model.embed(labelled.batch.to(device))
+            batches.append(torch.cat([embedded.text, embedded.photos], dim=1).cpu().numpy())
     return np.concatenate(batches)

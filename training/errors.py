@@ -15,3 +15,7 @@ class DataError(TrainingError):
 
 class AnotherRun(TrainingError):
     """The output folder holds the state of a different run."""
+
+
+class TooManyProcesses(TrainingError):
+    """More processes were started for one run than find each other here."""

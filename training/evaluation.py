@@ -26,7 +26,8 @@ from models.scope import InScope, in_scope
 from models.taxonomy import Attribute, Taxonomy
 from training.applicable import Known, known, told
 from training.conditions import Condition, shown
-from training.data import MISSING, Collator, Products, targets_of
+from training.data import MISSING, Collator, Labelled, Products, targets_of
+from training.device import device_of
 from training.table import Row
 
 Shown = TypeVar("Shown", Pattern, Pattern | None)
@@ -56,7 +57,6 @@ class Logits:
         return torch.tensor([pattern is not None for pattern in self.patterns], dtype=torch.bool)
 
 
-@torch.inference_mode()
 def evaluate_rows(
     model: FusionTagger,
     rows: Sequence[Row],
@@ -65,9 +65,12 @@ def evaluate_rows(
     *,
     quiet: bool = True,
 ) -> Logits:
-    """Runs the model over rows as they are; `training.conditions.shown` makes them poorer."""
-    model.eval()
-    device = next(model.parameters()).device
+    """Runs the model over rows as they are; `training.conditions.shown` makes them poorer.
+
+    It is moved to the device that it is measured on, and stays there.
+    """
+    # Before any inference mode: a buffer that is moved inside of one could not be learned or loaded again.
+    model.eval().to(device_of(model))
     # Measuring must not shift the random numbers of a training that goes on afterwards.
     generator = torch.Generator()
     loader = DataLoader(
@@ -77,18 +80,24 @@ def evaluate_rows(
         num_workers=workers,
         generator=generator,
     )
+    return answered(model, tqdm(loader, desc="evaluating", disable=quiet, file=sys.stderr))
+
+
+@torch.inference_mode()
+def answered(model: FusionTagger, batches: Iterable[Labelled]) -> Logits:
+    """On the device that the model is on; the logits come back from it."""
     heads: dict[str, list[tuple[Tensor, ...]]] = {"fused": [], "text_only": [], "photo_only": []}
     of: list[Pattern | None] = []
-    for labelled in tqdm(loader, desc="evaluating", disable=quiet, file=sys.stderr):
-        output = model(labelled.batch.to(device))
-        for name, batches in heads.items():
-            batches.append(tuple(logits.float().cpu() for logits in getattr(output, name)))
+    for labelled in batches:
+        output = model(labelled.batch.to(model.absent_text.device))
+        for name, answers in heads.items():
+            answers.append(tuple(logits.float().cpu() for logits in getattr(output, name)))
         seen = (output.has_text | output.has_photos).tolist()
         found = patterns(output.has_text, output.has_photos)
         of.extend(pattern if anything else None for pattern, anything in zip(found, seen, strict=True))
     whole = {
-        name: tuple(torch.cat(column) for column in zip(*batches, strict=True))
-        for name, batches in heads.items()
+        name: tuple(torch.cat(column) for column in zip(*answers, strict=True))
+        for name, answers in heads.items()
     }
     return Logits(patterns=of, **whole)
 

@@ -6,6 +6,7 @@ folder for each stage (state and best weights), `logs/` (TensorBoard) and `curve
 
 import importlib.util
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ from training.recipe import Recipe
 from training.remembered import forget
 from training.replay import read_replay
 from training.rows import rows_to_train_on
-from training.run_folder import claim, write_split
+from training.run_folder import claim, hold, write_split
 from training.seen import see
 from training.split import Part
 from training.stages import Material
@@ -94,27 +95,28 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
     with accelerator.main_process_first():
         claim(out, recipe, data, declared)
     accelerator.init_trackers(recipe.log.wandb_project or "tagsmith")
-    if accelerator.is_main_process:
-        write_split(out / "split.csv", table, recipe)
+    first = accelerator.is_main_process
+    with hold(out) if first else nullcontext():
+        if first:
+            write_split(out / "split.csv", table, recipe)
+        texts = split["train"]  # what the language stage reads: it needs no tags
+        with accelerator.main_process_first():
+            split["train"] = rows_to_train_on(recipe, split["train"], taxonomy, replay, out)
+        name_values(model, preprocessor, taxonomy, split["train"], glossary, recipe.names)
+        words = train_stages(model, recipe, split, texts, preprocessor, taxonomy, accelerator, out)
+        # The other processes have nothing left to do, and need not wait for what the first one measures.
+        accelerator.end_training()
 
-    texts = split["train"]  # what the language stage reads: it needs no tags
-    with accelerator.main_process_first():
-        split["train"] = rows_to_train_on(recipe, split["train"], taxonomy, replay, out)
-    name_values(model, preprocessor, taxonomy, split["train"], glossary, recipe.names)
-    words = train_stages(model, recipe, split, texts, preprocessor, taxonomy, accelerator, out)
-    accelerator.end_training()
-
-    if accelerator.is_main_process:
-        extra: dict[str, Any] = {"training": histories(out), "words": words}
-        draw_curves(extra["training"], out)
-        if (unseen := unseen_of(recipe, split["train"])) is not None:
-            close(model, unseen)
-            extra["unseen"] = unseen
-        if replay is not None:
-            rounded(model)  # as `finish` will
-            extra["forgetting"] = replay.forgetting(model, preprocessor, taxonomy, recipe.data.workers)
-        finish(recipe, out, model, preprocessor, taxonomy, split, extra)
-    accelerator.wait_for_everyone()
+        if first:
+            extra: dict[str, Any] = {"training": histories(out), "words": words}
+            draw_curves(extra["training"], out)
+            if (unseen := unseen_of(recipe, split["train"])) is not None:
+                close(model, unseen)
+                extra["unseen"] = unseen
+            if replay is not None:
+                rounded(model)  # as `finish` will
+                extra["forgetting"] = replay.forgetting(model, preprocessor, taxonomy, recipe.data.workers)
+            finish(recipe, out, model, preprocessor, taxonomy, split, extra)
     return out / "checkpoint"
 
 

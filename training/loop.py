@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from training.early_stopping import EarlyStopping
+from training.processes import as_the_first_has_it, share_gradients, start_alike
 from training.recipe import OptimizerSection
 
 Report = dict[str, float]
@@ -65,11 +66,14 @@ def run(stage: Stage, accelerator: Accelerator, out: Path, save_every_steps: int
     `out` keeps the stage's state: called again after a kill it goes on where it was. Returns the best
     validation's figures.
     """
+    # On its device and in its precision; as if to evaluate, so that nothing is wrapped: see `share_gradients`.
+    network = accelerator.prepare_model(stage.network, evaluation_mode=True)
+    start_alike(network)
     optimizer = torch.optim.AdamW(stage.groups, weight_decay=stage.settings.weight_decay)
     steps_per_epoch = math.ceil(len(stage.loader) / accelerator.num_processes)
     schedule = warmup_then_cosine(optimizer, stage.settings, stage.settings.epochs * steps_per_epoch)
     average = moving_average(stage.network, stage.settings.ema_decay, accelerator.device)
-    network, optimizer, loader = accelerator.prepare(stage.network, optimizer, stage.loader)
+    optimizer, loader = accelerator.prepare(optimizer, stage.loader)
     accelerator.register_for_checkpointing(schedule)
     shown = accelerator.unwrap_model(network)  # what is validated and kept
     if average is not None:
@@ -80,9 +84,10 @@ def run(stage: Stage, accelerator: Accelerator, out: Path, save_every_steps: int
     progress = Progress(out, stage.stopping)
     progress.resume(accelerator)
     if progress.total_steps == 0:  # what the stage starts from is the best until a validation beats it
-        progress.history = [stage.validate(shown.eval())]
+        progress.history = [as_the_first_has_it(stage.validate(shown.eval()))]
         stage.stopping.update(progress.history[0][stage.metric], epoch=0)
-        write_weights(shown, out / "best.safetensors")
+        if accelerator.is_main_process:
+            write_weights(shown, out / "best.safetensors")
 
     while progress.epoch < stage.settings.epochs and not stage.stopping.stop:
         loader.set_epoch(progress.epoch)
@@ -105,6 +110,7 @@ def run(stage: Stage, accelerator: Accelerator, out: Path, save_every_steps: int
                     f"{stage.name}: the loss is {loss.item()} at step {progress.total_steps}: lower the rates"
                 )
             accelerator.backward(loss)
+            share_gradients(network, accelerator)
             accelerator.clip_grad_norm_(network.parameters(), stage.settings.max_grad_norm)
             optimizer.step()
             schedule.step()
@@ -122,7 +128,7 @@ def run(stage: Stage, accelerator: Accelerator, out: Path, save_every_steps: int
             if progress.total_steps % save_every_steps == 0:
                 progress.save(accelerator)
 
-        figures = stage.validate(shown.eval())
+        figures = as_the_first_has_it(stage.validate(shown.eval()))
         accelerator.log(prefixed(f"{stage.name}/validation", figures), step=progress.total_steps)
         progress.finish_epoch(figures)
         if stage.stopping.update(figures[stage.metric], progress.epoch) and accelerator.is_main_process:
@@ -168,6 +174,7 @@ class Progress:
         """A folder of its own each time: a kill while writing leaves the earlier state whole."""
         folder = self.out / f"state-{self.epoch}-{self.total_steps}"
         accelerator.save_state(str(folder))
+        accelerator.wait_for_everyone()  # each process has written its random numbers
         if accelerator.is_main_process:
             written = self.out / "progress.json.new"
             written.write_text(

@@ -19,6 +19,7 @@ from models.product import Tag
 from models.tagger import Tagger
 from models.taxonomy import Attribute, Taxonomy
 from training.data import Collator, Products
+from training.device import device_of
 from training.frame import read_frame
 from training.readable import require_readable
 from training.recipe import PseudoLabelsSection, SplitSection
@@ -90,10 +91,8 @@ def ask(rows: Sequence[Row], taxonomy: Taxonomy, section: PseudoLabelsSection, w
 
 
 def teacher_at(path: str) -> Tagger:
-    """On a CUDA device where there is one; an exported checkpoint has none but the processor."""
     checkpoint = load(path)
-    device = "cuda" if torch.cuda.is_available() and not checkpoint.precisions else "cpu"
-    return Tagger(checkpoint, version(path), device)
+    return Tagger(checkpoint, version(path), device_of(checkpoint.model))
 
 
 def sure(attribute: Attribute, tags: Sequence[Tag], confidence: float) -> tuple[str, ...]:

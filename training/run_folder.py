@@ -1,9 +1,11 @@
 """The folder of a run: whose it is, and which row went where."""
 
 import csv
+import fcntl
 import hashlib
 import json
 from pathlib import Path
+from typing import IO
 
 from training.declared import Declared
 from training.errors import AnotherRun, DataError
@@ -33,6 +35,20 @@ def claim(out: Path, recipe: Recipe, data: Path, declared: Declared) -> None:
     beside = path.with_suffix(".new")
     beside.write_text(json.dumps(document, indent=2))
     beside.replace(path)
+
+
+def hold(out: Path) -> IO[str]:
+    """A lock on the folder for as long as what is returned stays open, at most until this process ends.
+
+    Raises AnotherRun where another process has it: one that was taken for dead, say, because its launcher was killed.
+    """
+    lock = (out / "lock").open("w")
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # no child inherits it, as it would `flock`'s
+    except BlockingIOError:
+        lock.close()
+        raise AnotherRun(f"another process trains in {out}: wait for it, or end it") from None
+    return lock
 
 
 def digest(table: Path) -> str:

@@ -1,7 +1,11 @@
 """From a table to a checkpoint that tags, and back again after a kill."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -17,8 +21,11 @@ from training.loop import Progress
 from training.promotion import in_words
 from training.recipe import TranslateSection, read_recipe
 from training.renderings import RENDERINGS
+from training.run_folder import hold
 from training.split import part_of
 from training.table import read_table
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -141,6 +148,25 @@ def test_a_folder_of_another_run_is_refused(recipe, catalogue, tmp_path):
     (tmp_path / "run" / "run.json").write_text('{"recipe": {}, "data": ""}')
     with pytest.raises(AnotherRun, match="another recipe, table or taxonomy file"):
         fit(recipe, catalogue, tmp_path / "run")
+
+
+def test_a_folder_that_another_process_trains_in_is_refused_until_that_one_ends(tmp_path):
+    holding = (
+        "import sys, pathlib; from training.run_folder import hold; lock = hold(pathlib.Path(sys.argv[1]))"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", f"{holding}; print('held', flush=True); sys.stdin.read()", str(tmp_path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True,
+    )  # fmt: skip
+    try:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with pytest.raises(AnotherRun, match="another process trains in"):
+            hold(tmp_path)
+    finally:
+        other.kill()
+        other.communicate()
+    with hold(tmp_path):
+        pass
 
 
 def test_the_commands_fit_finetune_and_evaluate(recipe_file, catalogue, tmp_path):

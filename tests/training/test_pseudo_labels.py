@@ -4,17 +4,13 @@ import json
 from dataclasses import replace
 
 import pytest
-import torch
 
 from models.checkpoint import save
-from models.compiled import Network
-from models.export import assembled
-from models.networks import traced
 from models.product import Alternative, Evidence, Tag, Tagging
 from models.taxonomy import Attribute, Taxonomy
 from tests.tiny_tagger import TAXONOMY, tiny_checkpoint
 from training.errors import DataError
-from training.pseudo_labels import read, sure, teacher_at, with_pseudo_labels, write
+from training.pseudo_labels import read, sure, with_pseudo_labels, write
 from training.recipe import PseudoLabelsSection, SplitSection
 from training.table import Row
 
@@ -129,12 +125,3 @@ def test_a_value_with_a_line_separator_is_read_as_it_was_written(tmp_path):
     filled = {0: {"colour": ("red\u2028wine",)}, 2: {"kind": ("shirt\u0085",), "material": ("wool", "linen")}}
     write(tmp_path / "labels.jsonl", ROWS, filled)
     assert read(tmp_path / "labels.jsonl") == filled
-
-
-def test_an_exported_teacher_is_asked_on_the_processor_also_beside_a_cuda_device(tmp_path, monkeypatch):
-    source = tiny_checkpoint()
-    networks = traced(source.model, source.preprocessor.config.photo_size)
-    towers = {name: Network(network, "float32") for name, network in networks.items()}
-    save(assembled(source, towers), tmp_path / "exported")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert teacher_at(str(tmp_path / "exported")).device.type == "cpu"

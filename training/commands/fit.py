@@ -37,5 +37,7 @@ def command(
     with told(FloatingPointError):
         resolved = read_recipe(recipe, overrides, names)
         from training.fit import fit
+        from training.processes import one_voice
 
-        click.echo(fit(resolved, data, out))
+        with one_voice():
+            click.echo(fit(resolved, data, out))
