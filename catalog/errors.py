@@ -22,7 +22,7 @@
         └── StoreUnavailable
 
 An embedded server that cannot run raises `embedded.foreground.EmbeddedError`, which stands apart: no record is there.
-A lost lease is no error: `jobs.finish` and its siblings answer False, because the job is in other hands.
+A lost lease is no error: `jobs.finish` leaves such a job out and its siblings answer False, as it is in other hands.
 """
 
 

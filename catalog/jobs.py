@@ -34,7 +34,6 @@ __all__ = [
     "ended",
     "fail",
     "finish",
-    "finish_many",
     "get_job",
     "put_back",
     "replay",
@@ -87,20 +86,7 @@ _SHOW_TAGS = text(
 )
 
 
-def finish(
-    session: Session,
-    job: ClaimedJob,
-    *,
-    tags: Sequence[TagView],
-    embedding: Sequence[float] | None,
-    model_name: str,
-    model_version: str,
-) -> bool:
-    """Writes the result of one job; False where its lease was lost, and then nothing is written."""
-    return job.id in finish_many(session, [Finished(job, tags, embedding, model_name, model_version)])
-
-
-def finish_many(session: Session, finished: Sequence[Finished]) -> set[str]:
+def finish(session: Session, finished: Sequence[Finished]) -> set[str]:
     """Writes the results of a batch; returns the ids of those written. Of a job whose lease was lost, nothing is."""
     # Products before jobs, in order: like everyone who locks both.
     session.execute(LOCK_PRODUCTS, {"ids": [done.job.product_id for done in finished]})

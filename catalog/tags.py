@@ -1,6 +1,6 @@
 """Tags and embeddings in their tables: written once with the end of their job, read wherever they are shown.
 
-Knows nothing of leases: `jobs.finish_many` calls it inside its transaction, for the jobs whose lease held.
+Knows nothing of leases: `jobs.finish` calls it inside its transaction, for the jobs whose lease held.
 """
 
 import json

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from catalog.database import transaction
 from catalog.errors import Unavailable
-from catalog.jobs import ClaimedJob, Finished, fail, finish_many, put_back
+from catalog.jobs import ClaimedJob, Finished, fail, finish, put_back
 from catalog.settings import Settings
 from catalog.views import Problem, problem
 from workers.batch_runner import BatcherClosed, BatcherError
@@ -90,7 +90,7 @@ class Outcomes:
 
     def _write(self, finished: Sequence[Finished]) -> set[str] | None:
         def finish_them(session: Session) -> set[str]:
-            return finish_many(session, finished)
+            return finish(session, finished)
 
         return self.persistently("finish", finish_them)
 

@@ -53,10 +53,6 @@ class Room:
                     self._held[lane] -= count
                     self._changed.notify_all()
 
-    def held(self, lane: str) -> int:
-        with self._changed:
-            return self._held[lane]
-
     def on_hand(self, lane: str) -> tuple[int, int]:
         """How many messages of a lane hold room or wait for it, and the number of their jobs."""
         with self._changed:

@@ -13,6 +13,7 @@ from werkzeug.serving import ThreadedWSGIServer
 
 from catalog import jobs
 from catalog.database import transaction
+from catalog.jobs import Finished
 from catalog.settings import Settings
 from catalog.views import LANES, TagView
 from web.app import create_app
@@ -119,8 +120,7 @@ def worker(engine: Engine, settings: Settings) -> Iterator[None]:
                 ]
             for job in claimed:
                 with transaction(engine) as session:
-                    jobs.finish(session, job, tags=TAGS, embedding=None, model_name="starter",
-                                model_version="ab" * 32)  # fmt: skip
+                    jobs.finish(session, [Finished(job, TAGS, None, "starter", "ab" * 32)])
 
     thread = threading.Thread(target=work)
     thread.start()

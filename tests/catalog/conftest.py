@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 
 from catalog import jobs, products
 from catalog.database import transaction
-from catalog.jobs import ClaimedJob
+from catalog.jobs import ClaimedJob, Finished
 from catalog.settings import Settings
 from catalog.views import LANES, JobView, PhotoRef, ProductView, TagView
 
@@ -105,9 +105,7 @@ class Shop:
 
     def finish(self, job: ClaimedJob, value: str = "blue", embedding: Sequence[float] | None = None) -> bool:
         with transaction(self.engine) as session:
-            return jobs.finish(
-                session, job, tags=self.tags(value), embedding=embedding, model_name="m", model_version="v"
-            )
+            return bool(jobs.finish(session, [Finished(job, self.tags(value), embedding, "m", "v")]))
 
     def fail(self, job: ClaimedJob) -> bool:
         with transaction(self.engine) as session:

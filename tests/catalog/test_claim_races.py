@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 from catalog import job_list, jobs
 from catalog.database import transaction
 from catalog.errors import DatabaseUnavailable, NotCancellable
-from catalog.jobs import ClaimedJob
+from catalog.jobs import ClaimedJob, Finished
 
 if TYPE_CHECKING:
     from tests.catalog.conftest import Shop
@@ -149,7 +149,7 @@ def test_a_finish_locks_its_rows_in_the_order_of_their_ids(shop: "Shop", engine:
 
     def finish() -> None:
         with transaction(engine) as session:
-            written.append(jobs.finish_many(session, finished))
+            written.append(jobs.finish(session, finished))
 
     finishing = threading.Thread(target=finish)
     with transaction(engine) as session:
@@ -210,9 +210,7 @@ def test_a_connection_cut_in_the_middle_of_a_finish_writes_nothing(shop: "Shop",
     reason = ""
     try:
         with transaction(engine) as session:
-            jobs.finish(
-                session, claimed, tags=shop.tags("cut"), embedding=None, model_name="m", model_version="v"
-            )
+            jobs.finish(session, [Finished(claimed, shop.tags("cut"), None, "m", "v")])
             mine = session.execute(text("SELECT pg_backend_pid()")).scalar_one()
             shop.sql("SELECT pg_terminate_backend(:pid)", pid=mine)
             session.execute(text("SELECT 1"))

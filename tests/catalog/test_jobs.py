@@ -46,7 +46,7 @@ def test_a_batch_is_finished_in_one_call_and_only_lost_leases_are_left_out(
     taken_over = shop.claim_one(lost.id)
     batch = [Finished(job, shop.tags(job.title), None, "m", "v") for job in claimed]
     with transaction(engine) as session:
-        written = jobs.finish_many(session, batch)
+        written = jobs.finish(session, batch)
     assert written == set(accepted) - {lost.id}
     assert shop.job(lost.id).status == "running"
     assert shop.finish(taken_over, "from the second worker")
@@ -56,14 +56,14 @@ def test_a_batch_is_finished_in_one_call_and_only_lost_leases_are_left_out(
 def test_finishing_an_empty_batch_writes_nothing(shop: "Shop", engine: Engine) -> None:
     shop.accept()
     with transaction(engine) as session:
-        assert jobs.finish_many(session, []) == set()
+        assert jobs.finish(session, []) == set()
 
 
 def test_a_job_may_end_without_any_tag(shop: "Shop", engine: Engine) -> None:
     product, job = shop.accept()
     claimed = shop.claim_one(job.id)
     with transaction(engine) as session:
-        assert jobs.finish(session, claimed, tags=[], embedding=None, model_name="m", model_version="v")
+        assert jobs.finish(session, [Finished(claimed, [], None, "m", "v")])
     assert shop.job(job.id).tags == ()
     assert shop.product(product.id).tags == ()
 
@@ -281,9 +281,7 @@ def test_a_crash_before_the_commit_leaves_the_job_to_the_next_worker(shop: "Shop
 
     def crash() -> None:
         with transaction(engine) as session:
-            jobs.finish(
-                session, claimed, tags=shop.tags("lost"), embedding=[1.0], model_name="m", model_version="v"
-            )
+            jobs.finish(session, [Finished(claimed, shop.tags("lost"), [1.0], "m", "v")])
             raise RuntimeError("killed before the commit")
 
     with pytest.raises(RuntimeError, match="killed"):

@@ -122,7 +122,7 @@ def test_two_revisions_finished_in_one_batch_leave_the_tags_of_the_newer(
         jobs.Finished(claimed_old, shop.tags("old"), [2.0], "m", "v"),
     ]
     with transaction(engine) as session:
-        assert jobs.finish_many(session, batch) == {old.id, new.id}
+        assert jobs.finish(session, batch) == {old.id, new.id}
     assert [tag.value for tag in shop.product(product.id).tags or ()] == ["new", "new"]
 
 

@@ -212,7 +212,7 @@ def test_many_workers_at_once_claim_every_job_once_and_give_everyone_the_same_sh
             assert not shop.put_back(job)
         with transaction(engine) as session:
             done = [jobs.Finished(job, [], None, "m", "v") for job in claimed[2:]]
-            assert jobs.finish_many(session, done) == {job.id for job in claimed[2:]}
+            assert jobs.finish(session, done) == {job.id for job in claimed[2:]}
 
     with ThreadPoolExecutor(8) as workers:
         list(workers.map(work, messages))

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, text
 
 from catalog import jobs
 from catalog.database import transaction
+from catalog.jobs import Finished
 from catalog.settings import Settings
 from catalog.views import TagView
 from tests.web.seller import Seller, Stored, encoded, picture
@@ -77,14 +78,7 @@ def finish_jobs(engine: Engine, settings: Settings) -> Callable[[str], None]:
             (claimed,) = jobs.claim(session, lane, [job_id], worker="a test", settings=settings)
         assert claimed.id == job_id
         with transaction(engine) as session:
-            assert jobs.finish(
-                session,
-                claimed,
-                tags=TAGS,
-                embedding=[0.5, 0.5],
-                model_name="starter",
-                model_version="ab" * 32,
-            )
+            assert jobs.finish(session, [Finished(claimed, TAGS, [0.5, 0.5], "starter", "ab" * 32)])
 
     return finish
 

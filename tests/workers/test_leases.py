@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from catalog.database import transaction
 from catalog.errors import BrokerUnavailable, DatabaseUnavailable
-from catalog.jobs import ClaimedJob, claim, finish
+from catalog.jobs import ClaimedJob, Finished, claim, finish
 from catalog.views import LANES
 from workers import leases
 from workers.identity import worker_identity
@@ -106,7 +106,7 @@ def test_what_a_dead_worker_had_finished_is_not_run_again(desk: Desk) -> None:
     done, running = desk.accept(), desk.accept()
     (finished, _) = sorted(claimed(desk, done, running, worker=dead_worker()), key=lambda job: job.id != done)
     with transaction(desk.engine) as session:
-        assert finish(session, finished, tags=[], embedding=None, model_name="m", model_version="v")
+        assert finish(session, [Finished(finished, [], None, "m", "v")])
     with transaction(desk.engine) as session:
         assert release_leases_of_the_dead(session) == {"interactive": [running]}
     assert desk.job(done).status == "succeeded"
@@ -117,7 +117,7 @@ def test_the_dead_cannot_finish_what_was_taken_from_them(desk: Desk) -> None:
     with transaction(desk.engine) as session:
         release_leases_of_the_dead(session)
     with transaction(desk.engine) as session:
-        assert not finish(session, job, tags=[], embedding=None, model_name="m", model_version="v")
+        assert not finish(session, [Finished(job, [], None, "m", "v")])
 
 
 def test_the_jobs_of_the_living_and_of_other_machines_are_left_alone(desk: Desk) -> None:

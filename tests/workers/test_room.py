@@ -14,7 +14,7 @@ def test_there_is_room_up_to_the_limit_and_not_beyond() -> None:
     room = Room(3)
     with room.for_jobs(2, "bulk", timeout=0) as first, room.for_jobs(2, "bulk", timeout=0) as second:
         assert (first, second) == (True, False)
-        assert room.held("bulk") == 2
+        assert room.on_hand("bulk") == (2, 4)
 
 
 def test_room_is_given_back_at_the_end() -> None:
@@ -22,7 +22,7 @@ def test_room_is_given_back_at_the_end() -> None:
     for _ in range(3):
         with room.for_jobs(1, "bulk", timeout=0) as admitted:
             assert admitted
-    assert room.held("bulk") == 0
+    assert room.on_hand("bulk") == (0, 0)
 
 
 def test_room_is_given_back_after_an_error() -> None:
@@ -32,7 +32,7 @@ def test_room_is_given_back_after_an_error() -> None:
             raise ValueError
     except ValueError:
         pass
-    assert room.held("bulk") == 0
+    assert room.on_hand("bulk") == (0, 0)
 
 
 def test_a_full_bulk_lane_leaves_the_interactive_one_open() -> None:

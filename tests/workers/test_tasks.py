@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from catalog.database import transaction
 from catalog.errors import DatabaseUnavailable, StoreUnavailable
-from catalog.jobs import Finished, claim, finish_many
+from catalog.jobs import Finished, claim, finish
 from catalog.photo_store import PhotoStore
 from catalog.queue import make_message
 from catalog.views import LANES, Lane
@@ -287,9 +287,9 @@ def test_tags_that_cannot_be_stored_put_their_job_back_and_spare_the_others(
     def refuse(session: Session, finished: Sequence[Finished]) -> set[str]:
         if "bad" in {entry.job.title for entry in finished}:
             raise ValueError("Out of range float values are not JSON compliant: nan")
-        return finish_many(session, finished)
+        return finish(session, finished)
 
-    monkeypatch.setattr("workers.outcomes.finish_many", refuse)
+    monkeypatch.setattr("workers.outcomes.finish", refuse)
     jobs = {title: desk.accept(title, lane=lane) for title in ("good", "bad", "better")}
     if lane == "bulk":
         desk.run(*jobs.values(), lane=lane)
@@ -311,12 +311,12 @@ def test_a_job_of_which_nothing_can_be_written_keeps_no_other_from_its_tags(
     def refuse(session: Session, finished: Sequence[Finished]) -> set[str]:
         if "bad" in {entry.job.title for entry in finished}:
             raise ValueError("not JSON compliant")
-        return finish_many(session, finished)
+        return finish(session, finished)
 
     def refuse_too(*anything: object, **named: object) -> None:
         raise RuntimeError("cannot execute UPDATE in a read-only transaction")
 
-    monkeypatch.setattr("workers.outcomes.finish_many", refuse)
+    monkeypatch.setattr("workers.outcomes.finish", refuse)
     monkeypatch.setattr("workers.outcomes.put_back", refuse_too)
     jobs = {title: desk.accept(title, lane="bulk") for title in ("good", "bad", "better")}
     desk.run(*jobs.values(), lane="bulk")
