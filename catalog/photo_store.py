@@ -3,24 +3,31 @@
 Beside each original lies its model view, the small JPEG that workers read. Knows no database and no picture format.
 """
 
+import functools
 import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from catalog.errors import PhotoMissing, StoreUnavailable
+from catalog.patience import Patience
+
+Answer = TypeVar("Answer")
 
 ORIGINAL, MODEL_VIEW = "original", "model_view"
 PHOTO_ID = re.compile(r"[0-9a-f]{64}")
 # Nothing larger can have come in: the most a whole request may have by default.
 MAX_READ_BYTES = 64_000_000
+# An object store is given so long for one photo. The threads of web and those of a worker's tasks are as many.
+PATIENCE_S = 30.0
+AT_ONCE = 64
 # Where a folder's photos are written; in the same file system, so that they can be renamed to their places.
 UNFINISHED = "unfinished"
 UNFINISHED_S = 3600.0
@@ -34,6 +41,8 @@ class PhotoStore:
         self._root = root.rstrip("/")
         # The clients of object stores raise errors of their own when nobody answers, and few of them are an OSError.
         self._faults = OSError if isinstance(filesystem, LocalFileSystem) else Exception
+        # A folder answers in any case, and asking it is too quick to give it to another thread.
+        self._patience = None if isinstance(filesystem, LocalFileSystem) else Patience(AT_ONCE, PATIENCE_S)
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -52,11 +61,8 @@ class PhotoStore:
         """Stores both parts; a part that is there already, in the same size, is left alone. Raises StoreUnavailable."""
         # The model view first: who finds the original may rely on the other.
         for part, content in ((MODEL_VIEW, model_view), (ORIGINAL, original)):
-            path = self._path(photo_id, part)
-            with self._asked(f"cannot take photo {photo_id}"):
-                # By its size: half a file that a damaged disk or a broken copy left would spoil the photo for good.
-                if self._size(path) != len(content):
-                    self._write(path, content)
+            write = functools.partial(self._write_unless_there, self._path(photo_id, part), content)
+            self._ask(f"cannot take photo {photo_id}", write)
 
     def original(self, photo_id: str) -> bytes:
         """The photo as it was stored. Raises PhotoMissing or StoreUnavailable."""
@@ -70,25 +76,19 @@ class PhotoStore:
         """Removes both parts; one that is gone already is no error. Raises StoreUnavailable."""
         # The other way round than `put`, for the same reason.
         for part in (ORIGINAL, MODEL_VIEW):
-            path = self._path(photo_id, part)
-            with self._asked(f"cannot delete photo {photo_id}"), suppress(FileNotFoundError):
-                self._filesystem.rm_file(path)
+            remove = functools.partial(self._remove, self._path(photo_id, part))
+            self._ask(f"cannot delete photo {photo_id}", remove)
 
     def remove_unfinished(self) -> None:
         """What processes that died were writing: a folder's only, object stores show a whole object or none."""
         if not isinstance(self._filesystem, LocalFileSystem):
             return
-        with self._asked("cannot remove what was not finished"):
-            for path in Path(self._root, UNFINISHED).glob("*"):
-                with suppress(FileNotFoundError):
-                    if time.time() - path.stat().st_mtime > UNFINISHED_S:
-                        path.unlink()
+        self._ask("cannot remove what was not finished", self._remove_unfinished)
 
-    @contextmanager
-    def _asked(self, failure: str) -> Iterator[None]:
-        """Around each call to the filesystem: its faults become StoreUnavailable."""
+    def _ask(self, failure: str, call: Callable[[], Answer]) -> Answer:
+        """Each call to the filesystem: its faults, and that it gives no answer, become StoreUnavailable."""
         try:
-            yield
+            return call() if self._patience is None else self._patience(call)
         except self._faults as error:
             raise StoreUnavailable(f"the photo store {failure}: {error}") from error
 
@@ -104,14 +104,8 @@ class PhotoStore:
         return None
 
     def _read(self, photo_id: str, part: str) -> bytes:
-        path = self._path(photo_id, part)
-        content: bytes | None = None
-        with (
-            self._asked(f"does not give photo {photo_id}"),
-            suppress(FileNotFoundError),
-            self._filesystem.open(path, "rb") as file,
-        ):
-            content = file.read(MAX_READ_BYTES + 1)
+        read = functools.partial(self._content, self._path(photo_id, part))
+        content = self._ask(f"does not give photo {photo_id}", read)
         if content is None:
             raise PhotoMissing(photo_id, part)
         if len(content) > MAX_READ_BYTES:
@@ -119,6 +113,27 @@ class PhotoStore:
                 f"the {part} of photo {photo_id} has over {MAX_READ_BYTES} bytes; this service stored no such thing"
             )
         return content
+
+    def _content(self, path: str) -> bytes | None:
+        """No more of it than tells that it is too much; None where it is not there."""
+        with suppress(FileNotFoundError), self._filesystem.open(path, "rb") as file:
+            return bytes(file.read(MAX_READ_BYTES + 1))
+        return None
+
+    def _remove(self, path: str) -> None:
+        with suppress(FileNotFoundError):
+            self._filesystem.rm_file(path)
+
+    def _remove_unfinished(self) -> None:
+        for path in Path(self._root, UNFINISHED).glob("*"):
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > UNFINISHED_S:
+                    path.unlink()
+
+    def _write_unless_there(self, path: str, content: bytes) -> None:
+        # By its size: half a file that a damaged disk or a broken copy left would spoil the photo for good.
+        if self._size(path) != len(content):
+            self._write(path, content)
 
     def _write(self, path: str, content: bytes) -> None:
         if isinstance(self._filesystem, LocalFileSystem):

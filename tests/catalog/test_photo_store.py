@@ -1,5 +1,6 @@
 import errno
 import os
+import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -53,6 +54,25 @@ def test_putting_a_photo_again_mends_what_is_not_whole(store: PhotoStore, left: 
     store._filesystem.pipe_file(store._path(A, module.MODEL_VIEW), left)
     store.put(A, b"original", b"view")
     assert store.model_view(A) == b"view"
+
+
+def test_an_object_store_that_never_answers_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 0.05)
+    over = threading.Event()
+    filesystem = Mock(spec=AbstractFileSystem)
+    for name in ("open", "size", "rm_file"):
+        getattr(filesystem, name).side_effect = lambda *_: over.wait(60)
+    frozen = PhotoStore(filesystem, "root")
+    try:
+        for ask in (
+            lambda: frozen.put(A, b"original", b"view"),
+            lambda: frozen.model_view(A),
+            lambda: frozen.delete(A),
+        ):
+            with pytest.raises(StoreUnavailable, match="no answer within"):
+                ask()
+    finally:
+        over.set()
 
 
 def test_a_missing_photo_says_which(store: PhotoStore) -> None:

@@ -1,0 +1,50 @@
+"""Nobody waits longer than a while for what may never answer."""
+
+import threading
+
+import pytest
+
+from catalog.patience import Patience
+
+LONG, SHORT = 60.0, 0.05
+
+
+def test_an_answer_is_given_on() -> None:
+    assert Patience(1, LONG)(lambda: 7) == 7
+
+
+def test_what_a_call_raises_is_given_on() -> None:
+    def refuse() -> None:
+        raise PermissionError("read-only")
+
+    with pytest.raises(PermissionError, match="read-only"):
+        Patience(1, LONG)(refuse)
+
+
+def test_a_call_that_says_itself_that_it_took_too_long_is_believed() -> None:
+    def give_up() -> None:
+        raise TimeoutError("the client's own")
+
+    with pytest.raises(TimeoutError, match="the client's own"):
+        Patience(1, LONG)(give_up)
+
+
+def test_a_call_that_does_not_answer_is_given_up_and_keeps_its_thread_until_it_ends() -> None:
+    over, calls = threading.Event(), []
+    patience = Patience(1, SHORT)
+
+    def hang() -> bool:
+        calls.append(1)
+        return over.wait(LONG)
+
+    try:
+        with pytest.raises(TimeoutError, match=r"no answer within 0\.05 s"):
+            patience(hang)
+        for _ in range(3):  # the only thread is taken, and nothing is left in line for it
+            with pytest.raises(TimeoutError, match="any of the last calls"):
+                patience(hang)
+    finally:
+        over.set()
+    patience._patience_s = LONG
+    assert patience(lambda: "free again") == "free again"
+    assert calls == [1]
