@@ -43,7 +43,7 @@ from training.recipe import Recipe
 from training.remembered import forget
 from training.replay import read_replay
 from training.rows import rows_to_train_on
-from training.run_folder import claim, write_split
+from training.run_folder import claim, given_back, write_split
 from training.seen import see
 from training.split import Part
 from training.stages import Material
@@ -74,7 +74,7 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
         replay = read_replay(recipe.replay, checkpoint, recipe.split, table.rows, seed)
         taxonomy = replay.extended(taxonomy)
     for part in ("train", "validation"):
-        if not any(row.values[name] for row in split[part] for name in table.columns):
+        if not any(row.values.get(attribute.name) for row in split[part] for attribute in taxonomy):
             raise DataError(f"{data}: no row of the {part} part has a label, give more or a larger share")
     check_targets(recipe.calibration.targets, taxonomy)
     warn_of_shared_photos(split, require_readable(table.rows))
@@ -94,14 +94,14 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
     with accelerator.main_process_first():
         claim(out, recipe, data, declared)
     accelerator.init_trackers(recipe.log.wandb_project or "tagsmith")
-    if accelerator.is_main_process:
-        write_split(out / "split.csv", table, recipe)
-
-    texts = split["train"]  # what the language stage reads: it needs no tags
-    with accelerator.main_process_first():
-        split["train"] = rows_to_train_on(recipe, split["train"], taxonomy, replay, out)
-    name_values(model, preprocessor, taxonomy, split["train"], glossary, recipe.names)
-    words = train_stages(model, recipe, split, texts, preprocessor, taxonomy, accelerator, out)
+    with given_back(out):
+        if accelerator.is_main_process:
+            write_split(out / "split.csv", table, recipe)
+        texts = split["train"]  # what the language stage reads: it needs no tags
+        with accelerator.main_process_first():
+            split["train"] = rows_to_train_on(recipe, split["train"], taxonomy, replay, out)
+        name_values(model, preprocessor, taxonomy, split["train"], glossary, recipe.names)
+        words = train_stages(model, recipe, split, texts, preprocessor, taxonomy, accelerator, out)
     accelerator.end_training()
 
     if accelerator.is_main_process:

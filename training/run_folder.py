@@ -3,10 +3,14 @@
 import csv
 import hashlib
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from models.errors import ModelsError
 from training.declared import Declared
-from training.errors import AnotherRun, DataError
+from training.errors import AnotherRun, DataError, TrainingError
 from training.recipe import Recipe, to_json
 from training.split import part_of
 from training.table import Table
@@ -33,6 +37,19 @@ def claim(out: Path, recipe: Recipe, data: Path, declared: Declared) -> None:
     beside = path.with_suffix(".new")
     beside.write_text(json.dumps(document, indent=2))
     beside.replace(path)
+
+
+@contextmanager
+def given_back(out: Path) -> Iterator[None]:
+    """Removes a claimed folder where a wrong setting ends the run before any of its work is kept: with the setting put
+    right the run is another one, and the same folder should serve it.
+    """
+    try:
+        yield
+    except (TrainingError, ModelsError):
+        if not any(out.glob("*/progress.json")):
+            shutil.rmtree(out, ignore_errors=True)
+        raise
 
 
 def digest(table: Path) -> str:
