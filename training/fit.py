@@ -205,7 +205,7 @@ def finish(
     for sentence in unkept:
         print(sentence, file=sys.stderr)
     metrics = {
-        **measure(recipe, model, preprocessor, taxonomy, calibration, split, seen),
+        **measure(recipe, model, preprocessor, taxonomy, calibration, split, seen, unseen),
         **extra,
     }
     save(
