@@ -20,7 +20,7 @@ class Patience:
         self._threads = ThreadPoolExecutor(at_once)
 
     def __call__(self, call: Callable[[], Answer]) -> Answer:
-        """What the call returns or raises. Raises TimeoutError where that takes too long, with the wait for a thread."""
+        """What the call returns or raises. Raises TimeoutError where that takes too long, its wait for a thread too."""
         until = time.monotonic() + self._patience_s
         if not self._free.acquire(timeout=self._patience_s):
             raise TimeoutError(f"no answer to any of the last calls within {self._patience_s:g} s")

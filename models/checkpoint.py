@@ -101,6 +101,8 @@ def save(checkpoint: Checkpoint, path: Path) -> str:
     (beside / "model.safetensors").chmod(0o644)  # safetensors writes 0600, and a worker may be another user
     write_towers(beside, checkpoint.model.text_tower, checkpoint.model.photo_tower)
     if path.exists():
+        # Of a process that was killed here: in containers another one soon has its number.
+        shutil.rmtree(replaced, ignore_errors=True)
         path.rename(replaced)
     beside.rename(path)
     shutil.rmtree(replaced, ignore_errors=True)

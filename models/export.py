@@ -188,6 +188,8 @@ def with_papers(accepted: Checkpoint, source: Checkpoint, report: dict[str, Any]
     )
     calibration = replace(source.calibration, attributes=unpromised)
     kept: dict[str, Any] = {key: of for key, of in source.metrics.items() if key in KEPT}
+    if "contract" in source.metrics:  # how sure its promises were to be, and not how they were kept
+        kept["contract"] = {"certainty": source.metrics["contract"]["certainty"]}
     return replace(
         accepted,
         name=f"{source.name}-{report['asked']}",

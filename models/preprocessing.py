@@ -152,6 +152,8 @@ def decode(photo: bytes, least: int = 0) -> Image.Image:
 def to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode == "RGB":
         return picture
+    if picture.mode.startswith("I"):  # grey in 16 bits: Pillow takes all above 255 for white
+        return picture.convert("I").point(lambda value: value / 257).convert("L").convert("RGB")
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")

@@ -109,9 +109,23 @@ def json_records(path: Path) -> Iterator[dict[str, Any]]:
             except json.JSONDecodeError as error:
                 at = f"line {number}, column {error.colno}"
                 raise UnreadableTable(f"{path} cannot be read as a table: {at}: {error.msg}") from error
+            if "\\u" in line and not encodable(record):
+                raise UnreadableTable(
+                    f"{path} cannot be read as a table: line {number}: a \\u escape is half of a character, as where a "
+                    "text was cut within an emoji: take it out"
+                )
             if not isinstance(record, dict):
                 raise UnreadableTable(f"{path}, line {number}: not a JSON object; each line is one product")
             yield record
+
+
+def encodable(record: Any) -> bool:
+    """Whether all its texts can be written: an escape may name one half of a surrogate pair alone."""
+    try:
+        json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def parquet_records(path: Path) -> Iterator[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """What the commands of `python -m training` share: arguments and options, and which errors are a line and no trace."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +13,21 @@ from models.errors import ModelsError
 from training.errors import TrainingError
 
 FORESEEN: tuple[type[Exception], ...] = (TrainingError, ModelsError)
+
+
+class Number(click.FloatRange):
+    """A range that "nan" is not in, though it is no more above than below anything."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is not a number", param, ctx)
+        return number
+
+
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 CHECKPOINT = click.Path(exists=True, file_okay=False, path_type=Path)
-CHANCE = click.FloatRange(0, 1, min_open=True, max_open=True)
+CHANCE = Number(0, 1, min_open=True, max_open=True)
 
 checkpoint = click.argument("checkpoint", type=CHECKPOINT)
 data = click.option("--data", required=True, type=FILE, help="The table.")
@@ -22,7 +35,14 @@ out = click.option(
     "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The folder to write to."
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-workers = click.option("--workers", default=1, show_default=True, help="Processes that read photos.")
+workers = click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Processes that read photos.",
+)
+SEED = click.IntRange(min=0)
 certainty = click.option(
     "--certainty",
     type=CHANCE,

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from models.calibration import ABSTAIN_BELOW, PATTERNS, Calibration, Pattern
+from models.calibration import ABSTAIN_BELOW, PATTERNS, Calibration, Modality, Pattern
 from models.checkpoint import load, version
 from models.cores import one_core
 from models.taxonomy import Taxonomy
@@ -29,6 +29,7 @@ from training.readable import require_readable
 from training.recipe import CalibrationSection
 from training.seen import Seen, see, shows
 from training.split import rows_of, split_of
+from training.unseen import unseen_in, with_unseen
 
 SELDOM = 0.2  # promises that are made in fewer of the halvings are luck, and say little of how they are kept
 COLUMNS = ("attribute", "from", "target", "promised", "broken", "worst", "precision", "coverage")
@@ -64,7 +65,8 @@ def contract_of(
         targets=checkpoint.calibration.targets(checkpoint.taxonomy),
     )
     seen = see(checkpoint.model, unseen, checkpoint.preprocessor, checkpoint.taxonomy, workers, quiet=False)
-    found = contract(seen, checkpoint.taxonomy, section, splits, seed, quiet=False)
+    missing = unseen_in(checkpoint.metrics)
+    found = contract(seen, checkpoint.taxonomy, section, splits, seed, unseen=missing, quiet=False)
     return {"checkpoint": str(path), "version": version(path), **found}
 
 
@@ -75,19 +77,22 @@ def contract(
     splits: int,
     seed: int = 0,
     *,
+    unseen: Modality | None = None,
     quiet: bool = True,
 ) -> dict[str, Any]:
     """For `metrics.json`. Of each attribute and pattern: in how many splits something was promised, in how many of
-    them broken, and the worst and mean precision and mean coverage of those with a promise, None without any.
+    them broken, and the worst and mean precision and mean coverage of those with a promise, None without any. Of what
+    no training product had, which is `unseen`, nothing ever is.
     """
     random = np.random.default_rng(seed)
     kept: dict[tuple[str, Pattern], list[Kept]] = defaultdict(list)
     with one_core():
         for _ in tqdm(range(splits), desc="halving", disable=quiet, file=sys.stderr):
             here, there = halves(seen.owner, random)
-            calibration = calibrate(seen.of(here), taxonomy, section)
+            calibration = with_unseen(calibrate(seen.of(here), taxonomy, section), unseen)
             for name, pattern, one in tried(calibration, taxonomy, seen.of(there)):
-                kept[name, pattern].append(one)
+                if pattern != unseen:
+                    kept[name, pattern].append(one)
     attributes: dict[str, Any] = {}
     for attribute, target in zip(taxonomy, seen.targets, strict=True):
         goal = section.targets.get(attribute.name, section.target_precision)

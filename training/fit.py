@@ -44,7 +44,7 @@ from training.recipe import Recipe
 from training.remembered import forget
 from training.replay import read_replay
 from training.rows import rows_to_train_on
-from training.run_folder import claim, hold, write_split
+from training.run_folder import claim, held, write_split
 from training.seen import see
 from training.split import Part
 from training.stages import Material
@@ -75,7 +75,7 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
         replay = read_replay(recipe.replay, checkpoint, recipe.split, table.rows, seed)
         taxonomy = replay.extended(taxonomy)
     for part in ("train", "validation"):
-        if not any(row.values[name] for row in split[part] for name in table.columns):
+        if not any(row.values.get(attribute.name) for row in split[part] for attribute in taxonomy):
             raise DataError(f"{data}: no row of the {part} part has a label, give more or a larger share")
     check_targets(recipe.calibration.targets, taxonomy)
     warn_of_shared_photos(split, require_readable(table.rows))
@@ -96,7 +96,7 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
         claim(out, recipe, data, declared)
     accelerator.init_trackers(recipe.log.wandb_project or "tagsmith")
     first = accelerator.is_main_process
-    with hold(out) if first else nullcontext():
+    with held(out) if first else nullcontext():
         if first:
             write_split(out / "split.csv", table, recipe)
         texts = split["train"]  # what the language stage reads: it needs no tags
@@ -207,7 +207,7 @@ def finish(
     for sentence in unkept:
         print(sentence, file=sys.stderr)
     metrics = {
-        **measure(recipe, model, preprocessor, taxonomy, calibration, split, seen),
+        **measure(recipe, model, preprocessor, taxonomy, calibration, split, seen, unseen),
         **extra,
     }
     save(

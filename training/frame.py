@@ -29,6 +29,10 @@ def read_frame(path: Path) -> pd.DataFrame:
             frame = pd.DataFrame(list(json_records(path)))
         elif kind == ".parquet":
             frame = pd.read_parquet(path)
+            if not isinstance(frame.index, pd.RangeIndex):
+                frame = frame.reset_index()  # a column of the file all the same
+            for name in frame.select_dtypes("category"):
+                frame[name] = frame[name].astype(object)
             # In 64 bits 0.2 of 32 would be 0.20000000298.
             for name in frame.select_dtypes(["float16", "float32"]):
                 frame[name] = frame[name].astype(str).astype("float64")

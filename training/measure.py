@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from models.calibration import Calibration
+from models.calibration import Calibration, Modality
 from models.fusion import FusionTagger
 from models.preprocessing import Preprocessor
 from models.taxonomy import Taxonomy
@@ -28,9 +28,10 @@ def measure(
     calibration: Calibration,
     split: dict[Part, list[Row]],
     calibrated_on: Seen,
+    missing: Modality | None,
 ) -> dict[str, Any]:
     """For `metrics.json`: the test part under every condition, whether it makes the checkpoint promotable, and how
-    often halves of it and of the rows `calibrated_on` broke the promise of `auto`.
+    often halves of it and of the rows `calibrated_on` broke the promise of `auto`; `missing` is what training lacked.
     """
     rows = split["test"]
     targets = targets_of(rows, taxonomy)
@@ -57,6 +58,8 @@ def measure(
         "split": {**recipe.split.model_dump(), "rule": rule(recipe.split)},
         "rows": {part: len(rows) for part, rows in split.items()},
         **measured,
-        "contract": contract(unseen, taxonomy, recipe.calibration, recipe.calibration.splits, quiet=False),
+        "contract": contract(
+            unseen, taxonomy, recipe.calibration, recipe.calibration.splits, unseen=missing, quiet=False
+        ),
         "promotable": promotion(logits, rows, taxonomy),
     }

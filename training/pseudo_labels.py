@@ -68,13 +68,15 @@ def others(path: Path, taxonomy: Taxonomy) -> tuple[Row, ...]:
 
 def ask(rows: Sequence[Row], taxonomy: Taxonomy, section: PseudoLabelsSection, workers: int) -> Filled:
     """What the teacher is sure of, for the empty cells of attributes and values that both know."""
-    teacher = teacher_at(section.teacher)
+    # A resumed run does not ask again, and building a network draws random numbers.
+    with torch.random.fork_rng():
+        teacher = teacher_at(section.teacher)
     known = {attribute.name: attribute for attribute in teacher.taxonomy}
-    shared = [a for a in taxonomy if a.name in known and known[a.name].multiple == a.multiple]
+    shared = [a for a in taxonomy if a.name in known and answers(known[a.name], a)]
     places = [n for n, row in enumerate(rows) if any(not row.values.get(a.name) for a in shared)]
     wanted = [rows[place] for place in places]
     products = Products(wanted, teacher.checkpoint.preprocessor)
-    # Its own random numbers, as a resumed run does not ask again.
+    # Its own random numbers, for the same reason.
     loader = DataLoader(
         products, BATCH, collate_fn=Collator(()), num_workers=workers, generator=torch.Generator()
     )
@@ -88,6 +90,15 @@ def ask(rows: Sequence[Row], taxonomy: Taxonomy, section: PseudoLabelsSection, w
                 if values := sure(attribute, tags, section.confidence):
                     filled.setdefault(place, {})[attribute.name] = values
     return filled
+
+
+def answers(teacher: Attribute, attribute: Attribute) -> bool:
+    """Whether what a teacher says of its own attribute can stand in a cell of this one. Of several values it must know
+    them all: those that a filled cell does not name are learned as absent.
+    """
+    if teacher.multiple != attribute.multiple:
+        return False
+    return not attribute.multiple or set(attribute.values) <= set(teacher.values)
 
 
 def teacher_at(path: str) -> Tagger:

@@ -4,13 +4,15 @@ Also what a checkpoint needs whose weights were changed without training, as by 
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from models.calibration import Calibration
 from models.checkpoint import Checkpoint, load, save
+from models.taxonomy import Taxonomy
 from training import contract
-from training.calibrate import calibrate, certainty_of, check_targets, unpromised
+from training.calibrate import IN_WORDS, calibrate, certainty_of, check_targets, unpromised
 from training.catalogue import rows_for
 from training.errors import DataError
 from training.measure import measure
@@ -71,10 +73,14 @@ def recalibrate(
     )
     model, preprocessor, taxonomy = checkpoint.model, checkpoint.preprocessor, checkpoint.taxonomy
     seen = see(model, parts["calibration"], preprocessor, taxonomy, workers, quiet=False)
-    calibration = with_unseen(calibrate(seen, taxonomy, recipe.calibration), unseen_in(checkpoint.metrics))
-    for sentence in unpromised(calibration, taxonomy, seen, recipe.calibration.certainty):
+    missing = unseen_in(checkpoint.metrics)
+    calibration = with_unseen(calibrate(seen, taxonomy, recipe.calibration), missing)
+    for sentence in (
+        *unpromised(calibration, taxonomy, seen, recipe.calibration.certainty),
+        *forgotten(checkpoint.calibration, calibration, taxonomy),
+    ):
         print(sentence, file=sys.stderr)
-    measured = measure(recipe, model, preprocessor, taxonomy, calibration, parts, seen)
+    measured = measure(recipe, model, preprocessor, taxonomy, calibration, parts, seen, missing)
     stale = {"test_translated"} - measured.keys()
     # The table may be another than that of the training, which is still what was trained on.
     trained = {part: n for part, n in checkpoint.metrics.get("rows", {}).items() if part in TRAINED_ON}
@@ -89,3 +95,14 @@ def recalibrate(
     save(changed, out)
     print(contract.in_words(metrics["contract"]), file=sys.stderr)
     return out
+
+
+def forgotten(before: Calibration, after: Calibration, taxonomy: Taxonomy) -> Iterator[str]:
+    """A sentence for each pattern of an attribute whose numbers are lost, as no product could tell new ones."""
+    for attribute, old, new in zip(taxonomy, before.attributes, after.attributes, strict=True):
+        for pattern, temperature in new.temperature.items():
+            if temperature == 1.0 and old.temperature[pattern] != 1.0:  # found to be exactly one it never is
+                yield (
+                    f"{attribute.name} from {IN_WORDS[pattern]}: no product of the calibration part shows it with a "
+                    "label, so its confidences are calibrated no more and every value goes to review"
+                )

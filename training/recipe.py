@@ -182,7 +182,7 @@ class TrainSection(OptimizerSection):
     unimodal_weight: Rate = 0.5
     mixed_precision: Literal["no", "bf16"] = "no"
     save_every_steps: Count = 200
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
 class AdaptersSection(Section):

@@ -19,6 +19,7 @@ from training.errors import RecipeError
 from training.evaluation import evaluate_rows, labelled, score
 from training.readable import require_readable
 from training.recipe import ReplaySection, SplitSection
+from training.scope import within_scope
 from training.split import part_of, split_of
 from training.table import Row
 
@@ -32,9 +33,10 @@ class Replay:
     test: tuple[Row, ...]
 
     def extended(self, taxonomy: Taxonomy) -> Taxonomy:
-        """The older taxonomy with the attributes and values that the new data add, each at its end.
+        """The older taxonomy with the attributes and values that the new data add, each at its end, and with the scopes
+        that are declared now.
 
-        Raises RecipeError where an attribute takes one value here and several there.
+        Raises RecipeError where an attribute takes one value here and several there, or scopes run in a circle.
         """
         new = {attribute.name: attribute for attribute in taxonomy}
         attributes = []
@@ -46,8 +48,12 @@ class Replay:
                     "name it in data.multiple or rename the column"
                 )
             added = tuple(value for value in other.values if value not in attribute.values)
-            attributes.append(replace(attribute, values=attribute.values + added))
-        return Taxonomy((*attributes, *new.values()))
+            scope = other.applies_when or attribute.applies_when
+            attributes.append(replace(attribute, values=attribute.values + added, applies_when=scope))
+        try:
+            return Taxonomy((*attributes, *new.values()))
+        except ValueError as error:
+            raise RecipeError(f"[replay]: with those of the older checkpoint {error}") from error
 
     def forgetting(
         self, model: FusionTagger, preprocessor: Preprocessor, taxonomy: Taxonomy, workers: int
@@ -56,32 +62,34 @@ class Replay:
 
         `model` answers in the order of `taxonomy`, the extended one.
         """
-        before = self.scores(self.old.model, self.old.preprocessor, self.old.taxonomy, workers)
-        after = self.scores(model, preprocessor, taxonomy, workers)
+        rows, _ = within_scope(self.test, taxonomy.scopes)  # so that both are asked the same
+        before = scores(self.old.model, rows, self.old.preprocessor, self.old.taxonomy, workers)
+        after = scores(model, rows, preprocessor, taxonomy, workers)
         return {
             "rows": len(self.test),
             "attributes": {
                 name: {
-                    "before": scores,
+                    "before": figures,
                     "after": after[name],
-                    "drop": {figure: scores[figure] - after[name][figure] for figure in scores},
+                    "drop": {figure: figures[figure] - after[name][figure] for figure in figures},
                 }
-                for name, scores in before.items()
+                for name, figures in before.items()
             },
         }
 
-    def scores(
-        self, model: FusionTagger, preprocessor: Preprocessor, taxonomy: Taxonomy, workers: int
-    ) -> dict[str, dict[str, Any]]:
-        """By attribute that is labelled in the old test part."""
-        logits = evaluate_rows(model, self.test, preprocessor, workers)
-        targets = targets_of(self.test, taxonomy)
-        scores = {}
-        for index, attribute in enumerate(taxonomy):
-            rows = labelled(targets[index], attribute)
-            if rows.any():
-                scores[attribute.name] = score(attribute, logits.fused[index][rows], targets[index][rows])
-        return scores
+
+def scores(
+    model: FusionTagger, rows: Sequence[Row], preprocessor: Preprocessor, taxonomy: Taxonomy, workers: int
+) -> dict[str, dict[str, Any]]:
+    """By attribute that is labelled in the rows."""
+    logits = evaluate_rows(model, rows, preprocessor, workers)
+    targets = targets_of(rows, taxonomy)
+    found = {}
+    for index, attribute in enumerate(taxonomy):
+        there = labelled(targets[index], attribute)
+        if there.any():
+            found[attribute.name] = score(attribute, logits.fused[index][there], targets[index][there])
+    return found
 
 
 def read_replay(

@@ -4,11 +4,14 @@ import csv
 import fcntl
 import hashlib
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
+from models.errors import ModelsError
 from training.declared import Declared
-from training.errors import AnotherRun, DataError
+from training.errors import AnotherRun, DataError, TrainingError
 from training.recipe import Recipe, to_json
 from training.split import part_of
 from training.table import Table
@@ -37,18 +40,24 @@ def claim(out: Path, recipe: Recipe, data: Path, declared: Declared) -> None:
     beside.replace(path)
 
 
-def hold(out: Path) -> IO[str]:
-    """A lock on the folder for as long as what is returned stays open, at most until this process ends.
+@contextmanager
+def held(out: Path) -> Iterator[None]:
+    """A claimed folder, for this process alone. A wrong setting that ends the run before any of its work is kept
+    removes it: with the setting put right the run is another one, and the same folder should serve it.
 
     Raises AnotherRun where another process has it: one that was taken for dead, say, because its launcher was killed.
     """
-    lock = (out / "lock").open("w")
-    try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # no child inherits it, as it would `flock`'s
-    except BlockingIOError:
-        lock.close()
-        raise AnotherRun(f"another process trains in {out}: wait for it, or end it") from None
-    return lock
+    with (out / "lock").open("w") as lock:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # no child inherits it, as it would `flock`'s
+        except BlockingIOError:
+            raise AnotherRun(f"another process trains in {out}: wait for it, or end it") from None
+        try:
+            yield
+        except (TrainingError, ModelsError):
+            if not any(out.glob("*/progress.json")):
+                shutil.rmtree(out, ignore_errors=True)
+            raise
 
 
 def digest(table: Path) -> str:

@@ -87,7 +87,7 @@ def read_table(
             f"{path} has no attribute column {unknown[0]!r}; its columns are {', '.join(frame.columns)}"
         )
     named = frozenset([*attributes, *among])
-    columns = list(attributes) or [name for name in frame.columns if name not in RESERVED]
+    columns = list(dict.fromkeys(attributes)) or [name for name in frame.columns if name not in RESERVED]
     skipped = {name: why for name in columns if name not in named and (why := no_column(frame, name))}
     columns = [name for name in columns if name not in skipped]
     several = set(multiple) | {name for name in columns if frame[name].map(lambda cell: is_list(cell)).any()}

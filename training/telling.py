@@ -5,6 +5,7 @@ taxonomy names most of them; a shop's other wordings, of any language, are passe
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import pairwise
@@ -34,12 +35,13 @@ SAME_WORDS = (
 
 
 def stem(word: str) -> str:
-    """Lower case, letters and digits only, singular: `T-Shirts` and `tshirt` are one, `Watches` and `watch`.
+    """Lower case, letters and digits only, singular: `T-Shirts` and `tshirt` are one, `Watches` and `watch`; so are the
+    wide letters that stand among Chinese ones, `ＸＬ`, and `XL`.
 
     Not a word of any language: endings that English plurals change are cut off or made alike, which is all
     that comparing needs.
     """
-    word = re.sub(r"[\W_]+", "", word).lower()
+    word = re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", word)).lower()
     if not word.endswith("ss"):
         word = word.removesuffix("s")
     if word.endswith("ie"):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -177,6 +178,14 @@ def test_what_is_replaced_is_moved_away_whole_before_it_is_deleted(path, monkeyp
 
 def change(path, **settings):
     path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+
+
+def test_what_a_killed_process_of_the_same_number_left_is_in_nobodys_way(path):
+    left = path.with_name(f".{path.name}.{os.getpid()}.old")
+    left.mkdir()
+    (left / "model.safetensors").write_text("half of it")
+    save(tiny_checkpoint(), path)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_what_is_no_checkpoint_is_not_replaced_by_one(tmp_path):

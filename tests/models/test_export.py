@@ -52,6 +52,7 @@ def table(tmp_path_factory):
 def source(tmp_path_factory):
     """Untrained heads are all but undecided; these are sure of what they say, and whatever they offer is `auto`."""
     checkpoint = tiny_checkpoint()
+    checkpoint.metrics["contract"] = {"certainty": 0.8, "promised": 3, "broken": 0}
     for numbers in checkpoint.calibration.attributes:
         numbers.auto_from.update(dict.fromkeys(PATTERNS, 0.0))
     with torch.no_grad():
@@ -121,6 +122,10 @@ def test_it_promises_nothing_until_it_is_calibrated(source, int8):
     assert "auto" in of_source
     assert "review" in of_export
     assert "auto" not in of_export
+
+
+def test_how_sure_its_promises_are_to_be_stays_for_calibrate_and_how_they_were_kept_is_gone(bf16):
+    assert load(bf16[0]).metrics["contract"] == {"certainty": 0.8}
 
 
 def test_its_card_and_name_tell_it_from_its_source(int8):

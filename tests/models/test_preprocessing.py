@@ -53,6 +53,14 @@ def test_every_colour_mode_becomes_rgb(mode):
     assert decode(stream.getvalue()).mode == "RGB"
 
 
+@pytest.mark.parametrize("extra", [{}, {"transparency": 0}])
+def test_grey_in_16_bits_keeps_its_shades(extra):
+    shades, stream = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64), io.BytesIO()
+    Image.fromarray(shades).save(stream, "PNG", **extra)
+    found = np.asarray(decode(stream.getvalue())).astype(int)
+    assert np.abs(found - shades[:, :, np.newaxis] / 257).max() <= 1
+
+
 def test_what_is_no_picture_is_said_in_words_for_a_seller():
     with pytest.raises(
         UnreadablePhoto, match=r"^a photo cannot be decoded: it is none of JPEG, PNG, WEBP, AVIF$"

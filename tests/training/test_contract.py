@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
@@ -62,6 +63,17 @@ def test_rows_of_which_nothing_is_left_to_see_break_no_promise():
         found.append(contract(here, ONE, section, splits=5))
     assert found[0] == found[1]
     assert found[0]["promised"] == 5
+
+
+def test_what_no_training_product_had_promises_nothing():
+    """However well the untrained head happens to answer here."""
+    here = seen(1600, 4.0)
+    run = here.runs["photos"]
+    here.runs["photos"] = replace(run, patterns=["photos"] * 1600)
+    section = CalibrationSection(targets={"colour": 0.9})
+    assert contract(here, ONE, section, splits=3)["attributes"]["colour"]["photos"]["promised"] == 3
+    found = contract(here, ONE, section, splits=3, unseen="photos")["attributes"]["colour"]
+    assert (found["photos"]["promised"], found["text"]["promised"]) == (0, 3)
 
 
 def test_a_model_that_guesses_promises_nothing_and_says_so():
@@ -161,6 +173,23 @@ def test_targets_change_without_training(checkpoint, catalogue, tmp_path):
     assert "aiming at a precision of 90% (colour 98%)." in after.card
 
 
+def test_what_the_table_cannot_calibrate_is_said(checkpoint, catalogue, tmp_path):
+    old = load(checkpoint)
+    for numbers in old.calibration.attributes:
+        numbers.temperature.update(both=2.0, text=2.0)
+    save(old, checkpoint)
+    table = pd.read_csv(catalogue, dtype=str, keep_default_na=False).drop(columns=["kind"])
+    table["file_name"] = [str(catalogue.parent / name) if name else "" for name in table["file_name"]]
+    table.to_csv(tmp_path / "less.csv", index=False)
+    result = command("calibrate", checkpoint, "--data", tmp_path / "less.csv", "--out", tmp_path / "new")
+    assert result.exit_code == 0, result.output
+    assert (
+        "kind from text and photos: no product of the calibration part shows it with a label" in result.stderr
+    )
+    assert "kind from text alone: no product" in result.stderr
+    assert "colour from text alone: no product" not in result.stderr
+
+
 def test_targets_that_are_not_named_stay(checkpoint, catalogue, tmp_path):
     arguments = ("calibrate", checkpoint, "--data", catalogue, "--target", "kind=0.8", "--out")
     assert command(*arguments, tmp_path / "new").exit_code == 0
@@ -179,6 +208,7 @@ def test_targets_that_are_not_named_stay(checkpoint, catalogue, tmp_path):
     [
         ("size=0.9", 1, "no attribute 'size' to promise a precision of; there are colour, kind, material"),
         ("colour=1", 2, "1.0 is not in the range"),
+        ("colour=nan", 2, "nan is not a number"),
         ("colour", 2, "'colour' is not ATTRIBUTE=PRECISION"),
     ],
 )

@@ -13,15 +13,16 @@ import torch
 from click.testing import CliRunner
 
 from models.checkpoint import load
+from models.errors import CheckpointError
 from tests.training.conftest import write_catalogue
 from training.__main__ import main
 from training.errors import AnotherRun, DataError, RecipeError
 from training.fit import fit
 from training.loop import Progress
 from training.promotion import in_words
-from training.recipe import TranslateSection, read_recipe
+from training.recipe import PseudoLabelsSection, TranslateSection, read_recipe
 from training.renderings import RENDERINGS
-from training.run_folder import hold
+from training.run_folder import held
 from training.split import part_of
 from training.table import read_table
 
@@ -131,6 +132,38 @@ def test_a_validation_part_without_any_label_is_said_before_training(recipe, tmp
     assert not (tmp_path / "run").exists()
 
 
+def test_labels_of_a_column_that_fell_out_are_none(recipe, tmp_path):
+    """In the training part it holds one value, so it is not learned; the validation part has labels of it alone."""
+    catalogue = write_catalogue(tmp_path / "shop", 240)
+    table = pd.read_csv(catalogue, dtype=str, keep_default_na=False)
+    rows = read_table(catalogue, multiple=["material"]).rows
+    parts = [part_of(row.group, recipe.split) for row in rows]
+    table["style"] = ["plain" if part == "train" else "ab"[n % 2] for n, part in enumerate(parts)]
+    kept_apart = [part == "validation" for part in parts]
+    table.loc[kept_apart, [name for name in table.columns if name in rows[0].values]] = ""
+    table.to_csv(catalogue, index=False)
+    with pytest.raises(DataError, match="validation part has a label"):
+        fit(recipe, catalogue, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("section", "wrong"),
+    [
+        ("augment", {"thesaurus": "no such file"}),
+        ("pseudo_labels", PseudoLabelsSection(teacher="no such folder")),
+    ],
+)
+def test_a_setting_that_is_found_wrong_before_the_first_step_gives_the_folder_back(
+    recipe, catalogue, tmp_path, section, wrong
+):
+    if isinstance(wrong, dict):
+        wrong = getattr(recipe, section).model_copy(update=wrong)
+    asked = recipe.model_copy(update={section: wrong, "contrastive": None})
+    with pytest.raises((RecipeError, CheckpointError), match="no such"):
+        fit(asked, catalogue, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_wandb_that_is_not_installed_is_said_before_training(recipe, catalogue, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     asked = recipe.model_copy(update={"log": recipe.log.model_copy(update={"wandb_project": "shop"})})
@@ -152,20 +185,20 @@ def test_a_folder_of_another_run_is_refused(recipe, catalogue, tmp_path):
 
 def test_a_folder_that_another_process_trains_in_is_refused_until_that_one_ends(tmp_path):
     holding = (
-        "import sys, pathlib; from training.run_folder import hold; lock = hold(pathlib.Path(sys.argv[1]))"
+        "import sys, pathlib\nfrom training.run_folder import held\nwith held(pathlib.Path(sys.argv[1])):"
     )
     other = subprocess.Popen(
-        [sys.executable, "-c", f"{holding}; print('held', flush=True); sys.stdin.read()", str(tmp_path)],
+        [sys.executable, "-c", f"{holding} print('held', flush=True); sys.stdin.read()", str(tmp_path)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True,
     )  # fmt: skip
     try:
         assert other.stdout is not None and other.stdout.readline() == "held\n"
-        with pytest.raises(AnotherRun, match="another process trains in"):
-            hold(tmp_path)
+        with pytest.raises(AnotherRun, match="another process trains in"), held(tmp_path):
+            pass
     finally:
         other.kill()
         other.communicate()
-    with hold(tmp_path):
+    with held(tmp_path):
         pass
 
 

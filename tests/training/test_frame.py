@@ -19,6 +19,8 @@ RECORDS = [{"title": f"thing {n}", "kind": "shirt" if n % 2 else "shoe", "colour
         ("[1, 2]", "line 3: not a JSON object; each line is one product"),
         ("5", "line 3: not a JSON object"),
         ('{"title": "x",', "line 3, column 15: Expecting property name"),
+        ('{"title": "so nice \\ud83d"}', "line 3: a .u escape is half of a character"),
+        ('{"title": "x", "kind": ["\\uDC4D"]}', "line 3: a .u escape is half of a character"),
     ],
 )
 def test_a_line_of_jsonl_that_is_no_product_is_named(tmp_path, line, told):
@@ -100,6 +102,17 @@ def test_parquet_of_every_type_has_the_values_that_a_csv_would_have(tmp_path):
     assert [len(row.values["lasts"]) for row in rows[:3]] == [1, 1, 0]
     assert [row.values["weight"] for row in rows[:3]] == [("0.1",), ("0.2",), ()]
     assert [row.values["sizes"] for row in rows[:2]] == [("38",), ("40.5",)]
+
+
+def test_parquet_may_hold_categories_and_a_column_as_its_index(tmp_path):
+    frame = pd.DataFrame(RECORDS)
+    frame["colour"] = pd.Categorical(frame["colour"])  # of one category, and the other of two
+    frame["kind"] = pd.Categorical([*frame["kind"][:5], None])
+    frame["id"] = [f"a{n}" for n in range(len(frame))]
+    frame.set_index("id").to_parquet(tmp_path / "metadata.parquet")
+    table = read_table(tmp_path / "metadata.parquet")
+    assert table.columns == ("kind",)
+    assert [(row.id, row.values["kind"]) for row in table.rows[4:]] == [("a4", ("shoe",)), ("a5", ())]
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from models.checkpoint import save
 from models.product import Alternative, Evidence, Tag, Tagging
@@ -91,6 +92,26 @@ def test_values_and_questions_that_the_new_taxonomy_lacks_are_not_filled(teacher
     section = PseudoLabelsSection(teacher=teacher[0], confidence=0.8)
     rows = with_pseudo_labels(ROWS, taxonomy, section, SPLIT, tmp_path / "labels.jsonl", workers=0)
     assert rows == ROWS
+
+
+@pytest.mark.parametrize(("more", "filled"), [((), ("wool",)), (("silk",), ())])
+def test_a_teacher_that_does_not_know_one_of_several_values_cannot_say_that_it_is_absent(
+    teacher, tmp_path, monkeypatch, more, filled
+):
+    sure_of_wool = Tagging((tag("material", "wool", 0.99),), ())
+    monkeypatch.setattr("models.tagger.Tagger.run", lambda self, batch: [sure_of_wool] * len(batch))
+    taxonomy = Taxonomy((COLOUR, replace(MATERIAL, values=MATERIAL.values + more)))
+    section = PseudoLabelsSection(teacher=teacher[0])
+    (found,) = with_pseudo_labels(ROWS[:1], taxonomy, section, SPLIT, tmp_path / "labels.jsonl", workers=0)
+    assert found.values.get("material", ()) == filled
+
+
+def test_asking_the_teacher_draws_no_random_numbers_as_a_resumed_run_does_not_ask_again(teacher, tmp_path):
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    section = PseudoLabelsSection(teacher=teacher[0])
+    with_pseudo_labels(ROWS, TAXONOMY, section, SPLIT, tmp_path / "labels.jsonl", workers=0)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_teacher_is_asked_once(teacher, tmp_path):

@@ -34,6 +34,7 @@ def test_overrides_take_toml_values_and_bare_words():
         ("train.epoch=3", "train.epoch"),
         ("train.epochs=0", "train.epochs"),
         ("train.epochs=soon", "train.epochs"),
+        ("train.seed=-1", "train.seed"),
         ("train.epochs", "section.key=value"),
         ("split.test=0.9", "leave rows to train on"),
         ("name.first=x", "name is not a section"),

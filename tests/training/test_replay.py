@@ -1,16 +1,17 @@
 """Going on from an older checkpoint: its values stay, its rows come again, what it forgot is measured."""
 
 import csv
+from dataclasses import replace
 
 import pytest
 import torch
 
 from models.checkpoint import save
-from models.taxonomy import Attribute, Taxonomy
+from models.taxonomy import Attribute, Scope, Taxonomy
 from tests.tiny_tagger import TAXONOMY, tiny_checkpoint
 from training.errors import DataError, RecipeError
 from training.recipe import ReplaySection, SplitSection
-from training.replay import read_replay
+from training.replay import read_replay, scores
 from training.split import part_of
 from training.table import Row
 
@@ -73,6 +74,27 @@ def test_an_attribute_of_one_value_here_and_several_there_is_refused(old):
         read(old).extended(Taxonomy((Attribute("colour", ("red", "blue"), multiple=True),)))
 
 
+def test_a_scope_that_is_declared_now_holds_for_the_old_attribute_as_well(old):
+    replay, scope = read(old), Scope("kind", ("shoe",))
+    new = (Attribute("kind", ("shirt", "shoe")), Attribute("colour", ("pink", "red"), applies_when=scope))
+    extended = replay.extended(Taxonomy(new))
+    assert extended.scopes == {"colour": scope, "kind": None, "material": None}
+    forgetting = replay.forgetting(
+        tiny_checkpoint(extended).model, replay.old.preprocessor, extended, workers=0
+    )
+    assert set(forgetting["attributes"]) == {"kind"}, "every old product is a shirt, which has no colour now"
+
+
+def test_scopes_that_run_in_a_circle_with_older_ones_are_refused(old):
+    replay = read(old)
+    kind = replace(TAXONOMY.attributes[1], applies_when=Scope("colour", ("red",)))
+    before = Taxonomy((TAXONOMY.attributes[0], kind))
+    replay = replace(replay, old=replace(replay.old, taxonomy=before))
+    colour = Attribute("colour", ("red", "blue"), applies_when=Scope("kind", ("shoe",)))
+    with pytest.raises(RecipeError, match="scopes run in a circle"):
+        replay.extended(Taxonomy((Attribute("kind", ("shirt", "shoe")), colour)))
+
+
 def test_forgetting_is_the_drop_on_the_old_test_part(old):
     replay = read(old)
     extended = replay.extended(Taxonomy((Attribute("colour", ("pink", "red")),)))
@@ -86,7 +108,7 @@ def test_forgetting_is_the_drop_on_the_old_test_part(old):
     assert forgetting["rows"] == len(replay.test)
     assert set(forgetting["attributes"]) == {"colour", "kind"}
     colour = forgetting["attributes"]["colour"]
-    guessed = replay.scores(replay.old.model, replay.old.preprocessor, TAXONOMY, 0)["colour"]
+    guessed = scores(replay.old.model, replay.test, replay.old.preprocessor, TAXONOMY, 0)["colour"]
     assert colour["before"] == guessed
     assert colour["after"] == {"accuracy": 0.0, "macro_f1": 0.0}
     assert colour["drop"] == guessed

@@ -237,6 +237,12 @@ def test_a_csv_of_a_header_alone_is_said_to_have_no_rows(folder):
         read_table(folder / "metadata.csv")
 
 
+def test_an_attribute_that_is_named_twice_is_one(folder):
+    table = read_table(write(folder, "csv", RECORDS), ["colour", "colour"])
+    assert table.columns == ("colour",)
+    make_taxonomy(table, table.rows)
+
+
 def test_with_optional_a_missing_attribute_is_only_missing(folder):
     path = write(folder, "csv", RECORDS)
     assert read_table(path, ["colour", "season"], optional=True).columns == ("colour",)

@@ -66,3 +66,10 @@ def test_wordings_of_a_language_without_spaces_are_found_inside_the_text():
 def test_values_of_a_language_without_spaces_need_no_wordings():
     words = telling_words(Taxonomy((Attribute("颜色", ("红", "深蓝")),)))
     assert without("深蓝耳机 红", words) == "耳机"
+
+
+def test_wide_letters_tell_as_much_as_narrow_ones():
+    words = telling_words(
+        Taxonomy((Attribute("尺码", ("XL", "均码")), Attribute("kind", ("Ｐｏｌｏ", "shirt"))))
+    )
+    assert without("ＸＬ 耳机 polo 均码 Ｓhirt", words) == "耳机"

@@ -9,7 +9,7 @@ import click
 
 from models.errors import ModelsError
 from training import command_line as shared
-from training.command_line import CHECKPOINT
+from training.command_line import CHECKPOINT, SEED, Number
 from training.conditions import CONDITIONS, Condition
 from training.errors import TrainingError
 
@@ -33,7 +33,7 @@ def conditions_of(context: click.Context, parameter: click.Parameter, names: str
     "--margin",
     default=0.01,
     show_default=True,
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     help="How much of accuracy or macro-F1 may be lost anywhere.",
 )
 @click.option(
@@ -45,7 +45,7 @@ def conditions_of(context: click.Context, parameter: click.Parameter, names: str
 @shared.part("the split rules of both checkpoints put")
 @shared.titles_by_glossary
 @click.option("--resamples", default=1000, show_default=True, type=click.IntRange(min=100))
-@click.option("--seed", default=0, show_default=True, help="Of the resamples.")
+@click.option("--seed", default=0, show_default=True, type=SEED, help="Of the resamples.")
 @shared.as_json
 @shared.workers
 def command(a: Path, b: Path, data: Path, as_json: bool, **settings: Any) -> None:

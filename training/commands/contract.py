@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from training import command_line as shared
-from training.command_line import told
+from training.command_line import SEED, told
 
 
 @click.command(
@@ -19,7 +19,7 @@ from training.command_line import told
     "--splits", default=100, show_default=True, type=click.IntRange(min=1), help="How often to halve."
 )
 @shared.certainty
-@click.option("--seed", default=0, show_default=True, help="Of the halvings.")
+@click.option("--seed", default=0, show_default=True, type=SEED, help="Of the halvings.")
 @shared.as_json
 @shared.workers
 def command(

@@ -44,6 +44,18 @@ def test_one_value_everywhere_is_no_ground_for_doubt(measured, row):
     assert labels_of(measured(rows, {**said, "kind": ["shoe"] * 60}), 1).suspicious == 0
 
 
+def test_a_value_that_every_product_has_among_several_is_no_ground_either(measured, row):
+    rows = [row(n, material=("cotton", "wool") if n % 2 else ("cotton",)) for n in range(60)]
+    said = {"colour": ["red"] * 60, "kind": ["shirt"] * 60, "material": [r.values["material"] for r in rows]}
+    planted = [replace(rows[0], values={**rows[0].values, "material": ("cotton", "wool")}), *rows[1:]]
+    (found,) = labels_of(measured(planted, said), 2).shown
+    assert (found.row.id, found.suggested) == ("0", ("cotton",))
+    for count in (1, 2, 5):
+        alike = [row(n, material=("cotton", "wool")) for n in range(count)]
+        told = {name: values[:1] * count for name, values in said.items()}
+        assert labels_of(measured(alike, told), 2).suspicious == 0
+
+
 def test_missing_unknown_and_rare_values_are_counted(measured, row):
     rows = [row(0, ""), row(1, "pink"), row(2, "red"), row(3, "red"), *(row(n, "blue") for n in range(4, 10))]
     said = {
