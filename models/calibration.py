@@ -24,6 +24,11 @@ from models.taxonomy import Taxonomy
 
 Pattern = Literal["both", "text", "photos"]
 PATTERNS: tuple[Pattern, ...] = ("both", "text", "photos")
+PATTERN_IN_WORDS: dict[Pattern, str] = {
+    "both": "text and photos",
+    "text": "text alone",
+    "photos": "photos alone",
+}
 Modality = Literal["text", "photos"]
 MODALITIES: tuple[Modality, ...] = ("text", "photos")
 # The beta map that changes nothing.

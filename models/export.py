@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from models.agreement import BATCH, Agreement, Offered, agreement, offers
-from models.calibration import PATTERNS, Pattern
+from models.calibration import PATTERN_IN_WORDS, PATTERNS, Pattern
 from models.checkpoint import Checkpoint, load, save, version
 from models.compiled import CompiledPhotoTower, CompiledTextTower, Network, Precision, openvino_core
 from models.errors import CheckpointError, ExportRefused
@@ -33,7 +33,6 @@ LADDER: tuple[Precision, ...] = get_args(Precision)
 ALONE: dict[str, Pattern] = {"text": "text", "photo": "photos"}  # where each tower answers by itself
 # Of `metrics.json`: how the data were split, what they lacked, and how the training went; scores are of other towers.
 KEPT = ("split", "rows", "unseen", "training")
-SHOWN: dict[Pattern, str] = {"both": "text and photos", "text": "text alone", "photos": "photos alone"}
 # Shows how far the walk through an iterable is, by its length and a title.
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
@@ -108,8 +107,8 @@ def drawn(
     whole = [row for row in rows if row.has_text >= texts and bool(row.photos) >= photos]
     if len(whole) < LEAST_PRODUCTS:
         raise ExportRefused(
-            f"{table} has {len(whole)} products with {SHOWN[patterns[0]]}; agreement cannot be measured on fewer than "
-            f"{LEAST_PRODUCTS}"
+            f"{table} has {len(whole)} products with {PATTERN_IN_WORDS[patterns[0]]}; agreement cannot be measured on"
+            f" fewer than {LEAST_PRODUCTS}"
         )
     random.Random(0).shuffle(whole)
     chosen = whole[:limit]
@@ -171,7 +170,7 @@ def refusal(wanted: dict[str, Precision], found: Agreement) -> str:
     for pattern in found.short(LEAST_AGREEMENT):
         worst = sorted(found.attributes[pattern].items(), key=lambda entry: entry[1])
         named = ", ".join(f"{name} {share:.2%}" for name, share in worst if share < LEAST_AGREEMENT)
-        lines.append(f"{SHOWN[pattern]}: {found.of(pattern):.2%} of all tags; {named}")
+        lines.append(f"{PATTERN_IN_WORDS[pattern]}: {found.of(pattern):.2%} of all tags; {named}")
     if "int8" in wanted.values():
         lines.append("--precision bf16 is nearer to float32")
     return "\n".join(lines)
@@ -202,7 +201,8 @@ def with_papers(accepted: Checkpoint, source: Checkpoint, report: dict[str, Any]
 def card(source: Checkpoint, report: dict[str, Any]) -> str:
     """The source's model card, opened with what it does not know. True before and after it is calibrated."""
     shares = ", ".join(
-        f"{share['all tags']:.2%} ({SHOWN[pattern]})" for pattern, share in report["agreement"].items()
+        f"{share['all tags']:.2%} ({PATTERN_IN_WORDS[pattern]})"
+        for pattern, share in report["agreement"].items()
     )
     heading, _, body = source.card.partition("\n")
     return f"""# {source.name}-{report["asked"]}
@@ -224,7 +224,7 @@ def text(document: dict[str, Any]) -> str:
     lines = [
         f"{document['checkpoint']}: {in_words(document['precision'])}; of {document['products']} products it offers "
         "what float32 offers:",
-        f"{'':<{width}}  " + "  ".join(f"{SHOWN[pattern]:>15}" for pattern in shares),
+        f"{'':<{width}}  " + "  ".join(f"{PATTERN_IN_WORDS[pattern]:>15}" for pattern in shares),
     ]
     for name in names:
         lines.append(f"{name:<{width}}  " + "  ".join(f"{shares[p][name]:>15.2%}" for p in shares))

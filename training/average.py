@@ -23,13 +23,12 @@ from training.evaluation import evaluate_rows, summary
 from training.fit import finish
 from training.readable import require_readable
 from training.recipe import BackbonesSection, CalibrationSection, DataSection, Recipe
-from training.split import PARTS, Part, part_of, split_of
+from training.split import MEASURED_ON, PARTS, rows_of, split_of
 from training.table import Row
 from training.unseen import unseen_in
 
 Method = Literal["uniform", "greedy"]
 Weights = dict[str, Tensor]
-MEASURED_ON: tuple[Part, ...] = ("validation", "calibration", "test")
 
 
 def average(paths: Sequence[Path], data: Path, out: Path, method: Method, workers: int) -> Path:
@@ -47,9 +46,7 @@ def average(paths: Sequence[Path], data: Path, out: Path, method: Method, worker
     first = members[str(paths[0])]
     split = split_of(first)
     rows = rows_for(first.taxonomy, data)
-    parts: dict[Part, list[Row]] = {
-        part: [row for row in rows if part_of(row.group, split) == part] for part in PARTS
-    }
+    parts = {part: rows_of(rows, part, split) for part in PARTS}
     for part in MEASURED_ON:
         if not parts[part]:
             raise DataError(f"{data}: none of {len(rows)} rows falls into the {part} part")

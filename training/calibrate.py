@@ -12,6 +12,7 @@ from torch import Tensor
 
 from models.calibration import (
     IDENTITY,
+    PATTERN_IN_WORDS,
     PATTERNS,
     AttributeCalibration,
     Calibration,
@@ -33,7 +34,6 @@ from training.seen import Seen, shows
 STRANGE = 0.02
 # Logs of temperatures: from four times sharper to ten times softer than trained.
 COLDEST, WARMEST = math.log(0.25), math.log(10)
-IN_WORDS: dict[Pattern, str] = {"both": "text and photos", "text": "text alone", "photos": "photos alone"}
 
 
 def calibrate(seen: Seen, taxonomy: Taxonomy, section: CalibrationSection) -> Calibration:
@@ -160,8 +160,8 @@ def unpromised(calibration: Calibration, taxonomy: Taxonomy, seen: Seen, certain
                     else f"no confidence is safe enough on {rows} products"
                 )
                 yield (
-                    f"{attribute.name} from {IN_WORDS[pattern]}: a precision of {one.target_precision:g} is not "
-                    f"promised ({why}), so every value goes to review"
+                    f"{attribute.name} from {PATTERN_IN_WORDS[pattern]}: a precision of {one.target_precision:g} is"
+                    f" not promised ({why}), so every value goes to review"
                 )
 
 

@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from models.calibration import ABSTAIN_BELOW, PATTERNS, Calibration, Modality, Pattern
+from models.calibration import ABSTAIN_BELOW, PATTERN_IN_WORDS, PATTERNS, Calibration, Modality, Pattern
 from models.checkpoint import load, version
 from models.cores import one_core
 from models.taxonomy import Taxonomy
 from training.applicable import known
-from training.calibrate import IN_WORDS, calibrate, certainty_of
+from training.calibrate import calibrate, certainty_of
 from training.catalogue import rows_for
 from training.errors import DataError
 from training.evaluation import familiar_in, judged, labelled, offers, said, those
@@ -188,7 +188,7 @@ def lines(document: dict[str, Any]) -> Iterator[tuple[object, ...]]:
             ]
             yield (
                 name,
-                IN_WORDS[pattern],
+                PATTERN_IN_WORDS[pattern],
                 f"{entry['target_precision']:g}",
                 entry["promised"],
                 entry["broken"],

@@ -1,5 +1,7 @@
 """CLIP's contrastive stage on the shop's own photos and titles (Radford et al. 2021)."""
 
+from dataclasses import replace
+
 import open_clip
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,6 @@ from training.data import Labelled
 from training.loop import Report, Stage
 from training.recipe import AugmentSection, ContrastiveSection
 from training.stages import Material, freeze, parameter_groups, require
-from training.table import Row
 
 
 class Clip(nn.Module):
@@ -43,7 +44,7 @@ def contrastive_stage(tagger: FusionTagger, section: ContrastiveSection, materia
     freeze(clip.text_tower, ("",))
     freeze(clip.photo_tower.visual, section.photo_frozen)
     pairs, held_out = (
-        [first_photo(row) for row in part if row.photos and row.title]
+        [replace(row, photos=row.photos[:1]) for row in part if row.photos and row.title]
         for part in (material.rows, material.validation)
     )
     require("contrastive", "a photo and a title", pairs, held_out)
@@ -80,7 +81,3 @@ def contrastive_stage(tagger: FusionTagger, section: ContrastiveSection, materia
         settings=section,
         stopping=material.stopping("loss"),
     )
-
-
-def first_photo(row: Row) -> Row:
-    return Row(row.id, row.title, row.description, row.photos[:1], row.group, row.values)

@@ -46,7 +46,7 @@ from training.replay import read_replay
 from training.rows import rows_to_train_on
 from training.run_folder import claim, held, write_split
 from training.seen import see
-from training.split import Part
+from training.split import MEASURED_ON, Part
 from training.stages import Material
 from training.table import Row, make_taxonomy
 from training.tagging import rebalance_stage, tagging_stage
@@ -101,7 +101,8 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
             write_split(out / "split.csv", table, recipe)
         texts = split["train"]  # what the language stage reads: it needs no tags
         with accelerator.main_process_first():
-            split["train"] = rows_to_train_on(recipe, split["train"], taxonomy, replay, out)
+            measured = [row for part in MEASURED_ON for row in split[part]]
+            split["train"] = rows_to_train_on(recipe, split["train"], measured, taxonomy, replay, out)
         name_values(model, preprocessor, taxonomy, split["train"], glossary, recipe.names)
         words = train_stages(model, recipe, split, texts, preprocessor, taxonomy, accelerator, out)
         # The other processes have nothing left to do, and need not wait for what the first one measures.

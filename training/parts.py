@@ -12,7 +12,7 @@ from models.taxonomy import Taxonomy
 from training.errors import DataError
 from training.recipe import SplitSection
 from training.split import PARTS, Part, part_of
-from training.table import Row
+from training.table import Row, normalised
 
 # Groups of a part under which its figures are about those few; of so few rows that is so anyhow.
 FEW = 20
@@ -62,6 +62,18 @@ def warn_of_shared_photos(parts: Mapping[Part, Sequence[Row]], digests: Mapping[
         print(
             f"{shared} of {len(parts_of)} photos are in more than one part, so figures and promises are of photos that "
             "training saw: give a `group` column in which the products of one photo have the same group",
+            file=sys.stderr,
+        )
+
+
+def warn_of_shared_titles(added: Sequence[Row], measured: Sequence[Row]) -> None:
+    """Of products of other tables: where those group by another rule, one product is of two groups."""
+    titles = {normalised(row.title) for row in measured} - {""}
+    shared = sum(normalised(row.title) in titles for row in added)
+    if shared:
+        print(
+            f"{shared} products of other tables have the title of one that this run is measured on, so figures and "
+            "promises may be of products that training saw: give all tables a `group` column of the same rule, or none",
             file=sys.stderr,
         )
 

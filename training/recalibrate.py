@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from models.calibration import Calibration
+from models.calibration import PATTERN_IN_WORDS, Calibration
 from models.checkpoint import Checkpoint, load, save
 from models.taxonomy import Taxonomy
 from training import contract
-from training.calibrate import IN_WORDS, calibrate, certainty_of, check_targets, unpromised
+from training.calibrate import calibrate, certainty_of, check_targets, unpromised
 from training.catalogue import rows_for
 from training.errors import DataError
 from training.measure import measure
@@ -103,6 +103,6 @@ def forgotten(before: Calibration, after: Calibration, taxonomy: Taxonomy) -> It
         for pattern, temperature in new.temperature.items():
             if temperature == 1.0 and old.temperature[pattern] != 1.0:  # found to be exactly one it never is
                 yield (
-                    f"{attribute.name} from {IN_WORDS[pattern]}: no product of the calibration part shows it with a "
-                    "label, so its confidences are calibrated no more and every value goes to review"
+                    f"{attribute.name} from {PATTERN_IN_WORDS[pattern]}: no product of the calibration part shows it"
+                    " with a label, so its confidences are calibrated no more and every value goes to review"
                 )

@@ -1,9 +1,11 @@
 """The rows that a run trains on, where its recipe asks for others than the table's training part."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from models.taxonomy import Taxonomy
 from training.few_shot import few_shot
+from training.parts import warn_of_shared_titles
 from training.pseudo_labels import with_pseudo_labels
 from training.recipe import Recipe
 from training.replay import Replay
@@ -12,17 +14,24 @@ from training.table import Row
 
 
 def rows_to_train_on(
-    recipe: Recipe, rows: list[Row], taxonomy: Taxonomy, replay: Replay | None, out: Path
+    recipe: Recipe,
+    rows: list[Row],
+    measured: Sequence[Row],
+    taxonomy: Taxonomy,
+    replay: Replay | None,
+    out: Path,
 ) -> list[Row]:
     """Few of the rows, with pseudo-labels, with those of an older table, as the recipe says.
 
-    `out` is the run's folder, where pseudo-labels are kept.
+    `measured` are those of the other parts; `out` is the run's folder, where pseudo-labels are kept.
     """
     if recipe.few_shot is not None:
         rows = few_shot(rows, taxonomy, recipe.few_shot.per_value, recipe.train.seed)
+    own = len(rows)
     if recipe.pseudo_labels is not None:
         kept, workers = out / "pseudo_labels.jsonl", recipe.data.workers
         rows = with_pseudo_labels(rows, taxonomy, recipe.pseudo_labels, recipe.split, kept, workers)
     if replay is not None:
         rows = [*rows, *replay.rows]
+    warn_of_shared_titles(rows[own:], measured)
     return within_scope(rows, taxonomy.scopes)[0]

@@ -14,6 +14,7 @@ from training.table import Row
 
 Part = Literal["train", "validation", "calibration", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
+MEASURED_ON: tuple[Part, ...] = ("validation", "calibration", "test")
 
 
 def part_of(group: str, split: SplitSection) -> Part:

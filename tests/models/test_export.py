@@ -13,11 +13,11 @@ from click.testing import CliRunner
 from models import CheckpointError, Product, SeenPhoto, Tagger
 from models.__main__ import main
 from models.agreement import Agreement, agreement, offers
-from models.calibration import PATTERNS
+from models.calibration import PATTERN_IN_WORDS, PATTERNS
 from models.checkpoint import load, load_to_train, save
 from models.compiled import openvino_core
 from models.errors import ExportRefused, ExtraMissing
-from models.export import SHOWN, export, first_accepted, text
+from models.export import export, first_accepted, text
 from models.fusion import collate
 from models.networks import traced_text
 from tests.conftest import REPOSITORY
@@ -274,7 +274,7 @@ def test_a_tower_that_the_table_does_not_measure_stays_in_float32(source, table,
         assert list(document["agreement"]) == [pattern]
         assert document["precision"][other] == "float32"
         assert document["precision"][measured] in ("int8", "bf16")
-        assert SHOWN[pattern] in text(document) and SHOWN["both"] not in text(document)
+        assert PATTERN_IN_WORDS[pattern] in text(document) and PATTERN_IN_WORDS["both"] not in text(document)
         assert load(tmp_path / pattern).precisions == document["precision"]
 
 

@@ -6,14 +6,16 @@ import pytest
 from click.testing import CliRunner
 
 from models.taxonomy import Attribute, Taxonomy
-from tests.tiny_tagger import TAXONOMY, picture
+from tests.tiny_tagger import TAXONOMY, picture, tiny_checkpoint
 from training.__main__ import main
 from training.errors import DataError
 from training.parts import NAMED, learned, lumpy, split_rows, warn_of_shared_photos
 from training.readable import require_readable
-from training.recipe import SplitSection
+from training.recipe import BackbonesSection, Recipe, SplitSection
+from training.replay import Replay
+from training.rows import rows_to_train_on
 from training.split import PARTS, part_of
-from training.table import Row
+from training.table import Row, read_table
 
 SPLIT = SplitSection()
 
@@ -60,6 +62,20 @@ def test_photos_of_more_than_one_part_are_counted_by_what_they_hold(tmp_path, ca
     warn_of_shared_photos(parts, digests)
     assert "1 of 3 photos are in more than one part" in capsys.readouterr().err
     warn_of_shared_photos({"train": parts["train"], "test": []}, digests)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_product_of_another_table_with_the_title_of_a_measured_one_is_told(tmp_path, capsys):
+    """The table of the run groups by a column, the other one has none and so groups by the title."""
+    (tmp_path / "more.csv").write_text("title,colour\nRed Shirt!,red\nblue shoe,blue\n")
+    old = Replay(tiny_checkpoint(), read_table(tmp_path / "more.csv").rows, ())
+    own = [Row("1", "green shirt", "", (), "own", {"colour": ("green",)})]
+    measured = [Row("2", "red shirt", "", (), "of the shop", {}), Row("3", "", "", (), "x", {})]
+    recipe = Recipe(name="tiny", backbones=BackbonesSection(checkpoint="models/starter"))
+    taken = rows_to_train_on(recipe, own, measured, TAXONOMY, old, tmp_path)
+    assert [row.title for row in taken] == ["green shirt", "Red Shirt!", "blue shoe"]
+    assert capsys.readouterr().err.startswith("1 products of other tables have the title of one")
+    rows_to_train_on(recipe, own, measured[1:], TAXONOMY, old, tmp_path)
     assert capsys.readouterr().err == ""
 
 

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from models.calibration import PATTERN_IN_WORDS
 from models.taxonomy import Attribute
 from training.conditions import IN_WORDS
 from training.report.audit import Labels, catalogue_of, labels_of
@@ -20,7 +21,6 @@ from training.report.trust import Trust, trust_of
 from training.table import Row
 
 HEADS = {"fused": "fused", "text_only": "text alone", "photo_only": "photos alone"}
-PATTERNS = {"both": "text and photos", "text": "text only", "photos": "photos only"}
 LEAST_AXIS = 0.01  # three labels on less would read the same in their three decimals
 TICK_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2)
 MOST_TICKS = 5
@@ -107,7 +107,7 @@ def render(measured: Measured, document: dict[str, Any], table: str, part: str) 
             card=markdown(measured.checkpoint.card),
             CONDITIONS={condition: IN_WORDS[condition] for condition in measured.conditions},
             HEADS={head: label for head, label in HEADS.items() if head in heads},
-            PATTERNS=PATTERNS,
+            PATTERNS=PATTERN_IN_WORDS,
         )
     )
 
