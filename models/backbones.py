@@ -5,6 +5,7 @@ open_clip model name with a pretrained tag, or an open_clip model configuration 
 """
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
+from tokenizers.normalizers import Lowercase, Sequence
 from torch import Tensor
 
 from models.errors import BackboneUnavailable
@@ -19,6 +21,8 @@ from models.fusion import FusionConfig, FusionTagger
 from models.preprocessing import Preprocessing
 from models.taxonomy import Taxonomy
 from models.towers import most_tokens
+
+SPECIAL = re.compile(r"\[.*\]|<.*>")  # a token's name, which no text is cut into: [CLS], <S>
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,19 @@ def fetch_text(name: str) -> tuple[dict[str, Any], dict[str, Tensor], Tokenizer]
     weights = encoder.state_dict()
     if keywords(config["model_type"]):
         weights = {key: value for key, value in weights.items() if not key.startswith("pooler.")}
-    return config, weights, tokenizer.backend_tokenizer
+    return config, weights, in_the_case_of_its_vocabulary(tokenizer.backend_tokenizer)
+
+
+def in_the_case_of_its_vocabulary(tokenizer: Tokenizer) -> Tokenizer:
+    """In place: lower case where the vocabulary knows no other. `bert-base-chinese` is published with such a vocabulary
+    and a tokenizer that keeps capitals: every Latin word that begins with one, as most brands do, is unknown to it.
+    """
+    pieces = (piece for piece in tokenizer.get_vocab() if not SPECIAL.fullmatch(piece))
+    keeps = tokenizer.normalizer is None or tokenizer.normalizer.normalize_str("A") == "A"
+    if keeps and not any(piece != piece.lower() for piece in pieces):
+        kept = [tokenizer.normalizer] if tokenizer.normalizer is not None else []
+        tokenizer.normalizer = Sequence([*kept, Lowercase()])
+    return tokenizer
 
 
 def fetch_photo(backbones: Backbones) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]]:

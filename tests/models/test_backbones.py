@@ -2,9 +2,13 @@
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from models import BackboneUnavailable
-from models.backbones import Backbones, from_backbones
+from models.backbones import Backbones, from_backbones, in_the_case_of_its_vocabulary
 from models.checkpoint import Checkpoint, load, save
 from models.preprocessing import Preprocessor
 from tests.tiny_tagger import TAXONOMY, tiny_checkpoint, write_backbones
@@ -69,3 +73,27 @@ def test_weights_of_another_network_are_refused(folders, tmp_path):
     save_file({"other": torch.zeros(2)}, tmp_path / "other.safetensors")
     with pytest.raises(BackboneUnavailable, match=r"photo_weights does not fit"):
         build(**{**folders, "photo_weights": str(tmp_path / "other.safetensors")})
+
+
+@pytest.mark.parametrize(
+    ("pieces", "lowercase", "cut"),
+    [
+        # As bert-base-chinese is published.
+        (("nike", "##s", "鞋"), False, ["nike", "鞋"]),
+        (("nike", "##s", "鞋"), True, ["nike", "鞋"]),
+        # A vocabulary that tells capitals apart.
+        (("nike", "Nike", "鞋"), False, ["Nike", "鞋"]),
+        (("nike", "N", "鞋"), False, ["[UNK]", "鞋"]),
+    ],
+)
+def test_capitals_are_lowered_for_a_vocabulary_that_has_none(pieces, lowercase, cut):
+    vocabulary = {piece: n for n, piece in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "<S>", *pieces))}
+    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    assert in_the_case_of_its_vocabulary(tokenizer).encode("Nike鞋").tokens == cut
+
+
+def test_a_tokenizer_without_a_normalizer_gets_one():
+    tokenizer = Tokenizer(WordPiece({"[UNK]": 0, "nike": 1}, unk_token="[UNK]"))
+    assert in_the_case_of_its_vocabulary(tokenizer).encode("NIKE").tokens == ["nike"]
