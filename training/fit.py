@@ -1,7 +1,7 @@
 """From a recipe and a table to a checkpoint: the order of this file is the order of a run.
 
 Leaves in the output folder: `checkpoint/`, `run.json` (the resolved recipe and the table's digest), `split.csv`, a
-folder for each stage (state and best weights), `logs/` (TensorBoard) and `curves.png`.
+folder for each stage (state and best weights), `lock`, `logs/` (TensorBoard) and `curves.png`.
 """
 
 import importlib.util

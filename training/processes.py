@@ -61,9 +61,8 @@ def share_gradients(network: nn.Module, accelerator: Accelerator) -> None:
         return
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     has = torch.tensor([parameter.grad is not None for parameter in learning], device=accelerator.device)
-    had = accelerator.reduce(
-        has.int(), "sum"
-    ).tolist()  # what no process has used, the optimizer leaves as it is
+    had = accelerator.reduce(has.int(), "sum").tolist()
+    # What no process has used, the optimizer leaves as it is.
     used = [parameter for parameter, times in zip(learning, had, strict=True) if times]
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in used]
     flat = accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
