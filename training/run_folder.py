@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from models.checkpoint import version
 from models.errors import ModelsError
 from training.declared import Declared
 from training.errors import AnotherRun, DataError, TrainingError
@@ -19,17 +20,15 @@ from training.table import Table
 
 def claim(out: Path, recipe: Recipe, data: Path, declared: Declared) -> None:
     """Marks the folder as this run's, so that resuming never mixes two runs. Raises AnotherRun, DataError."""
-    document = {"recipe": json.loads(to_json(recipe)), "data": digest(data)}
+    document = {"recipe": json.loads(to_json(recipe)), "data": digest(data), **named(recipe)}
     if declared.attributes:
         document["taxonomy"] = declared.model_dump(mode="json")
-    for name, section in {"pseudo_labels": recipe.pseudo_labels, "replay": recipe.replay}.items():
-        if section is not None and section.table:
-            document[name] = digest(Path(section.table))
     path = out / "run.json"
     if path.is_file():
         if json.loads(path.read_text()) != document:
             raise AnotherRun(
-                f"{out} holds a run of another recipe, table or taxonomy file: choose another --out or remove it"
+                f"{out} holds a run of another recipe, table or taxonomy file, or of one that named other files and "
+                "checkpoints: choose another --out or remove it"
             )
         return
     if out.is_dir() and any(out.iterdir()):
@@ -38,6 +37,25 @@ def claim(out: Path, recipe: Recipe, data: Path, declared: Declared) -> None:
     beside = path.with_suffix(".new")
     beside.write_text(json.dumps(document, indent=2))
     beside.replace(path)
+
+
+def named(recipe: Recipe) -> dict[str, str]:
+    """Digests of the files and checkpoints that a recipe names; of one that is not there whoever reads it will tell."""
+    pseudo_labels, replay, translate = recipe.pseudo_labels, recipe.replay, recipe.translate
+    files = {
+        "pseudo_labels": pseudo_labels.table if pseudo_labels else "",
+        "replay": replay.table if replay else "",
+        "glossary": translate.glossary if translate else "",
+        "thesaurus": recipe.augment.thesaurus,
+    }
+    checkpoints = {
+        "backbones": recipe.backbones.checkpoint,
+        "teacher": pseudo_labels.teacher if pseudo_labels else "",
+    }
+    return {
+        **{name: digest(Path(file)) for name, file in files.items() if Path(file).is_file()},
+        **{name: version(path) for name, path in checkpoints.items() if Path(path, "config.json").is_file()},
+    }
 
 
 @contextmanager

@@ -16,13 +16,14 @@ from models.checkpoint import load
 from models.errors import CheckpointError
 from tests.training.conftest import write_catalogue
 from training.__main__ import main
+from training.declared import Declared
 from training.errors import AnotherRun, DataError, RecipeError
 from training.fit import fit
 from training.loop import Progress
 from training.promotion import in_words
 from training.recipe import PseudoLabelsSection, TranslateSection, read_recipe
 from training.renderings import RENDERINGS
-from training.run_folder import held
+from training.run_folder import claim, held
 from training.split import part_of
 from training.table import read_table
 
@@ -200,6 +201,17 @@ def test_a_folder_that_another_process_trains_in_is_refused_until_that_one_ends(
         other.communicate()
     with held(tmp_path):
         pass
+
+
+def test_a_folder_is_of_the_files_that_the_recipe_names_as_well(recipe, catalogue, tmp_path):
+    (tmp_path / "words.txt").write_text("shoe, boot\n")
+    augment = recipe.augment.model_copy(update={"thesaurus": str(tmp_path / "words.txt")})
+    asked = recipe.model_copy(update={"augment": augment})
+    claim(tmp_path / "run", asked, catalogue, Declared())
+    claim(tmp_path / "run", asked, catalogue, Declared())
+    (tmp_path / "words.txt").write_text("shoe, boot, sandal\n")
+    with pytest.raises(AnotherRun, match="other files"):
+        claim(tmp_path / "run", asked, catalogue, Declared())
 
 
 def test_the_commands_fit_finetune_and_evaluate(recipe_file, catalogue, tmp_path):
