@@ -47,7 +47,7 @@ def as_the_first_has_it(figures: dict[str, float]) -> dict[str, float]:
 def start_alike(network: nn.Module) -> None:
     """In place: with the weights of the first process."""
     for tensor in network.state_dict().values():
-        tensor.copy_(broadcast(tensor))
+        tensor.copy_(broadcast(tensor.contiguous()))
 
 
 def share_gradients(network: nn.Module, accelerator: Accelerator) -> None:
