@@ -30,5 +30,5 @@ class Patience:
             return running.result(timeout=max(0.0, until - time.monotonic()))
         except TimeoutError:
             if running.done():
-                raise  # the call's own
+                return running.result()  # the call's own, or just in time
             raise TimeoutError(f"no answer within {self._patience_s:g} s") from None

@@ -41,7 +41,7 @@ class PhotoStore:
         self._root = root.rstrip("/")
         # The clients of object stores raise errors of their own when nobody answers, and few of them are an OSError.
         self._faults = OSError if isinstance(filesystem, LocalFileSystem) else Exception
-        # A folder answers in any case, and asking it is too quick to give it to another thread.
+        # A folder is asked plainly: to hand that to another thread would take longer than most of its answers.
         self._patience = None if isinstance(filesystem, LocalFileSystem) else Patience(AT_ONCE, PATIENCE_S)
 
     @classmethod

@@ -97,8 +97,8 @@ def fetch_text(name: str) -> tuple[dict[str, Any], dict[str, Tensor], Tokenizer]
 
 
 def in_the_case_of_its_vocabulary(tokenizer: Tokenizer) -> Tokenizer:
-    """In place: lower case where the vocabulary knows no other. `bert-base-chinese` is published with such a vocabulary
-    and a tokenizer that keeps capitals: every Latin word that begins with one, as most brands do, is unknown to it.
+    """In place: lower case where the vocabulary knows no other. A Chinese BERT was published with such a vocabulary and
+    a tokenizer that keeps capitals: every Latin word that begins with one, as most brands do, was unknown to it.
     """
     pieces = (piece for piece in tokenizer.get_vocab() if not SPECIAL.fullmatch(piece))
     keeps = tokenizer.normalizer is None or tokenizer.normalizer.normalize_str("A") == "A"

@@ -54,7 +54,7 @@ def named(recipe: Recipe) -> dict[str, str]:
     }
     return {
         **{name: digest(Path(file)) for name, file in files.items() if Path(file).is_file()},
-        **{name: version(path) for name, path in checkpoints.items() if Path(path, "config.json").is_file()},
+        **{name: version(path) for name, path in checkpoints.items() if path and Path(path).is_dir()},
     }
 
 

@@ -78,7 +78,7 @@ def test_weights_of_another_network_are_refused(folders, tmp_path):
 @pytest.mark.parametrize(
     ("pieces", "lowercase", "cut"),
     [
-        # As bert-base-chinese is published.
+        # As a Chinese BERT was published.
         (("nike", "##s", "鞋"), False, ["nike", "鞋"]),
         (("nike", "##s", "鞋"), True, ["nike", "鞋"]),
         # A vocabulary that tells capitals apart.

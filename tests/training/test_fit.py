@@ -214,6 +214,19 @@ def test_a_folder_is_of_the_files_that_the_recipe_names_as_well(recipe, catalogu
         claim(tmp_path / "run", asked, catalogue, Declared())
 
 
+def test_a_run_from_published_towers_is_not_of_the_folder_it_was_started_in(
+    recipe, catalogue, tmp_path, monkeypatch
+):
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "config.json").write_text("{}")
+    monkeypatch.chdir(here)
+    claim(tmp_path / "run", recipe, catalogue, Declared())
+    (here / "notes.txt").write_text("since then")
+    claim(tmp_path / "run", recipe, catalogue, Declared())
+    assert json.loads((tmp_path / "run" / "run.json").read_text()).keys() == {"recipe", "data"}
+
+
 def test_the_commands_fit_finetune_and_evaluate(recipe_file, catalogue, tmp_path):
     """Fits, fine-tunes another taxonomy from the result, and evaluates: what a person does, in that order."""
     fitted = CliRunner().invoke(
