@@ -21,13 +21,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks.embeddings import embeddings
 from models.checkpoint import Checkpoint, load, version
 from models.taxonomy import Attribute
 from training.answers import answered, owners, placed, values_of, wanted
 from training.bootstrap import RESAMPLES, Difference, Figure, count, differences, resamples
 from training.compare import read_rows
 from training.conditions import IN_WORDS, Condition, shown
-from training.embeddings import embeddings
 from training.evaluation import Logits, evaluate_rows
 from training.model_card import pair
 from training.model_card import row as line

@@ -135,7 +135,7 @@ class Difference:
             return -1.0, 1.0
         errors = NormalDist().inv_cdf(1 - (1 - CONFIDENCE) / (2 * together))
         reach = errors * max(float(self.draws.std()), float(self.exchanges.std()))
-        return self.value - reach, self.value + reach
+        return max(self.value - reach, -1.0), min(self.value + reach, 1.0)
 
 
 def differences(a: Counts, b: Counts, resampled: Resamples) -> dict[Figure, Difference]:

@@ -70,6 +70,8 @@ def held(out: Path) -> Iterator[None]:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # no child inherits it, as it would `flock`'s
         except BlockingIOError:
             raise AnotherRun(f"another process trains in {out}: wait for it, or end it") from None
+        for half_saved in out.glob(".checkpoint.*.new"):  # by a process that was killed
+            shutil.rmtree(half_saved)
         try:
             yield
         except (TrainingError, ModelsError):

@@ -4,7 +4,9 @@
 is an attribute unless they are named. An empty cell is a missing label. Knows no pixels and no tokens.
 """
 
+import html
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -154,7 +156,8 @@ def group_of(title: str, description: str, files: Sequence[str]) -> str:
 
 
 def normalised(title: str) -> str:
-    return re.sub(r"\W+", " ", title).strip().lower()
+    """One title is written alike whatever its width of letters, composed accents and HTML escapes."""
+    return re.sub(r"\W+", " ", unicodedata.normalize("NFKC", html.unescape(title))).strip().lower()
 
 
 def no_column(frame: pd.DataFrame, name: str) -> str:

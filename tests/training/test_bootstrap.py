@@ -98,6 +98,12 @@ def test_too_few_groups_prove_nothing():
     assert between([0] * few, [1] * few, [1] * few, range(few))[1] == (0, 0)
 
 
+def test_no_interval_is_wider_than_a_difference_can_be():
+    many = FEWEST_GROUPS
+    assert between([0] * many, [0] * many, [1] * many, range(many))[1][0] == -1
+    assert between([0] * many, [1] * many, [0] * many, range(many))[1][1] == 1
+
+
 def test_the_mean_of_two_attributes_is_drawn_together():
     """What one attribute loses the other gains on the very same rows: their mean is certain."""
     wanted, b = [0] * 40, [1] * 20 + [0] * 20

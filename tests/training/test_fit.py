@@ -203,6 +203,13 @@ def test_a_folder_that_another_process_trains_in_is_refused_until_that_one_ends(
         pass
 
 
+def test_what_a_killed_process_left_half_saved_is_removed_by_the_next(tmp_path):
+    (tmp_path / ".checkpoint.4711.new" / "tokenizer").mkdir(parents=True)
+    (tmp_path / "checkpoint").mkdir()
+    with held(tmp_path):
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "lock"]
+
+
 def test_a_folder_is_of_the_files_that_the_recipe_names_as_well(recipe, catalogue, tmp_path):
     (tmp_path / "words.txt").write_text("shoe, boot\n")
     augment = recipe.augment.model_copy(update={"thesaurus": str(tmp_path / "words.txt")})

@@ -55,6 +55,16 @@ def test_rows_of_one_title_are_one_group_unless_the_table_says_otherwise(folder)
     assert len({row.group for row in read_table(write(folder, "csv", grouped)).rows}) == 4
 
 
+@pytest.mark.parametrize(
+    "other", ["Ｃａｆé  shirt & tie", "cafe\u0301 Shirt &amp; tie", "Caf&eacute; shirt &#38; tie"]
+)
+def test_one_title_in_other_letters_is_the_same_group(folder, other):
+    titles = ["Café shirt & tie", other, "Cafe shirt & tie"]
+    records = [{"title": title, "file_name": "", "colour": title} for title in titles]
+    found = [row.group for row in read_table(write(folder, "csv", records)).rows]
+    assert found[0] == found[1] != found[2]
+
+
 def test_without_a_title_the_group_is_the_same_wherever_the_table_and_the_row_stand(folder, tmp_path):
     records = [
         {"id": "photo", "title": "", "description": "", "file_name": "a.jpg", "colour": "red"},
