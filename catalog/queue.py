@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from ssl import CERT_REQUIRED
 from typing import Any
 
 from celery import Celery
@@ -43,9 +44,13 @@ SWEEP_EXPIRES_S = 2 * 86_400.0
 
 def make_celery(settings: Settings) -> Celery:
     """The Celery application with every setting the queue relies on; connects to nothing yet."""
-    celery = Celery("tagsmith", broker=settings.resolved_broker_url(), set_as_current=False)
+    url = settings.resolved_broker_url()
+    celery = Celery("tagsmith", broker=url, set_as_current=False)
     celery.conf.update(
+        # Of a URL that says nothing about certificates kombu takes whatever it is shown; what it does say comes first.
+        broker_use_ssl={"ssl_cert_reqs": CERT_REQUIRED} if url.startswith("rediss:") else False,
         broker_transport_options={
+            "master_name": settings.broker_master,
             "visibility_timeout": max(VISIBILITY_TIMEOUT_S, 2 * settings.lease_s),
             # kombu looks for messages of dead workers every 2 s, and at each look, not at each tenth.
             "unacked_restore_interval": 2,

@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=1, le=65535)
     database_url: SecretStr | None = None
     broker_url: SecretStr | None = None
+    broker_master: str = "mymaster"  # what sentinels call the Redis they watch
     photo_store_url: SecretStr | None = None
     database_pool: Count = Field(default=16, ge=1)  # connections of one process; PostgreSQL allows 100 in all
     log_json: bool = False

@@ -1,8 +1,11 @@
 import json
 import socket
+import ssl
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,10 @@ import redis
 from celery import Celery
 from sqlalchemy import Engine
 
+from benchmarks.backing import answers, wait_until
+from benchmarks.installation import free_port
 from catalog import queue
+from catalog.embedded.redis import server_program
 from catalog.errors import BrokerUnavailable, InvalidMessage
 from catalog.settings import Settings
 
@@ -29,6 +35,29 @@ def broker(servers: Any) -> Iterator[redis.Redis]:
 
 def with_broker(settings: Settings, url: str) -> Celery:
     return queue.make_celery(settings.model_validate({**settings.model_dump(), "broker_url": url}))
+
+
+@pytest.fixture
+def sentinel(tmp_path: Path) -> Iterator[int]:
+    """The port of a sentinel that watches a Redis of its own under the name `shop`."""
+    program, of_redis, of_sentinel = str(server_program()), free_port(), free_port()
+    (tmp_path / "sentinel.conf").write_text(
+        f"port {of_sentinel}\nbind 127.0.0.1\nsentinel monitor shop 127.0.0.1 {of_redis} 1\n"
+    )
+    commands = (
+        [program, "--port", str(of_redis), "--bind", "127.0.0.1", "--save", ""],
+        [program, "sentinel.conf", "--sentinel"],
+    )
+    processes = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for command in commands]
+    try:
+        for port in (of_redis, of_sentinel):
+            with closing(redis.Redis(port=port)) as client:
+                wait_until(partial(answers, client.ping, redis.ConnectionError), "Redis")
+        yield of_sentinel
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def messages(broker: redis.Redis, lane: str) -> list[Any]:
@@ -181,3 +210,30 @@ def test_sweeps_that_wait_are_taken_away_and_nothing_else(celery: Celery, broker
     queue.send(celery, ["job_1"], "interactive")
     queue.forget_sweeps(celery)
     assert (broker.llen(queue.SWEEPS), broker.llen("interactive")) == (0, 1)
+
+
+def test_sentinels_are_asked_for_the_redis_of_the_name_that_is_set(settings: Settings, sentinel: int) -> None:
+    url = f"sentinel://127.0.0.1:1;sentinel://127.0.0.1:{sentinel}"  # the first is away
+    celery = with_broker(settings.model_copy(update={"broker_master": "shop"}), url)
+    queue.send(celery, ["job_1", "job_2"], "interactive")
+    assert queue.waiting(celery, "interactive") == 2
+    with pytest.raises(BrokerUnavailable, match="No master found for 'mymaster'"):
+        queue.send(with_broker(settings, url), ["job_1"], "interactive")
+
+
+@pytest.mark.parametrize(
+    ("url", "checks"),
+    [
+        ("rediss://broker:6380/0", {"ssl_cert_reqs": ssl.CERT_REQUIRED}),
+        (
+            "rediss://broker:6380/0?ssl_ca_certs=/shop.crt",
+            {"ssl_ca_certs": "/shop.crt"},
+        ),  # redis-py's default: all
+        ("rediss://broker:6380/0?ssl_cert_reqs=none", {"ssl_cert_reqs": ssl.CERT_NONE}),
+        ("redis://broker:6379/0", False),
+    ],
+)
+def test_an_encrypted_broker_must_show_a_good_certificate_unless_the_url_says_otherwise(
+    settings: Settings, url: str, checks: Any
+) -> None:
+    assert with_broker(settings, url).connection_for_write().ssl == checks
