@@ -107,7 +107,11 @@ class Broker:
 
     def _ask(self) -> tuple[bool, bool]:
         connection = self.celery.connection_for_write(
-            transport_options={"socket_timeout": _PING_TIMEOUT_S, "socket_connect_timeout": _PING_TIMEOUT_S}
+            transport_options={
+                "socket_timeout": _PING_TIMEOUT_S,
+                "socket_connect_timeout": _PING_TIMEOUT_S,
+                "max_retries": 0,
+            }
         )
         away: tuple[type[Exception], ...] = (BrokerUnavailable, *queue.faults(connection))
         try:

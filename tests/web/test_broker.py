@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from catalog import queue
 from catalog.errors import BrokerUnavailable
@@ -87,6 +89,20 @@ def test_a_worker_that_comes_up_is_heard_of_at_once(
     broker.answer = (True, True)
     clock.now += 0.2
     assert broker.probe() == (True, True)
+
+
+def test_a_broker_that_goes_away_between_two_questions_is_not_asked_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(queue, "ping", lambda celery: None)
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        broker = Broker(settings.model_copy(update={"broker_url": SecretStr(url)}), lambda jobs: None)
+        assert broker.probe() == (False, False)
+        silent.setblocking(False)
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
 
 
 def test_a_lane_with_as_many_messages_as_it_may_have_jobs_gets_no_more_for_a_second(
