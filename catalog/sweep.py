@@ -3,11 +3,13 @@
 Run every few seconds by one process or by several: rows that another sweep holds are skipped. It also ends jobs
 that have had all their attempts, and clears away what nobody needs any more.
 
-In a deep queue most jobs have a good message waiting, and sending all of them every few seconds would bury the broker.
-A message takes whichever jobs are due, so while there are enough of them for the queued jobs of a lane none is sent;
-what is due stays due until workers have taken some. And a job that stays queued is sent later and later: each wait
-doubles, up to RESEND_DOUBLINGS times. Times that lie in the future since the database's clock was set back start anew,
-see `catalog.clock`.
+A message takes whichever queued jobs are due, so of a lane only the number of messages counts: as many are sent as
+there are queued jobs without one, and none while there are enough. They are sent however young the jobs are. Each
+product that comes brings a message, which takes an older job: after some messages were lost jobs would wait for just as
+many others to come, for ever, beside an idle worker, and none of them would grow old enough to be noticed.
+
+What a sweep has sent once is sent later and later: each wait doubles, up to RESEND_DOUBLINGS times. Times that lie in
+the future since the database's clock was set back start anew, see `catalog.clock`.
 """
 
 import json
@@ -63,7 +65,7 @@ _TAKE_DUE = """
                     WHEN jobs.status = 'running' AND jobs.attempts >= :max_attempts THEN 'failed'
                     ELSE jobs.status END AS next
         FROM jobs LEFT JOIN products ON products.id = jobs.product_id
-        WHERE {such} AND jobs.lane = :lane AND jobs.resend_at <= now()
+        WHERE {such} AND jobs.lane = :lane
         ORDER BY jobs.resend_at
         LIMIT :limit
         FOR UPDATE OF jobs SKIP LOCKED
@@ -82,13 +84,19 @@ _TAKE_DUE = """
     WHERE jobs.id = due.id
     RETURNING jobs.id, jobs.status
 """
-_TAKE_LAPSED = text(_TAKE_DUE.format(such="jobs.status = 'running'"))
-_TAKE_SUSPECTS = text(_TAKE_DUE.format(such=f"jobs.status = 'queued' AND {IS_SUSPECT}"))
-_TAKE_QUEUED = text(_TAKE_DUE.format(such="jobs.status = 'queued'"))
+_TAKE_LAPSED = text(_TAKE_DUE.format(such="jobs.status = 'running' AND jobs.resend_at <= now()"))
+_TAKE_SUSPECTS = text(
+    _TAKE_DUE.format(such=f"jobs.status = 'queued' AND {IS_SUSPECT} AND jobs.resend_at <= now()")
+)
+# By a message of whichever job.
+_IS_TAKEN_BY_ANY = f"jobs.status = 'queued' AND jobs.not_before <= now() AND NOT {IS_SUSPECT}"
+_TAKE_QUEUED = text(
+    _TAKE_DUE.format(such=f"{_IS_TAKEN_BY_ANY} AND (jobs.resends = 0 OR jobs.resend_at <= now())")
+)
 _QUEUED_UP_TO = text(
-    """
+    f"""
     SELECT count(*) FROM (
-        SELECT 1 FROM jobs WHERE status = 'queued' AND lane = :lane LIMIT :limit
+        SELECT 1 FROM jobs WHERE {_IS_TAKEN_BY_ANY} AND lane = :lane LIMIT :limit
     ) AS queued
     """
 )
@@ -123,11 +131,12 @@ def sweep(
     sent = unsent = failed = cancelled = 0
     broker_works = True
     for lane in LANES:
+        messages = None
         try:
             messages = waiting(lane)
         except BrokerUnavailable as error:
             log.warning("sweep_sends_nothing", lane=lane, error=str(error))
-            broker_works, messages = False, 0
+            broker_works = False
         # Committed before anything is sent: a worker that is quick must not find its job locked by us. Should this
         # process die in between, the jobs are due again after their wait.
         with transaction(engine) as session:
@@ -153,9 +162,9 @@ def sweep(
     )
 
 
-def _take_due(session: Session, lane: Lane, messages: int, settings: Settings) -> list[Row[Any]]:
-    """All lapsed leases and suspects that one sweep may take, as only a message with its name brings such a job back,
-    and as many queued jobs as there is room for beside the messages that wait.
+def _take_due(session: Session, lane: Lane, messages: int | None, settings: Settings) -> list[Row[Any]]:
+    """All lapsed leases and suspects that one sweep may take, and as many other queued jobs as are more than the
+    messages that wait; none of these where nobody knows how many do.
     """
     parameters = {
         "lane": lane,
@@ -168,6 +177,8 @@ def _take_due(session: Session, lane: Lane, messages: int, settings: Settings) -
     taken = list(session.execute(_TAKE_LAPSED, parameters | {"limit": settings.sweep_limit}).all())
     left = settings.sweep_limit - len(taken)
     taken += session.execute(_TAKE_SUSPECTS, parameters | {"limit": left}).all()
+    if messages is None:
+        return taken
     covered = messages * MAX_IDS[lane]
     limit = settings.sweep_limit - len(taken)
     # More queued jobs than these make no more room than the limit.

@@ -1,8 +1,9 @@
 """`make soak MINUTES=30`: a steady load with random faults, then a quiet stretch; watches every process all the while.
 
-Exits 1 where a product was lost, doubled or stuck, where a process ended by itself, where its memory grew by more than
-2 %, or where it holds more files at the end than before. Growth is judged over the quiet stretch without its first
-third: a fault, and what fills pools and caches after it, is no leak. Web, Redis, PostgreSQL and beat are what is
+Exits 1 where a product was lost, doubled or stuck, where products still wait long after the last fault, where a process
+ended by itself, where its memory grew by more than 2 %, or where it holds more files at the end than before. Waits and
+growth are judged over the quiet stretch without its first third: a fault, and what fills pools and caches after it, is
+no leak. Web, Redis, PostgreSQL and beat are what is
 shipped, with the times that are shipped; only the worker's model is a stand-in.
 """
 
@@ -39,6 +40,8 @@ RESTLESS = 0.5
 REST_S = (5.0, 20.0)
 FROZEN_S = 12.0  # longer than a worker waits for an answer of the broker
 ENDED_WITHIN_S = 300.0
+# In the median: a few batches. What faults left behind must not be carried along by the load that follows.
+WAIT_S = 1.0
 
 
 class Soak:
@@ -80,6 +83,17 @@ class Soak:
             if process.poll() is not None:
                 self.complaints.append(f"{name} ended by itself, exit code {process.returncode}")
                 self.start(name)
+
+    def judge_waits(self, since_s: float) -> None:
+        """Of the products that were accepted since then, until a worker took them."""
+        [(wait_s,)] = self._installation.query(
+            "SELECT extract(epoch FROM percentile_cont(0.5) WITHIN GROUP (ORDER BY started_at - submitted_at))"
+            " FROM jobs WHERE submitted_at > now() - :since_s * interval '1 second'",
+            since_s=since_s,
+        )
+        click.echo(f"in the quiet stretch products waited for {wait_s:.2f} s in the median")
+        if wait_s > WAIT_S:
+            self.complaints.append(f"products waited for more than {WAIT_S:g} s although nothing was broken")
 
     def unjudged(self, verdicts: Sequence[Verdict]) -> set[str]:
         """The processes that nothing is known of."""
@@ -181,6 +195,7 @@ def strain(
             time.sleep(1)
             soak.restart_what_died()
         verdicts = watch.verdicts()
+        soak.judge_waits(since_s=for_s * (1 - RESTLESS) * 2 / 3)
         for name in soak.unjudged(verdicts):
             soak.complaints.append(f"{name} was not watched for long enough to be judged")
     try:
