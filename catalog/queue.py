@@ -17,6 +17,8 @@ from kombu.connection import Connection
 from kombu.entity import Queue
 from kombu.exceptions import KombuError
 from kombu.pools import producers
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from catalog.errors import BrokerUnavailable, InvalidMessage
 from catalog.settings import Settings
@@ -51,6 +53,12 @@ def make_celery(settings: Settings) -> Celery:
         broker_use_ssl={"ssl_cert_reqs": CERT_REQUIRED} if url.startswith("rediss:") else False,
         broker_transport_options={
             "master_name": settings.broker_master,
+            # Of several sentinels one may be away; by default it is tried for seconds, at each connection.
+            "sentinel_kwargs": {
+                "socket_timeout": SEND_TIMEOUT_S,
+                "socket_connect_timeout": SEND_TIMEOUT_S,
+                "retry": Retry(NoBackoff(), 0),
+            },
             "visibility_timeout": max(VISIBILITY_TIMEOUT_S, 2 * settings.lease_s),
             # kombu looks for messages of dead workers every 2 s, and at each look, not at each tenth.
             "unacked_restore_interval": 2,

@@ -1,11 +1,14 @@
 """A catalogue small enough to learn in seconds: coloured squares whose titles name some of what they show."""
 
 import csv
+import gc
 from pathlib import Path
 
 import pytest
 
 from tests.tiny_tagger import picture, write_backbones
+from training import fit
+from training.plots import draw_curves
 
 COLOURS = ("red", "green", "blue")
 KINDS = ("shirt", "shoe")
@@ -37,6 +40,26 @@ def write_catalogue(folder: Path, products: int) -> Path:
                 ]
             )
     return folder / "metadata.csv"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def libraries_are_no_garbage():
+    """Each stage ends with a collection, which takes longer than the stage where it is of all that torch has made."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def no_curves(monkeypatch):
+    """Drawing them takes a third of so small a run."""
+    monkeypatch.setattr(fit, "draw_curves", lambda stages, out: None)
+
+
+@pytest.fixture
+def curves(no_curves, monkeypatch):
+    """They are drawn all the same."""
+    monkeypatch.setattr(fit, "draw_curves", draw_curves)
 
 
 @pytest.fixture(scope="session")

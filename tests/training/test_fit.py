@@ -35,7 +35,7 @@ def recipe(recipe_file):
     return read_recipe(recipe_file)
 
 
-def test_fit_leaves_a_checkpoint_that_learned(recipe, catalogue, tmp_path):
+def test_fit_leaves_a_checkpoint_that_learned(recipe, catalogue, curves, tmp_path):
     longer = recipe.model_copy(update={"train": recipe.train.model_copy(update={"epochs": 12})})
     path = fit(longer, catalogue, tmp_path / "run")
     checkpoint = load(path)
