@@ -110,7 +110,6 @@ batch_size = 16
 text_lr = 3e-3
 photo_lr = 3e-3
 heads_lr = 1e-2
-save_every_steps = 3
 
 [early_stopping]
 patience = 3

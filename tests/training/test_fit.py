@@ -69,27 +69,29 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize(("killed_at_save", "ema_decay"), [(2, 0.0), (7, 0.0), (7, 0.9)])
+@pytest.mark.parametrize(("killed_at_saves", "ema_decay"), [((2, 7), 0.0), ((7,), 0.9)])
 def test_a_killed_run_ends_as_if_nothing_had_happened(
-    recipe, catalogue, tmp_path, monkeypatch, killed_at_save, ema_decay
+    recipe, catalogue, tmp_path, monkeypatch, killed_at_saves, ema_decay
 ):
-    recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"ema_decay": ema_decay})})
+    changes = {"ema_decay": ema_decay, "save_every_steps": 3}
+    recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=changes)})
     whole = load(fit(recipe, catalogue, tmp_path / "whole"))
-    saves, save = [], Progress.save
+    for killed_at_save in killed_at_saves:
+        saves, save, out = [], Progress.save, tmp_path / f"killed at {killed_at_save}"
 
-    def save_then_die(self, accelerator):
-        save(self, accelerator)
-        saves.append(self.total_steps)
-        if len(saves) == killed_at_save:
-            raise Killed
+        def save_then_die(self, accelerator, saves=saves, save=save, last=killed_at_save):
+            save(self, accelerator)
+            saves.append(self.total_steps)
+            if len(saves) == last:
+                raise Killed
 
-    with monkeypatch.context() as patched:
-        patched.setattr(Progress, "save", save_then_die)
-        with pytest.raises(Killed):
-            fit(recipe, catalogue, tmp_path / "killed")
-    resumed = load(fit(recipe, catalogue, tmp_path / "killed"))
-    for name, tensor in whole.model.state_dict().items():
-        torch.testing.assert_close(resumed.model.state_dict()[name], tensor, atol=1e-3, rtol=1e-3)
+        with monkeypatch.context() as patched:
+            patched.setattr(Progress, "save", save_then_die)
+            with pytest.raises(Killed):
+                fit(recipe, catalogue, out)
+        resumed = load(fit(recipe, catalogue, out))
+        for name, tensor in whole.model.state_dict().items():
+            torch.testing.assert_close(resumed.model.state_dict()[name], tensor, atol=1e-3, rtol=1e-3)
 
 
 def test_early_stopping_keeps_the_best_epoch(recipe, catalogue, tmp_path):

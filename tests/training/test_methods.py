@@ -49,6 +49,7 @@ test = 0.15
 
 [model]
 width = 16
+lexicon = 1024
 max_tokens = 16
 max_photos = 2
 
@@ -195,8 +196,7 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("killed_at_save", [2, 6])
-def test_every_section_goes_on_after_a_kill(recipe_with, catalogue, tmp_path, monkeypatch, killed_at_save):
+def test_every_section_goes_on_after_a_kill(recipe_with, catalogue, tmp_path, monkeypatch):
     """The second save is in the language stage, the sixth in the tagging stage, after ranks were taken."""
     recipe = recipe_with(
         "language.epochs=1",
@@ -205,22 +205,24 @@ def test_every_section_goes_on_after_a_kill(recipe_with, catalogue, tmp_path, mo
         "adapters.rank=2",
         "adversarial.epsilon=0.5",
         "train.ema_decay=0.9",
+        "train.save_every_steps=3",
         "few_shot.per_value=30",
     )
     whole = load(fit(recipe, catalogue, tmp_path / "whole"))
-    saves, save = [], Progress.save
+    for killed_at_save, killed_in in ((2, "language"), (6, "tagging")):
+        saves, save, out = [], Progress.save, tmp_path / killed_in
 
-    def save_then_die(self, accelerator):
-        save(self, accelerator)
-        saves.append(self.out.name)
-        if len(saves) == killed_at_save:
-            raise Killed
+        def save_then_die(self, accelerator, saves=saves, save=save, last=killed_at_save):
+            save(self, accelerator)
+            saves.append(self.out.name)
+            if len(saves) == last:
+                raise Killed
 
-    with monkeypatch.context() as patched:
-        patched.setattr(Progress, "save", save_then_die)
-        with pytest.raises(Killed):
-            fit(recipe, catalogue, tmp_path / "killed")
-    assert saves[-1] == ("language" if killed_at_save == 2 else "tagging")
-    resumed = load(fit(recipe, catalogue, tmp_path / "killed"))
-    for name, tensor in whole.model.state_dict().items():
-        torch.testing.assert_close(resumed.model.state_dict()[name], tensor, atol=1e-3, rtol=1e-3)
+        with monkeypatch.context() as patched:
+            patched.setattr(Progress, "save", save_then_die)
+            with pytest.raises(Killed):
+                fit(recipe, catalogue, out)
+        assert saves[-1] == killed_in
+        resumed = load(fit(recipe, catalogue, out))
+        for name, tensor in whole.model.state_dict().items():
+            torch.testing.assert_close(resumed.model.state_dict()[name], tensor, atol=1e-3, rtol=1e-3)

@@ -42,7 +42,7 @@ def scoped(catalogue, tmp_path):
 
 def test_a_scope_is_learned_measured_and_kept(recipe_file, scoped, tmp_path):
     files = ["--data", str(scoped / "metadata.csv"), "--taxonomy", str(scoped / "taxonomy.json")]
-    settings = ("train.epochs=8", "train.save_every_steps=1000", "model.lexicon=0")
+    settings = ("train.epochs=8", "model.lexicon=0")
     overrides = [argument for setting in settings for argument in ("--set", setting)]
     arguments = [str(recipe_file), *files, "--out", str(tmp_path / "run"), *overrides]
     fitted = CliRunner().invoke(main, ["fit", *arguments])
