@@ -191,7 +191,8 @@ class Serving:
         return wants_bulk(self._room, self._settings)
 
     def sweep(self) -> None:
-        sweep(self._engine, self._send, functools.partial(waiting, self._celery), self._settings)
+        messages = functools.partial(waiting, self._celery)
+        self._metrics.swept(sweep(self._engine, self._send, messages, self._settings))
 
     def start(self) -> None:
         settings = self._settings

@@ -1,6 +1,6 @@
 """The worker's Prometheus metrics.
 
-Knows the batcher's reports and the outcomes of jobs, nothing of how they come about. The registry is this
+Knows the reports of batcher and sweep and the outcomes of jobs, nothing of how they come about. The registry is this
 object's own, so that a test or a second worker in one process starts from zero.
 """
 
@@ -21,6 +21,7 @@ from prometheus_client import (
 )
 from prometheus_client.process_collector import ProcessCollector
 
+from catalog.sweep import SweepResult
 from workers.batch_runner import BatchReport
 from workers.served import Runtime
 
@@ -117,6 +118,17 @@ class WorkerMetrics:
             registry=self.registry,
         )
         self.ready = Gauge("tagsmith_worker_ready_jobs", "Prepared jobs waiting", registry=self.registry)
+        self.sweeps = Counter(
+            "tagsmith_worker_sweeps",
+            "Sweeps that ended here; where no worker's rises nothing that was lost is sent again",
+            registry=self.registry,
+        )
+        self.swept_jobs = Counter(
+            "tagsmith_worker_swept_jobs",
+            "Jobs that sweeps sent, could not send, failed or cancelled",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.held = Gauge("tagsmith_worker_held_jobs", "Jobs whose lease is held", registry=self.registry)
 
     def batch_done(self, report: BatchReport) -> None:
@@ -134,6 +146,11 @@ class WorkerMetrics:
         self.jobs.labels(lane, outcome).inc()
         if outcome in ("succeeded", "failed"):
             self.attempts.labels(lane).observe(attempts)
+
+    def swept(self, result: SweepResult) -> None:
+        self.sweeps.inc()
+        for outcome in ("sent", "unsent", "failed", "cancelled"):
+            self.swept_jobs.labels(outcome).inc(getattr(result, outcome))
 
     def model_served(self, runtime: Runtime) -> None:
         self.model.info({"name": runtime.name, "version": runtime.version})

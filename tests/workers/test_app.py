@@ -18,9 +18,11 @@ from celery.beat import Scheduler
 from celery.exceptions import Reject
 
 from catalog.errors import BrokerUnavailable
-from catalog.queue import SWEEP, TASK, make_message
+from catalog.queue import SWEEP, TASK, make_celery, make_message
 from catalog.settings import Settings
+from catalog.sweep import SweepResult
 from workers.app import Serving, create_app
+from workers.metrics import WorkerMetrics
 from workers.panics import Panic
 
 ROOT = Path(__file__).parent.parent.parent
@@ -103,6 +105,21 @@ def test_a_panic_of_a_library_ends_the_message_as_any_error_does(
     monkeypatch.setattr(Serving, "tag", Mock(side_effect=RustPanic("index out of bounds")))
     with pytest.raises(Panic, match="index out of bounds"):
         tag_task(settings).run(make_message(["job_1"]))
+
+
+def test_what_a_sweep_did_is_counted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = SweepResult(sent=3, unsent=2, failed=1)
+    monkeypatch.setattr("workers.app.sweep", lambda *_: done)
+    serving = Serving(settings, make_celery(settings), Mock())
+    serving._metrics, serving._engine = WorkerMetrics(), Mock()
+    serving.sweep()
+    serving.sweep()
+    counted = serving._metrics.registry.get_sample_value
+    assert counted("tagsmith_worker_sweeps_total") == 2
+    assert [
+        counted("tagsmith_worker_swept_jobs_total", {"outcome": outcome})
+        for outcome in ("sent", "unsent", "failed", "cancelled")
+    ] == [6, 4, 2, 0]
 
 
 def test_a_sweep_takes_those_that_wait_along(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
