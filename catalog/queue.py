@@ -50,7 +50,7 @@ def make_celery(settings: Settings) -> Celery:
     celery = Celery("tagsmith", broker=url, set_as_current=False)
     celery.conf.update(
         # Of a URL that says nothing about certificates kombu takes whatever it is shown; what it does say comes first.
-        broker_use_ssl={"ssl_cert_reqs": CERT_REQUIRED} if url.startswith("rediss:") else False,
+        broker_use_ssl={"ssl_cert_reqs": CERT_REQUIRED} if url.lower().startswith("rediss:") else False,
         broker_transport_options={
             "master_name": settings.broker_master,
             # Of several sentinels one may be away; by default it is tried for seconds, at each connection.

@@ -225,6 +225,7 @@ def test_sentinels_are_asked_for_the_redis_of_the_name_that_is_set(settings: Set
     ("url", "checks"),
     [
         ("rediss://broker:6380/0", {"ssl_cert_reqs": ssl.CERT_REQUIRED}),
+        ("REDISS://broker:6380/0", {"ssl_cert_reqs": ssl.CERT_REQUIRED}),
         (
             "rediss://broker:6380/0?ssl_ca_certs=/shop.crt",
             {"ssl_ca_certs": "/shop.crt"},
