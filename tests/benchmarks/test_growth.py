@@ -101,7 +101,7 @@ def test_the_document_of_real_workers(tmp_path):
     out = tmp_path / "growth.json"
     process = subprocess.run(
         [
-            *(sys.executable, "-m", "benchmarks", "growth", "--workers", "1,2", "--seconds", "0.5"),
+            *(sys.executable, "-m", "benchmarks", "growth", "--workers", "2", "--seconds", "0.5"),
             *("--device-ms", "5,1", "--json", "--out", str(out)),
         ],
         cwd=REPOSITORY,
@@ -113,7 +113,7 @@ def test_the_document_of_real_workers(tmp_path):
     assert process.returncode == 0, process.stderr
     document = json.loads(process.stdout)
     assert document == json.loads(out.read_text())
-    assert [one["workers"] for one in document["steps"]] == [1, 2]
+    assert [one["workers"] for one in document["steps"]] == [2]
     for one in document["steps"]:
         assert one["jobs_per_s"] > 0 and 0 < one["device_share"] < 1.1
         # In so short a run Redis may use less than the 10 ms that the kernel counts processor time in.
