@@ -179,8 +179,8 @@ class Job(Base):
     operator prunes old ones.
 
     not_before   a queued job put back after a fault of the world is not due earlier
-    resend_at    from when on the sweep may send its message again: for a queued job some time after the last
-                 message, for a running one the end of its lease
+    resend_at    from when on the sweep may send its message again: for a queued job that it has sent
+                 before some time after that, for a running one the end of its lease
     resends      how often the sweep has sent it since the last attempt; each time it waits longer
     lease_token  made new by each claim; whoever holds it may write the outcome
     """

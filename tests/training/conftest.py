@@ -8,6 +8,7 @@ import pytest
 
 from tests.tiny_tagger import picture, write_backbones
 from training import fit
+from training.loop import Progress
 from training.plots import draw_curves
 
 COLOURS = ("red", "green", "blue")
@@ -60,6 +61,32 @@ def no_curves(monkeypatch):
 def curves(no_curves, monkeypatch):
     """They are drawn all the same."""
     monkeypatch.setattr(fit, "draw_curves", draw_curves)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture
+def fit_killed_at(monkeypatch):
+    """Fits until so many states have been saved and ends there as if killed; returns the stage that it died in."""
+
+    def fit_and_die(last, *arguments):
+        stages, save = [], Progress.save
+
+        def save_then_die(self, accelerator):
+            save(self, accelerator)
+            stages.append(self.out.name)
+            if len(stages) == last:
+                raise Killed
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Progress, "save", save_then_die)
+            with pytest.raises(Killed):
+                fit.fit(*arguments)
+        return stages[-1]
+
+    return fit_and_die
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,6 @@ from training.__main__ import main
 from training.declared import Declared
 from training.errors import AnotherRun, DataError, RecipeError
 from training.fit import fit
-from training.loop import Progress
 from training.promotion import in_words
 from training.recipe import PseudoLabelsSection, TranslateSection, read_recipe
 from training.renderings import RENDERINGS
@@ -65,30 +64,16 @@ def test_fit_leaves_a_checkpoint_that_learned(recipe, catalogue, curves, tmp_pat
     }
 
 
-class Killed(BaseException):
-    pass
-
-
 @pytest.mark.parametrize(("killed_at_saves", "ema_decay"), [((2, 7), 0.0), ((7,), 0.9)])
 def test_a_killed_run_ends_as_if_nothing_had_happened(
-    recipe, catalogue, tmp_path, monkeypatch, killed_at_saves, ema_decay
+    recipe, catalogue, tmp_path, fit_killed_at, killed_at_saves, ema_decay
 ):
     changes = {"ema_decay": ema_decay, "save_every_steps": 3}
     recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=changes)})
     whole = load(fit(recipe, catalogue, tmp_path / "whole"))
     for killed_at_save in killed_at_saves:
-        saves, save, out = [], Progress.save, tmp_path / f"killed at {killed_at_save}"
-
-        def save_then_die(self, accelerator, saves=saves, save=save, last=killed_at_save):
-            save(self, accelerator)
-            saves.append(self.total_steps)
-            if len(saves) == last:
-                raise Killed
-
-        with monkeypatch.context() as patched:
-            patched.setattr(Progress, "save", save_then_die)
-            with pytest.raises(Killed):
-                fit(recipe, catalogue, out)
+        out = tmp_path / f"killed at {killed_at_save}"
+        fit_killed_at(killed_at_save, recipe, catalogue, out)
         resumed = load(fit(recipe, catalogue, out))
         for name, tensor in whole.model.state_dict().items():
             torch.testing.assert_close(resumed.model.state_dict()[name], tensor, atol=1e-3, rtol=1e-3)

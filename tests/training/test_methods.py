@@ -9,7 +9,6 @@ from models.checkpoint import load
 from training.errors import RecipeError
 from training.fit import fit
 from training.language import language_stage
-from training.loop import Progress
 from training.network import build
 from training.recipe import read_recipe
 from training.table import make_taxonomy, read_table
@@ -192,11 +191,7 @@ def test_sections_that_cannot_go_together_are_refused(recipe_with, settings, mes
         recipe_with(*settings)
 
 
-class Killed(BaseException):
-    pass
-
-
-def test_every_section_goes_on_after_a_kill(recipe_with, catalogue, tmp_path, monkeypatch):
+def test_every_section_goes_on_after_a_kill(recipe_with, catalogue, tmp_path, fit_killed_at):
     """The second save is in the language stage, the sixth in the tagging stage, after ranks were taken."""
     recipe = recipe_with(
         "language.epochs=1",
@@ -210,19 +205,8 @@ def test_every_section_goes_on_after_a_kill(recipe_with, catalogue, tmp_path, mo
     )
     whole = load(fit(recipe, catalogue, tmp_path / "whole"))
     for killed_at_save, killed_in in ((2, "language"), (6, "tagging")):
-        saves, save, out = [], Progress.save, tmp_path / killed_in
-
-        def save_then_die(self, accelerator, saves=saves, save=save, last=killed_at_save):
-            save(self, accelerator)
-            saves.append(self.out.name)
-            if len(saves) == last:
-                raise Killed
-
-        with monkeypatch.context() as patched:
-            patched.setattr(Progress, "save", save_then_die)
-            with pytest.raises(Killed):
-                fit(recipe, catalogue, out)
-        assert saves[-1] == killed_in
+        out = tmp_path / killed_in
+        assert fit_killed_at(killed_at_save, recipe, catalogue, out) == killed_in
         resumed = load(fit(recipe, catalogue, out))
         for name, tensor in whole.model.state_dict().items():
             torch.testing.assert_close(resumed.model.state_dict()[name], tensor, atol=1e-3, rtol=1e-3)
