@@ -31,15 +31,17 @@ UNKNOWN = -1000
 @dataclass(frozen=True)
 class Labelled:
     """A batch and, for each attribute, its targets: int64 (B,) with MISSING and UNKNOWN, or float (B, V)
-    with NaN rows.
+    with NaN rows; and what teachers say, float (B, V), or None.
     """
 
     batch: Batch
     targets: tuple[Tensor, ...]
+    taught: tuple[Tensor | None, ...]
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> "Labelled":
         moved = tuple(target.to(device, non_blocking=non_blocking) for target in self.targets)
-        return Labelled(self.batch.to(device, non_blocking), moved)
+        taught = tuple(of if of is None else of.to(device, non_blocking=non_blocking) for of in self.taught)
+        return Labelled(self.batch.to(device, non_blocking), moved, taught)
 
 
 def targets_of(rows: Sequence[Row], taxonomy: Taxonomy) -> tuple[Tensor, ...]:
@@ -51,6 +53,15 @@ def targets_of(rows: Sequence[Row], taxonomy: Taxonomy) -> tuple[Tensor, ...]:
         torch.from_numpy((several if attribute.multiple else single)(attribute, rows))
         for attribute in taxonomy
     )
+
+
+def taught_of(rows: Sequence[Row], taxonomy: Taxonomy) -> tuple[Tensor | None, ...]:
+    """Float (N, V) of each attribute that teachers know, otherwise None."""
+    said = [row.taught for row in rows if row.taught is not None]
+    if not said:
+        return (None,) * len(taxonomy.attributes)
+    columns = torch.stack(said).split(taxonomy.sizes, dim=1)
+    return tuple(None if of.isnan().any() else of for of in columns)
 
 
 def single(attribute: Attribute, rows: Sequence[Row]) -> np.ndarray:
@@ -131,9 +142,14 @@ class Products(Dataset[tuple[Example, int]]):
 class Collator:
     """Batches of Labelled; picklable, so that loader processes can carry it."""
 
-    def __init__(self, targets: tuple[Tensor, ...]) -> None:
+    def __init__(self, targets: tuple[Tensor, ...], taught: tuple[Tensor | None, ...] = ()) -> None:
         self.targets = targets
+        self.taught = taught
 
     def __call__(self, items: list[tuple[Example, int]]) -> Labelled:
         positions = torch.tensor([index for _, index in items])
-        return Labelled(collate([example for example, _ in items]), tuple(t[positions] for t in self.targets))
+        return Labelled(
+            collate([example for example, _ in items]),
+            tuple(of[positions] for of in self.targets),
+            tuple(of if of is None else of[positions] for of in self.taught),
+        )

@@ -156,7 +156,7 @@ def train_stages(
     if recipe.model.lexicon and any(said(row) for row in split["train"]):
         words = learn_words(model, material, lambda stage: train(stage, accelerator, recipe, out))
     settle_gates(model, material)
-    adjust(model, split["train"], taxonomy, recipe.train.logit_adjustment)
+    adjust(model, split["train"], taxonomy, recipe.train)
     return words
 
 

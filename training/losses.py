@@ -12,6 +12,8 @@ from models.fusion import FusionOutput
 from models.taxonomy import Taxonomy
 from training.data import MISSING
 
+Taught = tuple[Tensor | None, ...]  # as in `training.data.Labelled`
+
 
 def tagging_loss(
     output: FusionOutput,
@@ -19,8 +21,12 @@ def tagging_loss(
     taxonomy: Taxonomy,
     unimodal_weight: float,
     smoothing: float,
+    taught: Taught = (),
+    share: float = 0.0,
 ) -> tuple[Tensor, dict[str, float]]:
-    """The mean over the attributes of fused + unimodal_weight * (text-only + photo-only), and its parts."""
+    """The mean over the attributes of fused + unimodal_weight * (text-only + photo-only), and its parts. With `share`
+    what is `taught` takes the place of the labels.
+    """
     everyone = torch.ones_like(output.has_text)
     heads = (
         ("fused", output.fused, everyone, 1.0),
@@ -30,7 +36,7 @@ def tagging_loss(
     total = output.fused[0].new_zeros(())
     report = {}
     for name, logits, present, weight in heads:
-        head = head_loss(logits, targets, present, taxonomy, smoothing)
+        head = head_loss(logits, targets, present, taxonomy, smoothing, taught, share)
         total = total + weight * head
         report[name] = head.item()
     return total, report
@@ -42,17 +48,26 @@ def head_loss(
     present: Tensor,
     taxonomy: Taxonomy,
     smoothing: float,
+    taught: Taught = (),
+    share: float = 0.0,
 ) -> Tensor:
     """The mean over the attributes of one head."""
+    taught = taught or (None,) * len(targets)
     parts = [
-        attribute_loss(of_one, target, present, attribute.multiple, smoothing)
-        for of_one, target, attribute in zip(logits, targets, taxonomy, strict=True)
+        attribute_loss(of_one, target, present, attribute.multiple, smoothing, said, share)
+        for of_one, target, attribute, said in zip(logits, targets, taxonomy, taught, strict=True)
     ]
     return torch.stack(parts).mean()
 
 
 def attribute_loss(
-    logits: Tensor, target: Tensor, present: Tensor, multiple: bool, smoothing: float
+    logits: Tensor,
+    target: Tensor,
+    present: Tensor,
+    multiple: bool,
+    smoothing: float,
+    taught: Tensor | None = None,
+    share: float = 0.0,
 ) -> Tensor:
     """Cross-entropy over one choice, binary cross-entropy over several; zero where nothing is labelled. In float32:
     a head may have answered in bf16, whose eight bits are too few to take a logarithm of a sum in.
@@ -62,8 +77,14 @@ def attribute_loss(
         labelled = present & ~target.isnan().any(dim=1)
         if not labelled.any():
             return logits.sum() * 0
+        if taught is not None:
+            target = (1 - share) * target + share * taught
         return functional.binary_cross_entropy_with_logits(logits[labelled], target[labelled])
     target = target.masked_fill(~present | (target < 0), MISSING)
-    if not (target != MISSING).any():
+    known = target != MISSING
+    if not known.any():
         return logits.sum() * 0
-    return functional.cross_entropy(logits, target, ignore_index=MISSING, label_smoothing=smoothing)
+    loss = functional.cross_entropy(logits, target, ignore_index=MISSING, label_smoothing=smoothing)
+    if taught is not None:
+        loss = (1 - share) * loss + share * functional.cross_entropy(logits[known], taught[known])
+    return loss

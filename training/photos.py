@@ -33,6 +33,7 @@ def photos_stage(tagger: FusionTagger, section: PhotosSection, material: Materia
         "photos and a label",
         *([row for row in part if has_label(row, taxonomy)] for part in (shown, held_out)),
     )
+    share = recipe.distillation.share if recipe.distillation is not None else 0.0
     photos = AugmentSection(
         drop_text=0,
         drop_photos=0,
@@ -43,8 +44,8 @@ def photos_stage(tagger: FusionTagger, section: PhotosSection, material: Materia
 
     def loss(network: nn.Module, batch: Labelled) -> tuple[Tensor, Report]:
         output = network(batch.batch)
-        smoothing = recipe.train.label_smoothing
-        return head_loss(output.photo_only, batch.targets, output.has_photos, taxonomy, smoothing), {}
+        of, smoothing = output.photo_only, recipe.train.label_smoothing
+        return head_loss(of, batch.targets, output.has_photos, taxonomy, smoothing, batch.taught, share), {}
 
     heads: list[nn.Module] = [tagger.photo_projection, tagger.photo_head]
     return Stage(

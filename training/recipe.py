@@ -68,6 +68,15 @@ class PseudoLabelsSection(Section):
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
 
 
+class DistillationSection(Section):
+    """Learns with `share` what the checkpoints `teachers` say of the training products, the mean of their
+    probabilities, and with the rest what the labels say (Hinton et al. 2015).
+    """
+
+    teachers: Annotated[tuple[str, ...], Field(min_length=1)]
+    share: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
 class ReplaySection(Section):
     """Goes on from `backbones.checkpoint`, heads and values included, and shows `share` of the training part of its
     own `table` again; what it forgot of that table's test part is measured.
@@ -174,11 +183,13 @@ class TrainSection(OptimizerSection):
     """The main stage, and what all share: the `seed`, and every how many steps a killed run can go on from.
 
     Of the loss the answers of text alone and of photos alone have `unimodal_weight` each, the fused one 1.
-    `logit_adjustment` is the share of a value's rarity that is taken back after the last stage.
+    `logit_adjustment` is the share of a value's rarity that is taken back after the last stage, `fused_adjustment` what
+    is taken back beyond it where text and photos are both there.
     """
 
     label_smoothing: Share = 0.0
     logit_adjustment: Share = 0.0
+    fused_adjustment: Share = 0.0
     unimodal_weight: Rate = 0.5
     mixed_precision: Literal["no", "bf16"] = "no"
     save_every_steps: Count = 200
@@ -282,6 +293,7 @@ class Recipe(Section):
     few_shot: FewShotSection | None = None
     pseudo_labels: PseudoLabelsSection | None = None
     replay: ReplaySection | None = None
+    distillation: DistillationSection | None = None
     language: LanguageSection | None = None
     contrastive: ContrastiveSection | None = None
     photos: PhotosSection | None = None

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from models.taxonomy import Taxonomy
+from training.distillation import with_teachers
 from training.few_shot import few_shot
 from training.parts import warn_of_shared_titles
 from training.pseudo_labels import with_pseudo_labels
@@ -21,9 +22,9 @@ def rows_to_train_on(
     replay: Replay | None,
     out: Path,
 ) -> list[Row]:
-    """Few of the rows, with pseudo-labels, with those of an older table, as the recipe says.
+    """Few of the rows, with pseudo-labels, with those of an older table, with teachers, as the recipe says.
 
-    `measured` are those of the other parts; `out` is the run's folder, where pseudo-labels are kept.
+    `measured` are those of the other parts; `out` is the run's folder, where it is kept what teachers said.
     """
     if recipe.few_shot is not None:
         rows = few_shot(rows, taxonomy, recipe.few_shot.per_value, recipe.train.seed)
@@ -34,4 +35,9 @@ def rows_to_train_on(
     if replay is not None:
         rows = [*rows, *replay.rows]
     warn_of_shared_titles(rows[own:], measured)
-    return within_scope(rows, taxonomy.scopes)[0]
+    rows = within_scope(rows, taxonomy.scopes)[0]
+    if recipe.distillation is not None:
+        rows = with_teachers(
+            rows, taxonomy, recipe.distillation, out / "taught.safetensors", recipe.data.workers
+        )
+    return rows

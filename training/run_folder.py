@@ -51,6 +51,7 @@ def named(recipe: Recipe) -> dict[str, str]:
     checkpoints = {
         "backbones": recipe.backbones.checkpoint,
         "teacher": pseudo_labels.teacher if pseudo_labels else "",
+        **{f"teacher {path}": path for path in (recipe.distillation.teachers if recipe.distillation else ())},
     }
     return {
         **{name: digest(Path(file)) for name, file in files.items() if Path(file).is_file()},

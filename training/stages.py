@@ -12,7 +12,7 @@ from models.fusion import FusionTagger
 from models.preprocessing import Preprocessor
 from models.taxonomy import Taxonomy
 from training.augment import Augmenter
-from training.data import Collator, Products, targets_of
+from training.data import Collator, Products, targets_of, taught_of
 from training.early_stopping import EarlyStopping
 from training.errors import DataError
 from training.evaluation import evaluate_rows, summary
@@ -42,7 +42,7 @@ class Material:
             # A last batch of one product would make a noisy step; a table smaller than a batch still needs its
             # only one.
             drop_last=augmenter is not None and len(rows) >= batch_size,
-            collate_fn=Collator(targets_of(rows, self.taxonomy)),
+            collate_fn=Collator(targets_of(rows, self.taxonomy), taught_of(rows, self.taxonomy)),
             num_workers=self.recipe.data.workers,
             # Its own: starting an epoch in the middle must not shift the random numbers of dropout.
             generator=torch.Generator(),

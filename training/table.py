@@ -9,11 +9,12 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from torch import Tensor
 
 from models.taxonomy import Attribute, Taxonomy
 from training.cells import SEVERAL, cell, is_list, is_nested, is_number, photos_in, text
@@ -33,7 +34,9 @@ MOST_NUMBERS = 30
 
 @dataclass(frozen=True)
 class Row:
-    """One product of the table; `values` has the cell of each candidate attribute, () where it is empty."""
+    """One product of the table; `values` has the cell of each candidate attribute, () where it is empty; `taught` what
+    teachers say of it, see `training/distillation.py`.
+    """
 
     id: str
     title: str
@@ -41,6 +44,7 @@ class Row:
     photos: tuple[Path, ...]
     group: str
     values: dict[str, tuple[str, ...]]
+    taught: Tensor | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

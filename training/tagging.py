@@ -56,12 +56,12 @@ def supervised(
     towers = {"text_tower", "photo_tower"}
     parts["heads"] = [module for name, module in tagger.named_children() if name not in towers]
     ranks = adapters.ranks if adapters is not None else None
+    share = recipe.distillation.share if recipe.distillation is not None else 0.0
 
     def loss(network: nn.Module, batch: Labelled) -> tuple[Tensor, Report]:
         output = network(batch.batch)
-        return tagging_loss(
-            output, batch.targets, taxonomy, recipe.train.unimodal_weight, recipe.train.label_smoothing
-        )
+        weight, smoothing = recipe.train.unimodal_weight, recipe.train.label_smoothing
+        return tagging_loss(output, batch.targets, taxonomy, weight, smoothing, batch.taught, share)
 
     def regularized(network: nn.Module, batch: Labelled) -> tuple[Tensor, Report]:
         value, report = loss(network, batch)

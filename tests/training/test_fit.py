@@ -20,7 +20,7 @@ from training.declared import Declared
 from training.errors import AnotherRun, DataError, RecipeError
 from training.fit import fit
 from training.promotion import in_words
-from training.recipe import PseudoLabelsSection, TranslateSection, read_recipe
+from training.recipe import DistillationSection, PseudoLabelsSection, TranslateSection, read_recipe
 from training.renderings import RENDERINGS
 from training.run_folder import claim, held
 from training.split import part_of
@@ -139,6 +139,7 @@ def test_labels_of_a_column_that_fell_out_are_none(recipe, tmp_path):
     [
         ("augment", {"thesaurus": "no such file"}),
         ("pseudo_labels", PseudoLabelsSection(teacher="no such folder")),
+        ("distillation", DistillationSection(teachers=("no such folder",))),
     ],
 )
 def test_a_setting_that_is_found_wrong_before_the_first_step_gives_the_folder_back(

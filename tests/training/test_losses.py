@@ -119,3 +119,29 @@ def test_a_head_is_judged_only_where_its_modality_is_there():
     )
     _, report = tagging_loss(output, (torch.tensor([0, 0]),), ONE, unimodal_weight=1, smoothing=0)
     assert report == pytest.approx(dict.fromkeys(("fused", "text_only", "photo_only"), math.log(2)))
+
+
+def test_what_is_taught_stands_beside_the_labels_and_never_in_the_place_of_a_missing_one():
+    logits = torch.tensor([[2.0, 0.0], [-50.0, 50.0]])
+    taught = torch.tensor([[0.25, 0.75], [1.0, 0.0]])
+    loss = attribute_loss(logits, torch.tensor([0, MISSING]), ALL, False, 0.0, taught, share=0.4)
+    red, blue = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
+    assert loss.item() == pytest.approx(0.6 * red + 0.4 * (0.25 * red + 0.75 * blue))
+
+
+def test_several_values_are_taught_one_by_one():
+    logits, target = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 0.0]])
+    loss = attribute_loss(logits, target, ALL[:1], True, 0.0, torch.tensor([[0.5, 0.5]]), share=0.4)
+    there, absent = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
+    assert loss.item() == pytest.approx((0.8 * there + 0.2 * absent + math.log(2)) / 2)
+
+
+def test_an_attribute_that_no_teacher_knows_is_learned_from_its_labels_alone():
+    logits, targets = (
+        (torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 3.0]])),
+        (torch.tensor([0]), torch.tensor([0])),
+    )
+    both = Taxonomy((ONE.attributes[0], KIND))
+    alone = head_loss(logits, targets, ALL[:1], both, smoothing=0)
+    taught = head_loss(logits, targets, ALL[:1], both, 0.0, (torch.tensor([[1.0, 0.0]]), None), share=0.4)
+    assert taught.item() == pytest.approx(alone.item())

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from models.checkpoint import load
 from training.errors import RecipeError
@@ -177,6 +178,17 @@ def test_pseudo_labels_fill_what_the_table_left_empty(recipe_with, catalogue, st
     filled = [json.loads(line) for line in lines]
     assert filled
     assert {name for entry in filled for name in entry["values"]} == {"colour"}  # a thirteenth has none
+
+
+def test_what_teachers_say_is_learned_and_kept(recipe_with, catalogue, starter, tmp_path):
+    alone = load(fit(recipe_with("train.epochs=1"), catalogue, tmp_path / "alone"))
+    recipe = recipe_with("train.epochs=1", f"distillation.teachers=['{starter}']", "distillation.share=0.7")
+    taught = load(fit(recipe, catalogue, tmp_path / "taught"))
+    kept = load_file(tmp_path / "taught" / "taught.safetensors")["probabilities"]
+    assert kept.shape == (taught.metrics["rows"]["train"], sum(taught.taxonomy.sizes))
+    for head in ("text_head", "photo_head", "fused_head"):
+        names = f"{head}.weight"
+        assert not torch.equal(taught.model.state_dict()[names], alone.model.state_dict()[names])
 
 
 @pytest.mark.parametrize(
