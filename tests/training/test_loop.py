@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from training.early_stopping import EarlyStopping
-from training.loop import Stage, moving_average, run
+from training.loop import Stage, attention, moving_average, run
 from training.recipe import OptimizerSection
 
 
@@ -70,16 +70,32 @@ def test_the_kept_weights_are_the_moving_average_that_was_validated(accelerator,
     assert stage.validate(stage.network) == pytest.approx(best)
 
 
-def test_mixed_precision_ends_with_the_stage(tmp_path):
-    AcceleratorState._reset_state(reset_partial_state=True)  # one for the process, of one precision
-    try:
-        stage = line_stage([], epochs=1)
-        run(stage, Accelerator(cpu=True, mixed_precision="bf16"), tmp_path, save_every_steps=100)
-    finally:
-        AcceleratorState._reset_state(reset_partial_state=True)
+@pytest.fixture
+def in_bf16():
+    """An accelerator of another precision: there is one for the process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield Accelerator(cpu=True, mixed_precision="bf16")
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_mixed_precision_ends_with_the_stage(in_bf16, tmp_path):
+    stage = line_stage([], epochs=1)
+    run(stage, in_bf16, tmp_path, save_every_steps=100)
     with torch.no_grad():
         stage.network.weight.fill_(1.001)  # no number of bf16
         assert stage.network(torch.ones(1, 1)).item() == stage.network.weight.item()
+
+
+def test_attention_is_by_plain_products_on_a_cpu_in_bf16_alone(in_bf16):
+    with attention(in_bf16):
+        assert torch.backends.cuda.math_sdp_enabled()
+        assert not torch.backends.cuda.flash_sdp_enabled()
+    assert torch.backends.cuda.flash_sdp_enabled()
+
+
+def test_attention_is_torchs_own_in_float32(accelerator):
+    with attention(accelerator):
+        assert torch.backends.cuda.flash_sdp_enabled()
 
 
 def test_without_a_decay_there_is_no_average():
