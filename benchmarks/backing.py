@@ -26,6 +26,8 @@ from catalog.settings import PREFIX, Settings
 
 STARTED_WITHIN_S = 120.0
 STOPPED_WITHIN_S = 60.0
+# PostgreSQL's own 100 are too few for 64 workers, each with one for its leases beside its pool.
+CONNECTIONS = 200
 # A connection of PostgreSQL tells the statistics what it did once a second at most.
 STATISTICS_LAG_S = 1.5
 
@@ -99,9 +101,13 @@ def backing() -> Iterator[Backing]:
         settings = Settings(var=var)
         pids = {
             name: stack.enter_context(
-                started([sys.executable, "-m", "catalog.embedded", name], environment, var / f"{name}.log")
+                started(
+                    [sys.executable, "-m", "catalog.embedded", name, *options],
+                    environment,
+                    var / f"{name}.log",
+                )
             ).pid
-            for name in ("postgres", "redis")
+            for name, options in (("postgres", ["-c", f"max_connections={CONNECTIONS}"]), ("redis", []))
         }
         engine = make_engine(settings)
         stack.callback(engine.dispose)

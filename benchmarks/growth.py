@@ -19,7 +19,7 @@ import psutil
 from celery import Celery
 from sqlalchemy import Engine, text
 
-from benchmarks.backing import Backing, Load, backing, started, wait_until
+from benchmarks.backing import CONNECTIONS, Backing, Load, backing, started, wait_until
 from benchmarks.headline import headline
 from benchmarks.latency import JobNotTaggedError
 from benchmarks.saturation import STUCK_S, held, tagged_in
@@ -31,8 +31,8 @@ from catalog.views import LANES, Lane
 
 TENANTS = 10
 WORKERS_WITHIN_S = 300.0  # 64 processes on few cores import Celery one after the other
-# PostgreSQL's 100 connections, less those of this process and some to spare, are shared out among the workers.
-CONNECTIONS = 80
+# Of PostgreSQL's connections, for this process and some to spare; the workers share out the others.
+SPARE_CONNECTIONS = 30
 # Above that share the device counts as the limit; the rest of its time are the ramps at both ends of a step.
 FULL = 0.9
 # A machine whose cores are used to that share has no more to give.
@@ -158,7 +158,8 @@ def step_size(workers: int, jobs: int, seconds: float, device_per_s: float) -> i
 def run_step(
     servers: Backing, tenants: Sequence[str], lane: Lane, count: int, jobs: int, device: Device
 ) -> Step:
-    pool = max(1, min(servers.settings.database_pool, CONNECTIONS // count))
+    of_each = (CONNECTIONS - SPARE_CONNECTIONS) // count - 1  # beside the one for its leases
+    pool = max(1, min(servers.settings.database_pool, of_each))
     with (
         make_celery(servers.settings) as celery,
         running_workers(servers, celery, count, pool, device) as pids,
