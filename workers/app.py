@@ -24,7 +24,7 @@ from celery import Celery, Task, bootsteps, signals
 from celery.exceptions import Reject
 
 from catalog.database import make_engine
-from catalog.errors import SettingsError, Unavailable
+from catalog.errors import DatabaseUnavailable, SettingsError, Unavailable
 from catalog.log import configure_logging
 from catalog.photo_store import PhotoStore
 from catalog.queue import SWEEP, SWEEPS, TASK, forget_sweeps, make_celery, send, waiting
@@ -34,6 +34,7 @@ from catalog.views import Lane
 from workers import memory
 from workers.batch_runner import Limits
 from workers.batcher import Batcher
+from workers.breaker import Breaker
 from workers.control import answer_commands
 from workers.health import Heartbeat
 from workers.identity import node_name, worker_identity
@@ -116,9 +117,9 @@ def create_app(settings: Settings, load_runtime: Callable[[Settings], Any]) -> C
     def tag_products(self: Task, message: dict[str, Any]) -> None:
         # Of anything else Celery would neither acknowledge the message nor take another in its place.
         with panics_as_exceptions():
-            looked_at = serving.tag(message, lane=self.request.delivery_info["routing_key"])
-        if not looked_at:
-            raise Reject("no room", requeue=True)
+            taken = serving.tag(message, lane=self.request.delivery_info["routing_key"])
+        if not taken:
+            raise Reject("not by this worker, or not now", requeue=True)
 
     @celery.task(name=SWEEP, shared=False)
     def sweep_jobs() -> None:
@@ -159,7 +160,7 @@ def create_app(settings: Settings, load_runtime: Callable[[Settings], Any]) -> C
 
     celery.steps["worker"].add(ServingStep)
     celery.conf.broker_transport_options |= {
-        "queue_order_strategy": functools.partial(LaneOrder, serving.wants_bulk),
+        "queue_order_strategy": functools.partial(LaneOrder, serving.wants_any, serving.wants_bulk),
         "polling_interval": POLL_S,
     }
     celery.conf.worker_consumer = "workers.consumer:SurvivingConsumer"
@@ -180,6 +181,7 @@ class Serving:
         self._celery = celery
         self._load_runtime = load_runtime
         self._room = Room(settings.max_ready)
+        self._breaker = Breaker()
         self._tag: TagProducts | None = None
 
     def tag(self, message: dict[str, Any], lane: Lane) -> bool:
@@ -187,12 +189,21 @@ class Serving:
             raise RuntimeError("the model is not loaded: run this task in `celery -A workers.app worker`")
         return self._tag(message, lane)
 
+    def wants_any(self) -> bool:
+        return not self._breaker.open
+
     def wants_bulk(self) -> bool:
         return wants_bulk(self._room, self._settings)
 
     def sweep(self) -> None:
         messages = functools.partial(waiting, self._celery)
-        self._metrics.swept(sweep(self._engine, self._send, messages, self._settings))
+        try:
+            result = sweep(self._engine, self._send, messages, self._settings)
+        except DatabaseUnavailable:
+            self._breaker.failed()
+            raise
+        self._breaker.succeeded()
+        self._metrics.swept(result)
 
     def start(self) -> None:
         settings = self._settings
@@ -236,6 +247,7 @@ class Serving:
             leases=self._leases,
             room=self._room,
             metrics=self._metrics,
+            breaker=self._breaker,
             worker=worker,
             bulk_preparers=max(1, len(os.sched_getaffinity(0)) - 1),
         )

@@ -1,4 +1,5 @@
-"""Which queues the consumer asks the broker for next: interactive before bulk, and bulk only while it is wanted.
+"""Which queues the consumer asks the broker for next: interactive before bulk, bulk only while it is wanted, and none
+while the process can take nothing.
 
 Every message that is taken holds one of the process's few threads until its jobs have ended. An import has messages
 without end, so without this they would hold all threads, and a person's message would wait in the queue until one of
@@ -29,12 +30,15 @@ ORDER = (SWEEPS, *LANES)
 class LaneOrder(round_robin_cycle):
     """For kombu's `queue_order_strategy`."""
 
-    def __init__(self, wants_bulk: Callable[[], bool]) -> None:
+    def __init__(self, wants_any: Callable[[], bool], wants_bulk: Callable[[], bool]) -> None:
         super().__init__()
+        self._wants_any = wants_any
         self._wants_bulk = wants_bulk
         self._asked = 0
 
     def consume(self, n: int) -> list[str]:
+        if not self._wants_any():
+            return []
         queues: list[str] = sorted(super().consume(n), key=ORDER.index)
         if "bulk" not in queues:
             return queues

@@ -20,6 +20,7 @@ from catalog.jobs import ClaimedJob, Finished, fail, finish, put_back
 from catalog.settings import Settings
 from catalog.views import Problem, problem
 from workers.batch_runner import BatcherClosed, BatcherError
+from workers.breaker import Breaker
 from workers.metrics import Outcome, WorkerMetrics
 from workers.together import Together
 
@@ -40,12 +41,14 @@ class Outcomes:
         settings: Settings,
         engine: Engine,
         metrics: WorkerMetrics,
+        breaker: Breaker,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._settings = settings
         self._engine = engine
         self._metrics = metrics
+        self._breaker = breaker
         self._clock = clock
         self._sleep = sleep
         # As for their claims, see `workers.tasks`.
@@ -127,19 +130,24 @@ class Outcomes:
         if outcome is not None:
             self._metrics.job_left(job.lane, outcome, job.attempts)
 
-    def persistently(self, what: str, write: Callable[[Session], Answer]) -> Answer | None:
+    def persistently(
+        self, what: str, write: Callable[[Session], Answer], patience_s: float = PATIENCE_S
+    ) -> Answer | None:
         """Run a transaction, again while the database is away; None when it stays away."""
-        deadline = self._clock() + self.PATIENCE_S
+        deadline = self._clock() + patience_s
         pause, tries = 0.1, 0
         while True:
             try:
                 with transaction(self._engine) as session:
-                    return write(session)
+                    answer = write(session)
+                self._breaker.succeeded()
+                return answer
             except Unavailable as error:
+                self._breaker.failed()
                 tries += 1
                 # Twice at least: the time may have passed because this process stood still, and the database not.
                 if tries > 1 and self._clock() + pause > deadline:
-                    log.error("the database stays away; the sweep will send the jobs again", stage=what)
+                    log.error("the database stays away; it is left to others or to later", stage=what)
                     return None
                 log.warning("the database does not answer; trying again", stage=what, reason=str(error))
                 self._sleep(pause)

@@ -2,7 +2,7 @@
 
 Knows neither Celery nor torch: `workers.app` calls it from a Celery thread, and whatever owns the device is
 reached through `workers.served`. It always returns: with True, the message may be acknowledged, since the rows say
-what became of the jobs, and the sweep sends again what is still due; with False, it was not looked at.
+what became of the jobs, and the sweep sends again what is still due; with False, nothing was claimed for it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from catalog.settings import Settings
 from catalog.views import Lane, TagView, problem
 from workers.batch_runner import BatcherError, ItemFailed
 from workers.batcher import Batcher
+from workers.breaker import Breaker
 from workers.leases import LeaseKeeper
 from workers.metrics import WorkerMetrics
 from workers.outcomes import Outcomes
@@ -54,6 +55,9 @@ class TagProducts:
 
     # A room that stays full for so long gives the message back, well before the queue's visibility timeout would.
     PATIENCE_S = 30.0
+    # So long a message waits for a database that does not answer: it may answer others, and what waits here is missing
+    # to them.
+    CLAIM_PATIENCE_S = 5.0
     # A device that has settled no batch for the time of so many forwards is waited for no longer.
     SILENCE_IN_FORWARDS = 2
 
@@ -68,6 +72,7 @@ class TagProducts:
         leases: LeaseKeeper,
         room: Room,
         metrics: WorkerMetrics,
+        breaker: Breaker,
         worker: str,
         bulk_preparers: int,
         clock: Callable[[], float] = time.monotonic,
@@ -80,14 +85,16 @@ class TagProducts:
         self._room = room
         self._metrics = metrics
         self._worker = worker
-        self.outcomes = Outcomes(settings, engine, metrics, clock, sleep)
+        self.outcomes = Outcomes(settings, engine, metrics, breaker, clock, sleep)
         self._prepare = Preparing(settings, photo_store, batcher, self.outcomes, metrics, bulk_preparers)
         # Interactive jobs come one in a message: those that come at the same time share their transactions.
         self._claim_interactive = Together(self._claim_together)
         self._one_suspect = threading.Lock()
 
     def __call__(self, message: dict[str, Any], lane: Lane) -> bool:
-        """False when the message is for another worker, or for later: this process has had no room for it."""
+        """False when the message is for another worker, or for later: this process had no room for it, or no answer
+        from the database.
+        """
         try:
             job_ids = parse_message(message)
         except InvalidMessage as error:
@@ -100,11 +107,11 @@ class TagProducts:
                 self._metrics.messages.labels(lane, "no_room").inc()
                 return False
             claimed = self._claim(Named(self._leases.not_held(job_ids), len(job_ids)), lane)
-            found = self._tagged(claimed)
-            if claimed is not None:
-                found += self._tag_suspects(claimed.suspects)
-            outcome = "database_away" if claimed is None else "claimed" if found else "nothing_to_do"
-            self._metrics.messages.labels(lane, outcome).inc()
+            if claimed is None:
+                self._metrics.messages.labels(lane, "database_away").inc()
+                return False
+            found = self._tagged(claimed) + self._tag_suspects(claimed.suspects)
+            self._metrics.messages.labels(lane, "claimed" if found else "nothing_to_do").inc()
         return True
 
     # -- the stages --------------------------------------------------------------------------------------
@@ -179,7 +186,7 @@ class TagProducts:
                 embedding_cache.TEXTS.recall(session, texts, version, max_age_days),
             )
 
-        return self.outcomes.persistently("claim", claim_them)
+        return self.outcomes.persistently("claim", claim_them, self.CLAIM_PATIENCE_S)
 
     def _tag(self, claimed: Claimed) -> None:
         with self._metrics.stage_seconds.labels("prepare").time():

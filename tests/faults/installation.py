@@ -202,7 +202,12 @@ class Installation:
 
     def query(self, statement: str, **values: Any) -> list[Any]:
         with transaction(self.engine) as session:
-            return list(session.execute(text(statement), values).all())
+            result = session.execute(text(statement), values)
+            return list(result.all()) if result.returns_rows else []
+
+    def log(self) -> bytes:
+        """What all processes have written to their logs so far, also those of earlier tests."""
+        return (self.settings.var / "processes.log").read_bytes()
 
     def unfinished(self) -> bool:
         """Whether a job of the current tenant is queued or running."""

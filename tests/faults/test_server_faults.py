@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import psutil
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
 from samples.client import Client, read_samples
 from tests.faults.blackhole import Blackhole
@@ -65,6 +65,25 @@ def ask_while_frozen(client: Client, seconds: float) -> list[Answer]:
             document = json.loads(body)
             answers.append(Answer(path, status, document.get("type"), time.monotonic() - began))
     return answers
+
+
+@contextmanager
+def refused_role(installation: Installation) -> Iterator[str]:
+    """A role that may do what ours may, and that PostgreSQL lets in no more."""
+    role = "one_too_many"
+    installation.query(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 0")
+    for kind in ("TABLES", "SEQUENCES"):
+        installation.query(f"GRANT ALL ON ALL {kind} IN SCHEMA public TO {role}")
+    try:
+        yield role
+    finally:
+        installation.query(f"DROP OWNED BY {role}")
+        installation.query(f"DROP ROLE {role}")
+
+
+def database_url_of(installation: Installation, role: str) -> str:
+    url = make_url(installation.settings.resolved_database_url())
+    return url.set(username=role).render_as_string(hide_password=False)
 
 
 def kill_redis(installation: Installation) -> None:
@@ -192,6 +211,31 @@ def test_a_postgres_restarted_under_load_loses_and_doubles_nothing(
         installation.start_postgres()
         fault.recovers(strike)
     count = fault.ends("PostgreSQL restarted", load.told)
+    assert count.succeeded == count.accepted
+
+
+def test_a_worker_that_postgres_refuses_leaves_the_messages_to_one_that_it_serves(
+    installation: Installation, fault: Fault
+) -> None:
+    """Without beat: whatever the refused one took and dropped would be missing at the end."""
+    before = len(installation.log())
+    with refused_role(installation) as role:
+        installation.start_worker(TAGSMITH_DATABASE_URL=database_url_of(installation, role))
+        strike = fault.strikes()
+        first = installation.accept([f"for nobody yet {number}" for number in range(8)], "interactive")
+        wait_for(
+            lambda: b"no message is taken until" in installation.log()[before:], "the worker to be refused"
+        )
+        served = installation.start_worker(batch_seconds=0.05)
+        with Load(intake(installation), per_s=30) as load:
+            load.wait_until(200)
+        installation.wait_until_ended(first + load.told)
+        end(served, signal.SIGTERM)
+        installation.query(f"ALTER ROLE {role} CONNECTION LIMIT 100")
+        late = installation.accept(["once the other is served"])
+        fault.recovers(strike)
+        count = fault.ends("PostgreSQL refuses one of two workers", first + load.told + late)
+        installation.kill_workers()
     assert count.succeeded == count.accepted
 
 

@@ -21,6 +21,7 @@ from catalog.tables import Tag
 from catalog.views import JobView, Lane, PhotoRef
 from workers.batch_runner import Limits
 from workers.batcher import Batcher
+from workers.breaker import Breaker
 from workers.identity import worker_identity
 from workers.leases import LeaseKeeper
 from workers.metrics import WorkerMetrics
@@ -110,6 +111,7 @@ class Desk:
         self.sent: list[tuple[list[str], str]] = []
         self.slept: list[float] = []
         self.now = 0.0
+        self.breaker = Breaker(lambda: self.now)
         self.leases = LeaseKeeper(engine, settings, lambda ids, lane: self.sent.append((list(ids), lane)))
         self.served = Served(lambda settings: self.runtime, settings, self.metrics.model_served)
         self.batcher: Batcher[Prepared, Any] = Batcher(
@@ -136,6 +138,7 @@ class Desk:
             leases=self.leases,
             room=self.room,
             metrics=self.metrics,
+            breaker=self.breaker,
             worker=worker_identity(),
             bulk_preparers=2,
             clock=lambda: self.now,

@@ -17,7 +17,7 @@ from celery import signals
 from celery.beat import Scheduler
 from celery.exceptions import Reject
 
-from catalog.errors import BrokerUnavailable
+from catalog.errors import BrokerUnavailable, DatabaseUnavailable
 from catalog.queue import SWEEP, TASK, make_celery, make_message
 from catalog.settings import Settings
 from catalog.sweep import SweepResult
@@ -120,6 +120,24 @@ def test_what_a_sweep_did_is_counted(settings: Settings, monkeypatch: pytest.Mon
         counted("tagsmith_worker_swept_jobs_total", {"outcome": outcome})
         for outcome in ("sent", "unsent", "failed", "cancelled")
     ] == [6, 4, 2, 0]
+
+
+def test_a_sweep_that_the_database_refuses_keeps_this_worker_from_taking_more(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept = Mock(
+        side_effect=[DatabaseUnavailable("too many clients"), BrokerUnavailable("away"), SweepResult()]
+    )
+    monkeypatch.setattr("workers.app.sweep", swept)
+    serving = Serving(settings, make_celery(settings), Mock())
+    serving._metrics, serving._engine = WorkerMetrics(), Mock()
+    with pytest.raises(DatabaseUnavailable):
+        serving.sweep()
+    assert not serving.wants_any()
+    with pytest.raises(BrokerUnavailable):
+        serving.sweep()
+    serving.sweep()
+    assert serving.wants_any()
 
 
 def test_a_sweep_takes_those_that_wait_along(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

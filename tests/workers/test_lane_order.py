@@ -25,21 +25,30 @@ def bulk_wanted(settings: Settings, jobs: int = 64) -> int:
 
 def test_interactive_comes_first_and_bulk_only_while_it_is_wanted() -> None:
     wanted = [True]
-    order = LaneOrder(lambda: wanted[0])
+    order = LaneOrder(lambda: True, lambda: wanted[0])
     order.update(["bulk", "interactive", "sweep"])
     assert order.consume(3) == ["sweep", "interactive", "bulk"]
     wanted[0] = False
     assert order.consume(3) == ["sweep", "interactive"]
 
 
+def test_a_worker_that_can_take_nothing_asks_for_nothing() -> None:
+    wanted = [False]
+    order = LaneOrder(lambda: wanted[0], lambda: True)
+    order.update(["bulk", "interactive", "sweep"])
+    assert order.consume(3) == []
+    wanted[0] = True
+    assert order.consume(3) == ["sweep", "interactive", "bulk"]
+
+
 def test_a_worker_of_some_lanes_is_asked_for_no_other() -> None:
-    order = LaneOrder(lambda: True)
+    order = LaneOrder(lambda: True, lambda: True)
     order.update(["sweep", "interactive"])
     assert order.consume(2) == ["sweep", "interactive"]
 
 
 def test_bulk_has_its_turn_beside_interactive_messages_without_end() -> None:
-    order = LaneOrder(lambda: True)
+    order = LaneOrder(lambda: True, lambda: True)
     order.update(["interactive", "bulk"])
     first = [order.consume(2)[0] for _ in range(2 * BULK_FIRST_EVERY)]
     assert first == (["interactive"] * (BULK_FIRST_EVERY - 1) + ["bulk"]) * 2

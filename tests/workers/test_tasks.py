@@ -571,7 +571,7 @@ def test_a_connection_cut_after_the_commit_writes_no_second_set_of_tags(desk: De
     lost: list[int] = []
     real = desk.tag.outcomes.persistently
 
-    def commit_and_lose_the_answer(what: str, write: Any) -> Any:
+    def commit_and_lose_the_answer(what: str, write: Any, *patience: float) -> Any:
         answer = real(what, write)
         if what == "finish" and not lost:
             lost.append(1)
@@ -591,17 +591,19 @@ def away(engine: Engine) -> Iterator[Session]:
     yield
 
 
-def test_a_database_that_stays_away_gives_the_message_up_and_keeps_the_job(
+def test_a_database_that_stays_away_gives_the_message_back(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = desk.accept("shirt")
     with monkeypatch.context() as patch:
         patch.setattr("workers.outcomes.transaction", away)
-        desk.run(job_id)
-    assert sum(desk.slept) > 10, "it was tried again for a while"
-    assert max(desk.slept) <= 2, "it may be back any time"
-    assert len(desk.slept) < 30, "it is not to be kept from coming up"
+        assert not desk.tag(make_message([job_id]), "interactive")
+    assert 2 < sum(desk.slept) <= 5, "it was tried again for a while, and others are not kept waiting"
+    assert len(desk.slept) < 10, "it is not to be kept from coming up"
     assert (desk.job(job_id).status, desk.job(job_id).attempts) == ("queued", 0)
+    assert desk.breaker.open, "no other message is taken meanwhile"
+    desk.run(job_id)
+    assert (desk.tags(job_id), desk.breaker.open) == (["shirt"], False)
 
 
 def test_a_database_that_goes_away_while_a_job_is_run_leaves_the_job_to_the_sweep(
@@ -611,8 +613,12 @@ def test_a_database_that_goes_away_while_a_job_is_run_leaves_the_job_to_the_swee
     with monkeypatch.context() as patch:
         desk.runtime.on_forward = lambda titles: patch.setattr("workers.outcomes.transaction", away)
         desk.run(job_id)
+    assert sum(desk.slept) > 20, "it was tried again for a while"
+    assert max(desk.slept) <= 2, "it may be back any time"
+    assert len(desk.slept) < 30, "it is not to be kept from coming up"
     assert (desk.job(job_id).status, desk.leases.held()) == ("running", 0)
     assert desk.outcomes() == {}, "nobody knows"
+    assert desk.breaker.open
 
 
 def test_a_database_that_did_not_answer_while_the_process_stood_still_is_asked_once_more(
@@ -630,7 +636,7 @@ def test_a_database_that_did_not_answer_while_the_process_stood_still_is_asked_o
             yield session
 
     job_id = desk.accept("shirt")
-    desk.tag.outcomes.PATIENCE_S = -1.0  # over already
+    desk.tag.CLAIM_PATIENCE_S = -1.0  # over already
     monkeypatch.setattr("workers.outcomes.transaction", away_once)
     desk.run(job_id)
     assert desk.tags(job_id) == ["shirt"]
