@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,14 @@ class StepFailedError(Exception):
     """A benchmark gave no document, and what it said last."""
 
 
-def measure(steps: Sequence[Step], machine: dict[str, Any], *, quick: bool, run: Run) -> dict[str, Any]:
-    """The document: of each step its own, or `failed` with the reason. `run` is given the command line of one."""
+def measure(
+    steps: Sequence[Step], machine: dict[str, Any], *, quick: bool, run: Run
+) -> Iterator[dict[str, Any]]:
+    """The document after each step: of each its own, or `failed` with the reason. `run` is given the command line of
+    one.
+    """
     found: dict[str, dict[str, Any]] = {}
-    began = time.monotonic()
+    began, began_at = time.monotonic(), datetime.now(UTC)
     for number, step in enumerate(steps, 1):
         at = time.monotonic()
         print(f"[{number}/{len(steps)}] {step.name} ({(at - began) / 60:.0f} min so far)", file=sys.stderr)
@@ -41,14 +45,26 @@ def measure(steps: Sequence[Step], machine: dict[str, Any], *, quick: bool, run:
             print(f"{step.name} failed: {error}", file=sys.stderr)
             document = {"failed": str(error)}
         found[step.name] = {**document, "took_s": round(time.monotonic() - at, 1)}
-    return {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "quick": quick,
-        "took_s": round(time.monotonic() - began, 1),
-        "machine": machine,
-        "gpu": gpu(),
-        "benchmarks": found,
-    }
+        yield {
+            "at": began_at.isoformat(timespec="seconds"),
+            "quick": quick,
+            "took_s": round(time.monotonic() - began, 1),
+            "machine": machine,
+            "gpu": gpu(),
+            "benchmarks": found,
+        }
+
+
+def keep(document: Mapping[str, Any], results: Path) -> Path:
+    """Writes it, and returns where: of a run that is interrupted what was found so far stays in the part of its day,
+    which a whole one replaces.
+    """
+    path, part = path_of(results, document), path_of(results, {**document, "quick": False, "benchmarks": {}})
+    results.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    if path != part and not document["quick"]:
+        part.unlink(missing_ok=True)
+    return path
 
 
 def gpu() -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -29,15 +28,13 @@ def command(quick: bool, only: tuple[str, ...], results: Path, as_json: bool, ou
     """Every benchmark in one go, one table of what they found, and one JSON file with all of it.
 
     One that fails is told with its reason, the others go on, and the exit status is 1. Everything else on the machine
-    should rest: about half an hour on two cores.
+    should rest: about half an hour on two cores. Of a run that is stopped the file has what was found until then.
     """
     from benchmarks import everything
 
     steps = [step for step in STEPS if not only or step.name in only]
-    document = everything.measure(steps, describe(), quick=quick, run=everything.in_a_process)
-    results.mkdir(parents=True, exist_ok=True)
-    path = everything.path_of(results, document)
-    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    for document in everything.measure(steps, describe(), quick=quick, run=everything.in_a_process):
+        path = everything.keep(document, results)
     show(document, everything.table, as_json=as_json, out=out)
     click.echo(f"All of it is in {path}", err=True)
     if everything.failed(document):

@@ -44,14 +44,14 @@ def broken(arguments):
 
 
 def test_a_trial_adds_options_that_win():
-    document = measure(STEPS_OF_TWO, MACHINE, quick=True, run=answered)
+    *_, document = measure(STEPS_OF_TWO, MACHINE, quick=True, run=answered)
     assert document["benchmarks"]["first"]["asked"] == ["one", "--products", "9", "--products", "1"]
-    document = measure(STEPS_OF_TWO, MACHINE, quick=False, run=answered)
+    *_, document = measure(STEPS_OF_TWO, MACHINE, quick=False, run=answered)
     assert document["benchmarks"]["first"]["asked"] == ["one", "--products", "9"]
 
 
 def test_one_that_fails_is_told_with_its_reason_and_the_others_go_on():
-    document = measure(STEPS_OF_TWO, MACHINE, quick=False, run=broken)
+    *_, document = measure(STEPS_OF_TWO, MACHINE, quick=False, run=broken)
     assert failed(document) == ["first"]
     assert document["benchmarks"]["second"]["asked"] == ["two"]
     said = table(document)
@@ -94,6 +94,26 @@ def test_the_file_is_named_by_day_and_device(tmp_path):
     broken = {**whole, "latency": {"failed": "no network"}}
     assert path_of(tmp_path, document | {"benchmarks": broken}).name == "2026-01-02-cpu-part.json"
     assert path_of(tmp_path, document | {"benchmarks": {"latency": {}}}).name == "2026-01-02-cpu-part.json"
+
+
+def test_of_a_run_that_is_stopped_the_file_has_what_was_found_until_then(tmp_path, monkeypatch):
+    def stopped_at_the_second(arguments):
+        if arguments[0] != STEPS[0].command:
+            raise KeyboardInterrupt
+        return answered(arguments)
+
+    monkeypatch.setattr(everything, "in_a_process", stopped_at_the_second)
+    asked = ["all", "--results", str(tmp_path)]
+    assert CliRunner().invoke(main, asked).exit_code == 1
+    (part,) = tmp_path.iterdir()
+    assert part.name.endswith("-part.json")
+    assert list(json.loads(part.read_text())["benchmarks"]) == [STEPS[0].name]
+    monkeypatch.setattr(everything, "in_a_process", answered)
+    assert CliRunner().invoke(main, [*asked, "--quick"]).exit_code == 0
+    assert part.exists(), "a trial replaces nothing"
+    assert CliRunner().invoke(main, asked).exit_code == 0
+    assert not part.exists()
+    assert sorted(path.name.partition("cpu")[2] for path in tmp_path.iterdir()) == ["-trial.json", ".json"]
 
 
 def test_the_command_writes_its_file_and_ends_with_1_after_a_failure(tmp_path, monkeypatch):
