@@ -61,6 +61,8 @@ def make_engine(settings: Settings) -> Engine:
             "tcp_user_timeout": TCP_USER_TIMEOUT_MS,
             **KEEPALIVES,
             "application_name": "tagsmith",
+            # Otherwise the driver takes the database's, and of SQL_ASCII gives bytes for text.
+            "client_encoding": "utf8",
             "options": (
                 f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_MS} "
                 f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS} -c timezone=UTC "
@@ -138,7 +140,8 @@ def newest_revision() -> str:
 def migrate(engine: Engine) -> None:
     """Brings the schema to the newest revision. Two processes that start together do it one after the other.
 
-    Raises NotMigrated where the schema is of a newer version, or pgvector cannot be had; DatabaseUnavailable.
+    Raises NotMigrated where the schema is of a newer version, the database's encoding is not UTF-8, or pgvector cannot
+    be had; DatabaseUnavailable.
     """
     from alembic import command  # only the process that migrates pays for it
     from alembic.config import Config
@@ -157,6 +160,7 @@ def migrate(engine: Engine) -> None:
             time.sleep(MIGRATION_LOCK_PAUSE_S)
         connection.commit()
         try:
+            _refuse_other_encodings(connection)
             _refuse_a_newer_schema(connection)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
@@ -168,6 +172,16 @@ def migrate(engine: Engine) -> None:
         finally:
             # Closing the connection, instead of returning it to the pool, also drops the lock and the SETs.
             connection.invalidate()
+
+
+def _refuse_other_encodings(connection: Connection) -> None:
+    encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
+    connection.commit()
+    if encoding != "UTF8":
+        raise NotMigrated(
+            f"the database's encoding is {encoding}, which does not hold the letters of every title: create one with "
+            "ENCODING 'UTF8' TEMPLATE template0, and name it in TAGSMITH_DATABASE_URL"
+        )
 
 
 def _refuse_a_newer_schema(connection: Connection) -> None:

@@ -187,12 +187,12 @@ def engine(settings: Settings) -> Iterator[Engine]:
 
 
 @contextmanager
-def another_database(engine: Engine, settings: Settings) -> Iterator[Settings]:
-    """The settings of an empty database beside the suite's."""
+def another_database(engine: Engine, settings: Settings, made: str = "") -> Iterator[Settings]:
+    """The settings of an empty database beside the suite's; `made` are options of its creation."""
     autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
     with autocommit.connect() as connection:
         connection.execute(text("DROP DATABASE IF EXISTS empty"))
-        connection.execute(text("CREATE DATABASE empty"))
+        connection.execute(text(f"CREATE DATABASE empty {made}"))
     url = make_url(settings.resolved_database_url()).set(database="empty")
     try:
         yield settings.model_validate(

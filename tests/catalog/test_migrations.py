@@ -138,6 +138,19 @@ def test_a_schema_that_is_behind_is_outdated_and_one_that_is_ahead_is_not(
         behind.dispose()
 
 
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_cannot_hold_every_title_is_refused(
+    engine: Engine, settings: Settings, encoding: str
+) -> None:
+    made = f"ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
+    with another_database(engine, settings, made) as url:
+        narrow = make_engine(url)
+        with pytest.raises(NotMigrated, match=f"encoding is {encoding}.*TEMPLATE template0"):
+            migrate(narrow)
+        assert inspect(narrow).get_table_names() == []
+        narrow.dispose()
+
+
 def test_who_may_not_have_pgvector_is_told_whom_to_ask(engine: Engine, settings: Settings) -> None:
     with another_database(engine, settings) as url:
         owner = make_engine(url)
