@@ -37,6 +37,20 @@ RANDOM_PAGE_COST = 1.1
 TCP_USER_TIMEOUT_MS = 10_000
 # The same while we wait for an answer and send nothing: Linux would ask only after two hours.
 KEEPALIVES = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+# They go before what an operator has set for all, with ALTER DATABASE or ALTER ROLE.
+SESSION = {
+    "statement_timeout": STATEMENT_TIMEOUT_MS,
+    "lock_timeout": LOCK_TIMEOUT_MS,
+    "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_TIMEOUT_MS,
+    "random_page_cost": RANDOM_PAGE_COST,
+    # Our statements are written for it: in any other one they end where another transaction changed a row meanwhile.
+    "default_transaction_isolation": r"read\ committed",
+    # The driver reads and writes no others.
+    "timezone": "UTC",
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+    "standard_conforming_strings": "on",
+}
 # PostgreSQL, appendix A.
 READ_ONLY_SQL_TRANSACTION = "25006"
 UNDEFINED = {"42P01", "42703"}  # table, column
@@ -63,11 +77,7 @@ def make_engine(settings: Settings) -> Engine:
             "application_name": "tagsmith",
             # Otherwise the driver takes the database's, and of SQL_ASCII gives bytes for text.
             "client_encoding": "utf8",
-            "options": (
-                f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_MS} "
-                f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS} -c timezone=UTC "
-                f"-c random_page_cost={RANDOM_PAGE_COST}"
-            ),
+            "options": " ".join(f"-c {name}={value}" for name, value in SESSION.items()),
         },
     )
     Silence(ANSWER_TIMEOUT_S, PING_TIMEOUT_S).watch(engine)

@@ -1,5 +1,6 @@
 import re
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -11,11 +12,12 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import CheckConstraint, Engine, event, inspect, text
 
-from catalog import database
+from catalog import database, embedding_cache
 from catalog.database import make_engine, migrate, newest_revision
 from catalog.errors import NotMigrated, SchemaOutdated
 from catalog.settings import Settings
 from catalog.tables import Base
+from catalog.tenants import create_tenant
 from tests.conftest import another_database
 
 
@@ -149,6 +151,34 @@ def test_a_database_that_cannot_hold_every_title_is_refused(
             migrate(narrow)
         assert inspect(narrow).get_table_names() == []
         narrow.dispose()
+
+
+def test_what_an_operator_has_set_for_the_whole_database_changes_nothing_that_is_read_or_written(
+    engine: Engine, settings: Settings
+) -> None:
+    defaults = {
+        "default_transaction_isolation": "serializable",
+        "timezone": "Asia/Shanghai",
+        "datestyle": "SQL, DMY",
+        "intervalstyle": "sql_standard",
+        "standard_conforming_strings": "off",
+        "bytea_output": "escape",
+    }
+    with another_database(engine, settings) as url:
+        with engine.begin() as connection:
+            for name, value in defaults.items():
+                connection.execute(text(f"ALTER DATABASE empty SET {name} TO '{value}'"))
+        set_by_others = make_engine(url)
+        migrate(set_by_others)
+        written = b"\\x00 red \0"
+        with database.transaction(set_by_others) as session:
+            item = (create_tenant(session, "a tenant").id, "text")
+            embedding_cache.TEXTS.remember(session, {(*item, "1"): written})
+            assert embedding_cache.TEXTS.recall(session, [item], "1", max_age_days=1) == {item: written}
+            assert session.scalar(text("SELECT now()")).utcoffset() == timedelta(0)
+            assert session.scalar(text("SELECT interval '-90 minutes'")) == timedelta(minutes=-90)
+            assert session.scalar(text("SHOW transaction_isolation")) == "read committed"
+        set_by_others.dispose()
 
 
 def test_who_may_not_have_pgvector_is_told_whom_to_ask(engine: Engine, settings: Settings) -> None:
