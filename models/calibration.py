@@ -24,6 +24,7 @@ from models.taxonomy import Taxonomy
 
 Pattern = Literal["both", "text", "photos"]
 PATTERNS: tuple[Pattern, ...] = ("both", "text", "photos")
+BOTH, TEXT, PHOTOS = range(len(PATTERNS))
 PATTERN_IN_WORDS: dict[Pattern, str] = {
     "both": "text and photos",
     "text": "text alone",
@@ -67,8 +68,12 @@ class AttributeCalibration:
         Each of several values is mapped by itself. Of a single choice the map moves the offered value and
         the others share what it leaves, so that they still sum to one; the offered value stays first.
         """
-        temperature = torch.tensor([self.temperature[pattern] for pattern in of]).unsqueeze(1)  # (B, 1)
-        a, b, c = torch.tensor([self.beta[pattern] for pattern in of]).view(-1, 3, 1).unbind(1)  # (B, 1) each
+        return self.confidences_at(logits, indices_of(of), multiple)
+
+    def confidences_at(self, logits: Tensor, of: Tensor, multiple: bool) -> Tensor:
+        """The same, with int64 (B,), the index of each pattern in PATTERNS."""
+        temperature = torch.tensor([self.temperature[pattern] for pattern in PATTERNS])[of].unsqueeze(1)
+        a, b, c = torch.tensor([self.beta[pattern] for pattern in PATTERNS])[of].unsqueeze(2).unbind(1)
         scaled = logits / temperature
         belief, doubt = log_odds(scaled, multiple)
         mapped = (a * belief - b * doubt + c).sigmoid()
@@ -87,13 +92,14 @@ class AttributeCalibration:
 
         A text that offers no value by itself is silent about a choice, and beside photos it is as if it were not there.
         """
+        return names_of(self.at(indices_of(of), text_only, multiple))
+
+    def at(self, of: Tensor, text_only: Tensor, multiple: bool) -> Tensor:
+        """The same by indices, int64 (B,)."""
         if multiple:
             return of
         silent = probabilities(text_only, self.text_only, multiple).amax(dim=1) < ABSTAIN_BELOW
-        return [
-            "photos" if pattern == "both" and nothing else pattern
-            for pattern, nothing in zip(of, silent.tolist(), strict=True)
-        ]
+        return torch.where((of == BOTH) & silent, PHOTOS, of)
 
     def decide(self, confidence: float, pattern: Pattern, familiar: bool = True) -> Decision:
         """`auto` from the threshold on, which is never under `least_auto`, for products that are `familiar`."""
@@ -135,16 +141,19 @@ class Calibration:
 
         One that has both needs only one that is familiar: a poor title says little, and its photo is as good as ever.
         """
+        known: list[bool] = self.familiar_at(text_only, photo_only, indices_of(of), taxonomy).tolist()
+        return known
+
+    def familiar_at(
+        self, text_only: Sequence[Tensor], photo_only: Sequence[Tensor], of: Tensor, taxonomy: Taxonomy
+    ) -> Tensor:
+        """The same by indices, int64 (B,); bool (B,)."""
         heads: dict[Modality, Sequence[Tensor]] = {"text": text_only, "photos": photo_only}
         known = {}
         for modality, logits in heads.items():
             limit = self.familiar_from[modality]
-            found = familiarity(logits, taxonomy)
-            known[modality] = (found >= (-torch.inf if limit is None else limit)).tolist()
-        return [
-            known["text"][row] or known["photos"][row] if pattern == "both" else known[pattern][row]
-            for row, pattern in enumerate(of)
-        ]
+            known[modality] = familiarity(logits, taxonomy) >= (-torch.inf if limit is None else limit)
+        return (known["text"] & (of != PHOTOS)) | (known["photos"] & (of != TEXT))
 
     def patterns_for(
         self, of: list[Pattern], text_only: Sequence[Tensor], taxonomy: Taxonomy
@@ -152,8 +161,12 @@ class Calibration:
         """For each attribute the patterns whose numbers count for products of these, from logits (B, V) of the text's
         own heads.
         """
+        return [names_of(each) for each in self.at(indices_of(of), text_only, taxonomy)]
+
+    def at(self, of: Tensor, text_only: Sequence[Tensor], taxonomy: Taxonomy) -> list[Tensor]:
+        """The same by indices, int64 (B,) each."""
         heads = zip(self.attributes, text_only, taxonomy, strict=True)
-        return [one.patterns_for(of, head, attribute.multiple) for one, head, attribute in heads]
+        return [one.at(of, head, attribute.multiple) for one, head, attribute in heads]
 
     def targets(self, taxonomy: Taxonomy) -> dict[str, float]:
         """The precision that each attribute by name is to keep."""
@@ -228,7 +241,18 @@ def log_odds(scaled: Tensor, multiple: bool) -> tuple[Tensor, Tensor]:
 
 def patterns(has_text: Tensor, has_photos: Tensor) -> list[Pattern]:
     """The pattern of each product; one with neither counts as text, the more cautious of the two."""
-    return [
-        "both" if text and photos else "photos" if photos else "text"
-        for text, photos in zip(has_text.tolist(), has_photos.tolist(), strict=True)
-    ]
+    return names_of(indices(has_text, has_photos))
+
+
+def indices(has_text: Tensor, has_photos: Tensor) -> Tensor:
+    """The same as int64 (B,), indices of PATTERNS."""
+    return torch.where(has_photos, torch.where(has_text, BOTH, PHOTOS), TEXT)
+
+
+def indices_of(names: Sequence[Pattern]) -> Tensor:
+    """int64 (B,)."""
+    return torch.tensor([PATTERNS.index(name) for name in names], dtype=torch.int64)
+
+
+def names_of(found: Tensor) -> list[Pattern]:
+    return [PATTERNS[index] for index in found.tolist()]

@@ -11,6 +11,7 @@ them, T tokens, S side, D width of the fused space, A attributes, V values of on
 together.
 """
 
+import copy
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -25,6 +26,7 @@ from models.towers import Lexicon, PhotoTower, TextTower, even
 # Of the words' own logits beside those of the BERT's head, which they are added to: two experts of one text are
 # wrong at different places. Learned together they would be wrong at the same ones, so each learns by itself.
 WORDS_WEIGHT = 0.5
+TOWERS = ("text_tower", "photo_tower")
 
 
 @dataclass(frozen=True)
@@ -187,28 +189,45 @@ class FusionTagger(nn.Module):
 
     def embed_with(self, batch: Batch, texts: Tensor, features: Tensor) -> Embedded:
         """The same, with what `text_features` (B, D) and `photo_features` (P, D) gave."""
-        has_text = batch.token_mask.any(dim=1)  # (B,)
-        has_photos = torch.zeros(len(batch), dtype=torch.bool, device=batch.photo_owner.device)
-        has_photos[batch.photo_owner] = True  # (B,)
-        text = self.absent_text.expand(len(batch), -1)  # (B, D)
-        words = text.new_zeros(len(batch), sum(self.config.sizes))  # (B, W)
+        return self.join(texts, with_seen(features, batch), *of_text_and_owners(batch))
+
+    def join(
+        self,
+        texts: Tensor,
+        features: Tensor,
+        token_ids: Tensor,
+        type_ids: Tensor,
+        token_mask: Tensor,
+        photo_owner: Tensor,
+    ) -> Embedded:
+        """The same, with the features (P + K, D) of all photos, and what else it takes of a batch.
+
+        Whatever is there, the same operations: `models.traced` makes them a graph.
+        """
+        rows = token_ids.shape[0]
+        has_text = token_mask.any(dim=1)  # (B,)
+        has_photos = torch.zeros(rows, dtype=torch.bool, device=photo_owner.device)
+        has_photos[photo_owner] = True  # (B,)
+        text = torch.where(has_text.unsqueeze(1), self.text_projection(texts), self.absent_text)  # (B, D)
+        words = text.new_zeros(rows, sum(self.config.sizes))  # (B, W)
         named = words
-        if bool(has_text.any()):
-            text = torch.where(has_text.unsqueeze(1), self.text_projection(texts), text)
-            if self.lexicon is not None:
-                said = self.lexicon(batch.token_ids, batch.token_mask).to(words.dtype)
-                words = torch.where(has_text.unsqueeze(1), said, words)
-            if self.names is not None:
-                # The title alone, the first segment: a description also says what a product goes with.
-                title = batch.token_mask & (batch.type_ids == 0)
-                named = self.names(batch.token_ids, title).to(words.dtype)
-        photos = self.absent_photos.expand(len(batch), -1)  # (B, D)
-        if len(batch.photo_owner):
-            if len(batch.seen):
-                features = torch.cat([features, batch.seen.to(features.dtype)])  # (P + K, D)
-            encoded = mean_by_owner(features, batch.photo_owner, len(batch))
-            photos = torch.where(has_photos.unsqueeze(1), self.photo_projection(encoded), photos)
+        if self.lexicon is not None:
+            said = self.lexicon(token_ids, token_mask).to(words.dtype)
+            words = torch.where(has_text.unsqueeze(1), said, words)
+        if self.names is not None:
+            # The title alone, the first segment: a description also says what a product goes with.
+            title = token_mask & (type_ids == 0)
+            named = self.names(token_ids, title).to(words.dtype)
+        shown = self.photo_projection(mean_by_owner(features, photo_owner, rows))
+        photos = torch.where(has_photos.unsqueeze(1), shown, self.absent_photos)  # (B, D)
         return Embedded(text, photos, words, named, has_text, has_photos)
+
+    def after_towers(self) -> "FusionTagger":
+        """The same layers without the towers, for `join` and `fuse`, which need none."""
+        layers = copy.copy(self)
+        # nn.Module's own record of its parts, of which a copy has the same one.
+        layers._modules = {name: part for name, part in self._modules.items() if name not in TOWERS}
+        return layers
 
     def fuse(self, embedded: Embedded) -> FusionOutput:
         """Gates weigh what is present only: with one modality missing the other has weight one, and no
@@ -245,7 +264,7 @@ class FusionTagger(nn.Module):
     def gates(self, embedded: Embedded) -> Tensor:
         """(B, A, 2): a softmax over the modalities that are there, for each attribute."""
         scores = self.gate(torch.cat([embedded.text, embedded.photos], dim=1))
-        scores = scores.view(len(embedded.text), -1, 2)
+        scores = scores.view(-1, len(self.config.sizes), 2)
         present = torch.stack([embedded.has_text, embedded.has_photos], dim=1).unsqueeze(1)  # (B, 1, 2)
         # A product with neither modality keeps both: the answer is then the prior of the absent embeddings.
         present = present | ~present.any(dim=2, keepdim=True)
@@ -262,8 +281,18 @@ def projection(width_in: int, width_out: int, dropout: float) -> nn.Sequential:
     )
 
 
+def with_seen(features: Tensor, batch: Batch) -> Tensor:
+    """(P + K, D): the features (P, D) of the photos that the tower ran on, and after them those of the others."""
+    return torch.cat([features, batch.seen.to(features.dtype)]) if len(batch.seen) else features
+
+
+def of_text_and_owners(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What `FusionTagger.join` takes of a batch besides features."""
+    return batch.token_ids, batch.type_ids, batch.token_mask, batch.photo_owner
+
+
 def mean_by_owner(features: Tensor, owner: Tensor, count: int) -> Tensor:
     """(P, D) photo features to the mean of each product, (B, D); zeros where a product has no photo."""
     total = features.new_zeros(count, features.shape[1]).index_add(0, owner, features)
-    photos = features.new_zeros(count).index_add(0, owner, features.new_ones(len(owner)))
+    photos = features.new_zeros(count).index_add(0, owner, features.new_ones(owner.shape[0]))
     return total / photos.clamp(min=1).unsqueeze(1)

@@ -57,13 +57,15 @@ class NamedValues(nn.Module):
 
     def forward(self, token_ids: Tensor, mask: Tensor) -> Tensor:
         """(B, T) ids and a bool (B, T) mask of where names count, to what is added to the logits, (B, W)."""
+        # So much longer that a window of any size has a place, in a title of any length.
+        token_ids, mask = (nn.functional.pad(given, (0, LONGEST)) for given in (token_ids, mask))
         rows, length = token_ids.shape
         found = self.weights.new_zeros(rows, self.width)
         covered = torch.zeros(rows, self.attributes, length, dtype=torch.bool, device=token_ids.device)
         salts = torch.arange(1, self.attributes + 1, device=token_ids.device) * SALT  # (A,)
         # A word may begin here, and one that begins here may not be cut: the place after the last token is a beginning.
         begins = torch.cat([~self.continues[token_ids] | ~mask, mask.new_ones(rows, 1)], dim=1)  # (B, T + 1)
-        for tokens in range(min(LONGEST, length), 0, -1):
+        for tokens in range(LONGEST, 0, -1):
             windows = token_ids.unfold(1, tokens, 1)  # (B, T - tokens + 1, tokens)
             starts = windows.shape[1]
             whole = begins[:, :starts] & begins[:, tokens:] & mask.unfold(1, tokens, 1).all(dim=2)

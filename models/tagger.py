@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from models.calibration import AttributeCalibration, Pattern, patterns, probabilities
+from models.answers import Answering, Answers
+from models.calibration import PATTERNS, AttributeCalibration, Pattern
 from models.captured import captured_photo, captured_text
 from models.checkpoint import Checkpoint, load, version
 from models.cores import Callers, Pair, one_core, threads
 from models.errors import CheckpointError
 from models.folding import folded
-from models.fusion import Batch, collate
+from models.fusion import Batch, collate, of_text_and_owners, with_seen
 from models.product import Alternative, Evidence, Example, Product, Tag, Tagging
-from models.scope import InScope, in_scope
 from models.taxonomy import Attribute, Taxonomy
-from models.traced import traced_photo, traced_text
+from models.traced import traced_answering, traced_photo, traced_text
 
 ALTERNATIVES = 3  # what a reviewer can take in beside the offered value
 # On a CPU larger batches are not faster (sixteen fill a core), they only pad and hold more.
@@ -85,6 +85,7 @@ class Tagger:
         elif quick:
             checkpoint.model.photo_tower = folded(checkpoint.model.photo_tower)
         self.model = checkpoint.model.to(self.device, self.dtype).eval()
+        self.answering: nn.Module = Answering(self.model, checkpoint.taxonomy, checkpoint.calibration)
         # A compiled tower has its own threads, and answers one caller at a time.
         apart = self.device.type == "cpu" and not checkpoint.precisions
         if apart and quick:
@@ -95,6 +96,9 @@ class Tagger:
             given = checkpoint.preprocessor.config
             self.model.text_tower = captured_text(self.model.text_tower, given.max_tokens)
             self.model.photo_tower = captured_photo(self.model.photo_tower, given.photo_size)
+        if quick and self.device.type == "cpu":
+            with one_core():
+                self.answering = traced_answering(self.answering)
         self.turn = threading.Lock() if checkpoint.precisions else contextlib.nullcontext()
         self.cores = torch.get_num_threads() if apart else 1
         several = self.cores > 1
@@ -178,85 +182,54 @@ class Tagger:
         shown = None if beside is None else beside.submit(self.photo_features, batch)
         texts = self.model.text_features(batch)
         features = self.photo_features(batch) if shown is None else shown.result()
-        output = self.model.fuse(self.model.embed_with(batch, texts, features))
-        of = patterns(output.has_text, output.has_photos)
-        calibration = self.checkpoint.calibration
-        text_only, photo_only = (
-            [on_cpu(head) for head in heads] for heads in (output.text_only, output.photo_only)
+        answers = Answers(*self.answering(texts, with_seen(features, batch), *of_text_and_owners(batch)))
+        has_text = answers.has_text.tolist()
+        said = zip(
+            *(each.tolist() for each in (answers.confidence, answers.offered, answers.pattern)),
+            (text if there else None for text, there in zip(answers.text.tolist(), has_text, strict=True)),
+            (
+                photos if there else None
+                for photos, there in zip(answers.photos.tolist(), answers.has_photos.tolist(), strict=True)
+            ),
+            answers.familiar.tolist(),
+            strict=True,
         )
-        by_attribute = calibration.patterns_for(of, text_only, self.taxonomy)
-        fused = in_scope(
-            self.taxonomy,
-            [
-                one.confidences(on_cpu(head), each, attribute.multiple)
-                for one, head, each, attribute in zip(
-                    calibration.attributes, output.fused, by_attribute, self.taxonomy, strict=True
-                )
-            ],
-        )
-        familiar = calibration.familiar(text_only, photo_only, of, self.taxonomy)
-        text = self.of_one_modality(text_only, [one.text_only for one in calibration.attributes])
-        photos = self.of_one_modality(photo_only, [one.photo_only for one in calibration.attributes])
-        has_text, has_photos = output.has_text.tolist(), output.has_photos.tolist()
-        columns = [
-            self.tags_of(
-                index,
-                fused[index],
-                evidence_of(text[index], photos[index], has_text, has_photos),
-                by_attribute[index],
-                familiar,
-            )
-            for index in range(len(self.taxonomy))
-        ]  # A lists of B lists
-        embeddings = output.embedding.float().cpu().tolist()
-        photos_seen, texts_seen = features_by_owner(features, batch), new_texts(texts, has_text, batch)
+        tags = [self.tags_of(*each) for each in said]
         return [
-            Tagging(
-                tuple(tag for column in columns for tag in column[row]),
-                tuple(embeddings[row]),
-                photos_seen[row],
-                texts_seen[row],
+            Tagging(*of_product)
+            for of_product in zip(
+                tags,
+                map(tuple, answers.embedding.tolist()),
+                features_by_owner(features, batch),
+                new_texts(texts, has_text, batch),
+                strict=True,
             )
-            for row in range(len(batch))
         ]
 
     @torch.inference_mode()  # of each thread
     def photo_features(self, batch: Batch) -> Tensor:
         return self.model.photo_features(batch)
 
-    def of_one_modality(self, logits: Sequence[Tensor], temperatures: Sequence[float]) -> tuple[InScope, ...]:
-        """What the heads of one modality say of every attribute."""
-        said = [
-            probabilities(head, temperature, attribute.multiple)
-            for head, temperature, attribute in zip(logits, temperatures, self.taxonomy, strict=True)
-        ]
-        return in_scope(self.taxonomy, said)
-
     def tags_of(
         self,
-        index: int,
-        fused: InScope,
-        evidence: list[Alone],
-        of: list[Pattern],
-        familiar: list[bool],
-    ) -> list[list[Tag]]:
-        """The tags of one attribute for every product (B lists), none where it is out of scope."""
-        attribute = self.taxonomy.attributes[index]
-        calibration = self.checkpoint.calibration.attributes[index]
-        rows = zip(of, familiar, fused.confidence.tolist(), evidence, fused.offered.tolist(), strict=True)
-        return [
-            choose(attribute, calibration, pattern, confidences, shown, known) if offered else []
-            for pattern, known, confidences, shown, offered in rows
-        ]
-
-
-def evidence_of(text: InScope, photos: InScope, has_text: list[bool], has_photos: list[bool]) -> list[Alone]:
-    """For every product (B)."""
-    rows = zip(text.confidence.tolist(), photos.confidence.tolist(), has_text, has_photos, strict=True)
-    return [
-        Alone(by_text if with_text else None, by_photos if with_photos else None)
-        for by_text, by_photos, with_text, with_photos in rows
-    ]
+        confidences: list[float],
+        offered: list[bool],
+        of: list[int],
+        text: list[float] | None,
+        photos: list[float] | None,
+        familiar: bool,
+    ) -> tuple[Tag, ...]:
+        """The tags of one product, from what is said of all values (W) and attributes (A); none out of scope."""
+        tags: list[Tag] = []
+        begin = 0
+        for index, attribute in enumerate(self.taxonomy):
+            end = begin + len(attribute.values)
+            if offered[index]:
+                alone = Alone(text and text[begin:end], photos and photos[begin:end])
+                calibration, pattern = self.checkpoint.calibration.attributes[index], PATTERNS[of[index]]
+                tags += choose(attribute, calibration, pattern, confidences[begin:end], alone, familiar)
+            begin = end
+        return tuple(tags)
 
 
 def choose(
@@ -319,8 +292,3 @@ def remembered(features: Tensor) -> list[bytes | None]:
     halved = features.half().cpu()
     finite = halved.isfinite().all(dim=1).tolist()
     return [row.tobytes() if whole else None for row, whole in zip(halved.numpy(), finite, strict=True)]
-
-
-def on_cpu(logits: Tensor) -> Tensor:
-    """Probabilities are taken in float32 whatever the towers ran in."""
-    return logits.float().cpu()

@@ -1,5 +1,6 @@
-"""Towers traced once into graphs that a processor runs without Python: the same operations, and a thread that is in a
-tower keeps no other from the interpreter, whose lock each of some hundred operations would take again.
+"""Towers, and what comes after them, traced once into graphs that a processor runs without Python: the same operations,
+and a thread that is in one keeps no other from the interpreter, whose lock each of some thousand operations would take
+again, and wait for each time where others want it too.
 
 Legend: B products, P photos, T tokens, D width of a tower.
 """
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from models.answers import Answering
 from models.clipped import clipped
 from models.towers import Encoding, PhotoTower, TextTower
 
@@ -17,6 +19,8 @@ from models.towers import Encoding, PhotoTower, TextTower
 # the tower. A trace may have taken a number of its example for one that never changes.
 TEXTS = ((3, 9), (1, 5), (2, 11), (8, 12))
 PHOTOS = (2, 1, 5)
+# Products, tokens of their texts, and whose the photos are.
+PRODUCTS: tuple[tuple[int, int, tuple[int, ...]], ...] = ((3, 9, (0, 0, 2)), (1, 12, (0,)), (2, 5, ()))
 # How far a graph may be from its tower, as a share of the length of its features: for a single photo another routine of
 # the library may add up in another order. A few units in the last place of float32, nothing in that of bf16.
 ROUNDING = 1e-5
@@ -72,6 +76,23 @@ def traced_photo(tower: PhotoTower) -> PhotoTower:
     return tower if run is None else TracedPhotoTower(tower, run)
 
 
+def traced_answering(answering: Answering) -> nn.Module:
+    """What comes after the towers as a graph, or as it is given where a graph would answer otherwise."""
+    run = graph(answering, answering, [some_features(answering, *shape) for shape in PRODUCTS])
+    return answering if run is None else run
+
+
+def some_features(answering: Answering, rows: int, tokens: int, owners: Sequence[int]) -> tuple[Tensor, ...]:
+    """What `FusionTagger.join` takes: texts of the given number, and a photo for each of the owners."""
+    layers, (of_text, of_photos) = answering.layers, answering.widths
+    ids, types, mask = some_texts(rows, tokens, layers.config.text["vocab_size"])
+    of = torch.tensor(owners, dtype=torch.int64)
+    texts, photos = (
+        noise(9, shape).to(layers.absent_text) - 4 for shape in ((rows, of_text), (len(owners), of_photos))
+    )
+    return texts, photos, ids, types, mask, of
+
+
 @torch.inference_mode()
 def graph(
     module: nn.Module, tower: nn.Module, examples: Sequence[tuple[Tensor, ...]]
@@ -95,9 +116,14 @@ def graph(
     return None
 
 
-def alike(some: Tensor, others: Tensor) -> bool:
-    """(N, D) both; not where one of them holds a NaN."""
-    return some.shape == others.shape and float((some - others).norm()) <= ROUNDING * float(others.norm())
+def alike(some: Tensor | tuple[Tensor, ...], others: Tensor | tuple[Tensor, ...]) -> bool:
+    """Of the same shapes; numbers but for their rounding, and not where one of them is a NaN."""
+    if isinstance(some, tuple):
+        return len(some) == len(others) and all(map(alike, some, others))
+    assert isinstance(others, Tensor)
+    if some.shape != others.shape or not some.is_floating_point():
+        return torch.equal(some, others)
+    return float((some - others).norm()) <= ROUNDING * float(others.norm())
 
 
 def some_texts(rows: int, tokens: int, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:

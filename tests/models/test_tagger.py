@@ -65,6 +65,7 @@ def test_towers_made_over_for_serving_tag_alike(tagger):
     quick = Tagger(tiny_checkpoint(), "v", "cpu", quick=True)
     assert isinstance(quick.model.text_tower, TracedTextTower)
     assert isinstance(quick.model.photo_tower, TracedPhotoTower)
+    assert isinstance(quick.answering, torch.jit.ScriptModule)
     products = [
         Product("red shirt"),
         Product("blue", "wool", (picture("blue"),)),

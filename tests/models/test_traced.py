@@ -91,6 +91,14 @@ def test_numbers_of_other_shapes_are_not_alike():
     assert not alike(torch.zeros(1, 4), torch.zeros(2, 4))
 
 
+def test_of_several_each_is_alike_and_what_are_no_numbers_equal():
+    some = torch.ones(2, 3), torch.tensor([True, False]), torch.tensor([1, 2])
+    assert alike(some, tuple(each.clone() for each in some))
+    for place, other in enumerate((torch.zeros(2, 3), torch.tensor([True, True]), torch.tensor([1, 3]))):
+        assert not alike(some, (*some[:place], other, *some[place + 1 :]))
+    assert not alike(some, some[:2])
+
+
 class CountsRows(TextTower):
     def encode(self, token_ids, type_ids, mask):
         return super().encode(token_ids, type_ids, mask) * len(mask)

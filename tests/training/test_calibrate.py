@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.calibration import AttributeCalibration
+from models.calibration import PATTERNS, AttributeCalibration
 from models.taxonomy import Attribute, Scope, Taxonomy
 from training.calibrate import best_beta, best_temperature, calibrate, unpromised
 from training.data import MISSING
@@ -46,7 +46,12 @@ def test_what_no_temperature_bends_the_beta_map_does():
     target = torch.where(right, first, second)
     temperature = best_temperature(COLOUR, logits, target)
     beta = best_beta(COLOUR, logits / temperature, target)
-    found = AttributeCalibration(0.95, {"both": temperature}, {"both": None}, beta={"both": beta})
+    found = AttributeCalibration(
+        0.95,
+        dict.fromkeys(PATTERNS, temperature),
+        dict.fromkeys(PATTERNS),
+        beta=dict.fromkeys(PATTERNS, beta),
+    )
     before = (logits / temperature).softmax(dim=1).amax(dim=1)
     after = found.confidences(logits, ["both"] * 4000, False).amax(dim=1)
     assert ece(before, right) > 0.05
@@ -59,7 +64,9 @@ def test_the_values_of_a_multiple_attribute_share_one_map():
     target = (torch.rand(4000, 3, generator=random) < honest.sigmoid()).float()
     boasting = honest * 2 + 1
     beta = best_beta(MATERIAL, boasting, target)
-    found = AttributeCalibration(0.95, {"both": 1.0}, {"both": None}, beta={"both": beta})
+    found = AttributeCalibration(
+        0.95, dict.fromkeys(PATTERNS, 1.0), dict.fromkeys(PATTERNS), beta=dict.fromkeys(PATTERNS, beta)
+    )
     after = found.confidences(boasting, ["both"] * 4000, True)
     assert ece(boasting.sigmoid().flatten(), target.flatten() > 0.5) > 0.05
     assert ece(after.flatten(), target.flatten() > 0.5) < 0.02
