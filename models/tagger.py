@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -182,53 +183,33 @@ class Tagger:
         shown = None if beside is None else beside.submit(self.photo_features, batch)
         texts = self.model.text_features(batch)
         features = self.photo_features(batch) if shown is None else shown.result()
-        answers = Answers(*self.answering(texts, with_seen(features, batch), *of_text_and_owners(batch)))
-        has_text = answers.has_text.tolist()
-        said = zip(
-            *(each.tolist() for each in (answers.confidence, answers.offered, answers.pattern)),
-            (text if there else None for text, there in zip(answers.text.tolist(), has_text, strict=True)),
-            (
-                photos if there else None
-                for photos, there in zip(answers.photos.tolist(), answers.has_photos.tolist(), strict=True)
-            ),
-            answers.familiar.tolist(),
-            strict=True,
-        )
-        tags = [self.tags_of(*each) for each in said]
+        answers = self.answering(texts, with_seen(features, batch), *of_text_and_owners(batch))
+        told = [Answers(*row) for row in zip(*(each.tolist() for each in answers), strict=True)]
+        photos_seen = features_by_owner(features, batch)
+        texts_seen = new_texts(texts, [bool(one.has_text) for one in told], batch)
         return [
-            Tagging(*of_product)
-            for of_product in zip(
-                tags,
-                map(tuple, answers.embedding.tolist()),
-                features_by_owner(features, batch),
-                new_texts(texts, has_text, batch),
-                strict=True,
-            )
+            Tagging(self.tags_of(one), tuple(one.embedding), photos, text)
+            for one, photos, text in zip(told, photos_seen, texts_seen, strict=True)
         ]
 
     @torch.inference_mode()  # of each thread
     def photo_features(self, batch: Batch) -> Tensor:
         return self.model.photo_features(batch)
 
-    def tags_of(
-        self,
-        confidences: list[float],
-        offered: list[bool],
-        of: list[int],
-        text: list[float] | None,
-        photos: list[float] | None,
-        familiar: bool,
-    ) -> tuple[Tag, ...]:
-        """The tags of one product, from what is said of all values (W) and attributes (A); none out of scope."""
+    def tags_of(self, told: Any) -> tuple[Tag, ...]:
+        """The tags of one product, by its Answers as plain numbers and lists of them; none out of scope."""
         tags: list[Tag] = []
         begin = 0
         for index, attribute in enumerate(self.taxonomy):
-            end = begin + len(attribute.values)
-            if offered[index]:
-                alone = Alone(text and text[begin:end], photos and photos[begin:end])
-                calibration, pattern = self.checkpoint.calibration.attributes[index], PATTERNS[of[index]]
-                tags += choose(attribute, calibration, pattern, confidences[begin:end], alone, familiar)
-            begin = end
+            own = slice(begin, begin + len(attribute.values))
+            begin = own.stop
+            if told.offered[index]:
+                calibration = self.checkpoint.calibration.attributes[index]
+                pattern = PATTERNS[told.pattern[index]]
+                alone = Alone(
+                    told.text[own] if told.has_text else None, told.photos[own] if told.has_photos else None
+                )
+                tags += choose(attribute, calibration, pattern, told.confidence[own], alone, told.familiar)
         return tuple(tags)
 
 
