@@ -69,8 +69,8 @@ class Tagger:
         *,
         quick: bool = False,
     ) -> None:
-        """`quick` makes the towers over for a process that tags for hours: the same answers in less time, for half a
-        second at the start. It takes over the checkpoint's model.
+        """`quick` makes the network over for a process that tags for hours: the same answers in less time, for a second
+        at the start. It takes over the checkpoint's model.
         """
         self.checkpoint = checkpoint
         self.version = version
