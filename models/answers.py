@@ -51,7 +51,7 @@ class Answering(nn.Module):
             [on_cpu(head) for head in heads] for heads in (output.fused, output.text_only, output.photo_only)
         )
         of = indices(has_text, has_photos)
-        by_attribute = self.calibration.at(of, text_only, self.taxonomy)
+        by_attribute = self.calibration.patterns_at(of, text_only, self.taxonomy)
         attributes = self.calibration.attributes
         scoped = in_scope(
             self.taxonomy,

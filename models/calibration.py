@@ -92,9 +92,9 @@ class AttributeCalibration:
 
         A text that offers no value by itself is silent about a choice, and beside photos it is as if it were not there.
         """
-        return names_of(self.at(indices_of(of), text_only, multiple))
+        return names_of(self.patterns_at(indices_of(of), text_only, multiple))
 
-    def at(self, of: Tensor, text_only: Tensor, multiple: bool) -> Tensor:
+    def patterns_at(self, of: Tensor, text_only: Tensor, multiple: bool) -> Tensor:
         """The same by indices, int64 (B,)."""
         if multiple:
             return of
@@ -161,12 +161,12 @@ class Calibration:
         """For each attribute the patterns whose numbers count for products of these, from logits (B, V) of the text's
         own heads.
         """
-        return [names_of(each) for each in self.at(indices_of(of), text_only, taxonomy)]
+        return [names_of(each) for each in self.patterns_at(indices_of(of), text_only, taxonomy)]
 
-    def at(self, of: Tensor, text_only: Sequence[Tensor], taxonomy: Taxonomy) -> list[Tensor]:
+    def patterns_at(self, of: Tensor, text_only: Sequence[Tensor], taxonomy: Taxonomy) -> list[Tensor]:
         """The same by indices, int64 (B,) each."""
         heads = zip(self.attributes, text_only, taxonomy, strict=True)
-        return [one.at(of, head, attribute.multiple) for one, head, attribute in heads]
+        return [one.patterns_at(of, head, attribute.multiple) for one, head, attribute in heads]
 
     def targets(self, taxonomy: Taxonomy) -> dict[str, float]:
         """The precision that each attribute by name is to keep."""

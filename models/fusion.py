@@ -165,7 +165,8 @@ class FusionTagger(nn.Module):
 
     def embed(self, batch: Batch) -> Embedded:
         """Runs each tower on what is there; a missing modality becomes its learned "absent" embedding."""
-        return self.embed_with(batch, self.text_features(batch), self.photo_features(batch))
+        features = with_seen(self.photo_features(batch), batch)
+        return self.join(self.text_features(batch), features, *of_text_and_owners(batch))
 
     def text_features(self, batch: Batch) -> Tensor:
         """(B, D): what the text tower makes of the texts, or has made of those that it has seen before."""
@@ -187,10 +188,6 @@ class FusionTagger(nn.Module):
             return self.absent_photos.new_zeros(0, self.photo_tower.width)
         return self.photo_tower(batch.photos)
 
-    def embed_with(self, batch: Batch, texts: Tensor, features: Tensor) -> Embedded:
-        """The same, with what `text_features` (B, D) and `photo_features` (P, D) gave."""
-        return self.join(texts, with_seen(features, batch), *of_text_and_owners(batch))
-
     def join(
         self,
         texts: Tensor,
@@ -200,7 +197,7 @@ class FusionTagger(nn.Module):
         token_mask: Tensor,
         photo_owner: Tensor,
     ) -> Embedded:
-        """The same, with the features (P + K, D) of all photos, and what else it takes of a batch.
+        """What `embed` gives, of the features of the texts (B, D) and of all photos (P + K, D) and the rest of a batch.
 
         Whatever is there, the same operations: `models.traced` makes them a graph.
         """
