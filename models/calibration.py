@@ -62,6 +62,11 @@ class AttributeCalibration:
         default_factory=lambda: {pattern: list(IDENTITY) for pattern in PATTERNS}
     )
 
+    def __post_init__(self) -> None:
+        for by_pattern in (self.temperature, self.auto_from, self.beta):
+            if missing := [pattern for pattern in PATTERNS if pattern not in by_pattern]:
+                raise ValueError(f"no numbers for {PATTERN_IN_WORDS[missing[0]]} ({missing[0]!r})")
+
     def confidences(self, logits: Tensor, of: list[Pattern], multiple: bool) -> Tensor:
         """Logits of the fused head (B, V) of products of these patterns to confidences (B, V), on the CPU.
 
@@ -193,14 +198,14 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, document: dict[str, Any], taxonomy: Taxonomy) -> "Calibration":
-        """Raises CheckpointError when an attribute of the taxonomy has no calibration."""
+        """Raises CheckpointError when an attribute of the taxonomy has no calibration, or none for some pattern."""
         # Checkpoints made before familiarity was known hold the attributes alone.
         familiar_from = document.get("familiar_from", dict.fromkeys(MODALITIES))
         entries = document["attributes"] if "familiar_from" in document else document
         try:
             attributes = tuple(AttributeCalibration(**entries[attribute.name]) for attribute in taxonomy)
             return cls(attributes, {modality: familiar_from[modality] for modality in MODALITIES})
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"calibration.json does not fit the taxonomy: {error}") from error
 
 
@@ -217,7 +222,7 @@ def familiarity(logits: Sequence[Tensor], taxonomy: Taxonomy) -> Tensor:
     """
     choices = [head for head, attribute in zip(logits, taxonomy, strict=True) if not attribute.multiple]
     if not choices:
-        return logits[0].new_zeros(len(logits[0]))
+        return logits[0].new_zeros(logits[0].shape[0])  # not its len(), which a trace keeps
     return torch.stack([head.logsumexp(dim=1) for head in choices]).mean(dim=0)
 
 

@@ -5,6 +5,7 @@ again, and wait for each time where others want it too.
 Legend: B products, P photos, T tokens, D width of a tower.
 """
 
+import math
 import warnings
 from collections.abc import Sequence
 
@@ -115,7 +116,8 @@ def graph(
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
     # Whatever it is that keeps a network from becoming a graph, it is served as it is.
-    warnings.warn(f"a tower runs slower than it could: it cannot be traced ({reason})", stacklevel=3)
+    what = type(tower).__name__
+    warnings.warn(f"the model runs slower than it could: {what} cannot be traced ({reason})", stacklevel=3)
     return None
 
 
@@ -138,4 +140,5 @@ def some_texts(rows: int, tokens: int, vocabulary: int) -> tuple[Tensor, Tensor,
 
 
 def noise(below: int, shape: tuple[int, ...]) -> Tensor:
-    return torch.randint(below, shape, generator=torch.Generator().manual_seed(0))
+    """Other numbers for each shape: what only happens to be so in one example must not be so in all."""
+    return torch.randint(below, shape, generator=torch.Generator().manual_seed(math.prod(shape)))

@@ -198,7 +198,8 @@ class Serving:
     def sweep(self) -> None:
         messages = functools.partial(waiting, self._celery)
         try:
-            result = sweep(self._engine, self._send, messages, self._settings)
+            with self._breaker.trying():
+                result = sweep(self._engine, self._send, messages, self._settings)
         except DatabaseUnavailable:
             self._breaker.failed()
             raise

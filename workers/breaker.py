@@ -7,8 +7,10 @@ chapter 5.)
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import structlog
 
@@ -16,21 +18,40 @@ log = structlog.get_logger(__name__)
 
 
 class Breaker:
-    """Open from a failure until something succeeds, or until nothing has been tried for OPEN_S: then what comes next is
-    the trial. Any thread may tell and ask.
+    """Open from a failure until something succeeds; where nobody is trying, and nobody has failed for OPEN_S, what comes
+    next is the trial. Any thread may tell and ask.
     """
 
-    # Longer than the pauses of those that go on trying, so that nothing new comes to them.
-    OPEN_S = 3.0
+    OPEN_S = 3.0  # what somebody waits for at least whose product was the trial
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._failed_at: float | None = None
+        self._lock = threading.Lock()
+        self._tries = 0  # under way
+
+    @property
+    def tripped(self) -> bool:
+        """Whether the last that is known is a failure."""
+        return self._failed_at is not None
 
     @property
     def open(self) -> bool:
         failed_at = self._failed_at  # another thread may forget it meanwhile
-        return failed_at is not None and self._clock() - failed_at < self.OPEN_S
+        return failed_at is not None and (self._tries > 0 or self._clock() - failed_at < self.OPEN_S)
+
+    @contextmanager
+    def trying(self) -> Iterator[None]:
+        """Around all tries of one piece of work, however long they hang: a database that is cut off refuses nobody, and
+        until the first try has failed a second is no use.
+        """
+        with self._lock:
+            self._tries += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._tries -= 1
 
     def failed(self) -> None:
         if self._failed_at is None:

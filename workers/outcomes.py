@@ -136,19 +136,22 @@ class Outcomes:
         """Run a transaction, again while the database is away; None when it stays away."""
         deadline = self._clock() + patience_s
         pause, tries = 0.1, 0
-        while True:
-            try:
-                with transaction(self._engine) as session:
-                    answer = write(session)
-                self._breaker.succeeded()
-                return answer
-            except Unavailable as error:
-                self._breaker.failed()
-                tries += 1
-                # Twice at least: the time may have passed because this process stood still, and the database not.
-                if tries > 1 and self._clock() + pause > deadline:
-                    log.error("the database stays away; it is left to others or to later", stage=what)
-                    return None
-                log.warning("the database does not answer; trying again", stage=what, reason=str(error))
-                self._sleep(pause)
-                pause = min(2.0, pause * 2)
+        with self._breaker.trying():
+            while True:
+                try:
+                    with transaction(self._engine) as session:
+                        answer = write(session)
+                    self._breaker.succeeded()
+                    return answer
+                except Unavailable as error:
+                    tries += 1
+                    # One that fails alone was cut off, or in a deadlock: that is over, and to stop for it takes a second.
+                    if tries > 1:
+                        self._breaker.failed()
+                    # Twice at least: the time may have passed because this process stood still, and the database not.
+                    if tries > 1 and self._clock() + pause > deadline:
+                        log.error("the database stays away; it is left to others or to later", stage=what)
+                        return None
+                    log.warning("the database does not answer; trying again", stage=what, reason=str(error))
+                    self._sleep(pause)
+                    pause = min(2.0, pause * 2)

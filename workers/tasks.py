@@ -85,6 +85,7 @@ class TagProducts:
         self._room = room
         self._metrics = metrics
         self._worker = worker
+        self._breaker = breaker
         self.outcomes = Outcomes(settings, engine, metrics, breaker, clock, sleep)
         self._prepare = Preparing(settings, photo_store, batcher, self.outcomes, metrics, bulk_preparers)
         # Interactive jobs come one in a message: those that come at the same time share their transactions.
@@ -186,7 +187,9 @@ class TagProducts:
                 embedding_cache.TEXTS.recall(session, texts, version, max_age_days),
             )
 
-        return self.outcomes.persistently("claim", claim_them, self.CLAIM_PATIENCE_S)
+        # A trial is not worth the wait of whose product it is: another worker may be let in.
+        patience_s = 0.0 if self._breaker.tripped else self.CLAIM_PATIENCE_S
+        return self.outcomes.persistently("claim", claim_them, patience_s)
 
     def _tag(self, claimed: Claimed) -> None:
         with self._metrics.stage_seconds.labels("prepare").time():

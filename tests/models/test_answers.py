@@ -11,7 +11,7 @@ from models.fusion import FusionTagger
 from models.names import Name
 from models.scope import in_scope
 from models.taxonomy import Attribute, Scope, Taxonomy
-from models.traced import some_features, traced_answering
+from models.traced import PRODUCTS, some_features, some_texts, traced_answering
 from tests.tiny_tagger import text_config, tiny_model
 
 # A scope over a single choice, and one over several values, so that every way of `models.scope` is taken.
@@ -101,6 +101,37 @@ def test_as_a_graph_it_answers_as_before(shape, dtype):
     for _ in range(3):  # what it has seen a few times it runs otherwise
         for name, one, other in zip(Answers._fields, quick(*given), expected, strict=True):
             assert torch.equal(one, other), name
+
+
+@torch.inference_mode()
+def test_a_graph_made_of_titles_in_which_one_name_is_found_finds_none_and_several():
+    made = model()
+    rows, tokens, _ = PRODUCTS[0]
+    ids, _, mask = some_texts(rows, tokens, text_config()["vocab_size"])
+    (once, *_) = (token for token in ids[mask].tolist() if ids[mask].tolist().count(token) == 1)
+    # The other name has a token that no title has.
+    made.names.remember(
+        [Name((once,), 0, 1), Name((text_config()["vocab_size"],), 1, 3)], made.names.continues
+    )
+    answering = Answering(made, SCOPED, calibration())
+    quick = traced_answering(answering)
+    assert quick is not answering
+    texts, photos, ids, types, mask, owners = some_features(answering, 3, 4, ())
+    for titles in ([[0] * 4] * 3, [[once, 0, 0, 0], [0] * 4, [0] * 4], [[once, 0, once, 0]] * 3):
+        given = (texts, photos, torch.tensor(titles), types, torch.ones_like(mask), owners)
+        for one, other in zip(quick(*given), answering(*given), strict=True):
+            assert torch.equal(one, other)
+
+
+@torch.inference_mode()
+def test_what_follows_the_towers_of_several_values_everywhere_is_a_graph_too():
+    several = Taxonomy(tuple(replace(attribute, multiple=True) for attribute in SCOPED))
+    answering = Answering(model(), several, calibration())
+    quick = traced_answering(answering)
+    assert quick is not answering
+    given = some(answering, SHAPES[-1])
+    for one, other in zip(quick(*given), answering(*given), strict=True):
+        assert torch.equal(one, other)
 
 
 class CountsRows(Answering):

@@ -172,3 +172,6 @@ def test_calibration_comes_back_as_it_was_written_also_that_of_older_checkpoints
     assert older == Calibration(found.attributes)
     with pytest.raises(CheckpointError, match="does not fit"):
         Calibration.from_dict({"familiar_from": {"text": None}, "attributes": {}}, taxonomy)
+    del document["attributes"]["attributes"]["temperature"]["photos"]
+    with pytest.raises(CheckpointError, match="no numbers for photos alone"):
+        Calibration.from_dict(document, taxonomy)

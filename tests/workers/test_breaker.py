@@ -26,3 +26,17 @@ def test_after_a_while_without_a_trial_the_next_message_is_one() -> None:
     assert not breaker.open
     breaker.failed()
     assert breaker.open
+
+
+def test_while_a_try_is_under_way_nothing_comes_beside_it() -> None:
+    now = [0.0]
+    breaker = Breaker(lambda: now[0])
+    with breaker.trying():
+        assert not breaker.open, "nothing is known against the database"
+        breaker.failed()
+        now[0] = 10 * Breaker.OPEN_S
+        assert breaker.open, "it may hang: a second one would too"
+    assert not breaker.open
+    assert breaker.tripped, "what comes next is a trial"
+    breaker.succeeded()
+    assert not breaker.tripped

@@ -606,6 +606,35 @@ def test_a_database_that_stays_away_gives_the_message_back(
     assert (desk.tags(job_id), desk.breaker.open) == (["shirt"], False)
 
 
+def test_a_trial_that_fails_gives_its_message_back_at_once(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = desk.accept("shirt")
+    desk.breaker.failed()
+    with monkeypatch.context() as patch:
+        patch.setattr("workers.outcomes.transaction", away)
+        assert not desk.tag(make_message([job_id]), "interactive")
+    assert sum(desk.slept) < 0.2, "another worker may be let in"
+    assert desk.breaker.open
+
+
+def test_a_transaction_that_fails_once_stops_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = desk.accept("shirt")
+    real, seen = outcomes.transaction, []
+
+    @contextmanager
+    def once(engine: Engine) -> Iterator[Session]:
+        seen.append(desk.breaker.open)
+        if len(seen) == 1:
+            raise DatabaseUnavailable("deadlock detected")
+        with real(engine) as session:
+            yield session
+
+    monkeypatch.setattr("workers.outcomes.transaction", once)
+    desk.run(job_id)
+    assert (desk.tags(job_id), any(seen), len(seen)) == (["shirt"], False, 3)
+
+
 def test_a_database_that_goes_away_while_a_job_is_run_leaves_the_job_to_the_sweep(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
