@@ -76,8 +76,8 @@ class NamedValues(nn.Module):
             at = torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
             hit = self.keys[at] == keys
             name, product, attribute, start = at[hit], product[hit], attribute[hit], start[hit]
-            # Not by `found[...] = ...`, which makes a scalar of a single value: a trace in which one name was found would
-            # expect one for ever.
+            # Not by `found[...] = ...`, which makes a scalar of a single value: a trace in which one name was found
+            # would expect one for ever.
             found.index_put_((product, self.values[name]), self.weights[name].to(found.dtype))
             for offset in range(tokens):
                 covered[product, attribute, start + offset] = True

@@ -18,8 +18,8 @@ log = structlog.get_logger(__name__)
 
 
 class Breaker:
-    """Open from a failure until something succeeds; where nobody is trying, and nobody has failed for OPEN_S, what comes
-    next is the trial. Any thread may tell and ask.
+    """Open from a failure until something succeeds; where nobody is trying, and nobody has failed for OPEN_S, what
+    comes next is the trial. Any thread may tell and ask.
     """
 
     OPEN_S = 3.0  # what somebody waits for at least whose product was the trial

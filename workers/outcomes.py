@@ -145,7 +145,7 @@ class Outcomes:
                     return answer
                 except Unavailable as error:
                     tries += 1
-                    # One that fails alone was cut off, or in a deadlock: that is over, and to stop for it takes a second.
+                    # One that fails alone was cut off, or in a deadlock: to stop for that would take a second.
                     if tries > 1:
                         self._breaker.failed()
                     # Twice at least: the time may have passed because this process stood still, and the database not.
