@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
-import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -22,7 +20,8 @@ from werkzeug.exceptions import HTTPException
 
 from catalog import idempotency
 from catalog.settings import Settings
-from web import multipart, photos, problems
+from web import multipart, photos, problems, reading
+from web.budget import Budget
 from web.photo_urls import PhotoUrlFetcher
 from web.problems import FieldError, ProblemError
 from web.schemas import ProductChange, ProductIn
@@ -44,6 +43,7 @@ _SMALL_BYTES = MAX_JSON_BYTES
 # all, and of one account. Whole ones take no time, so only those that drip in are ever refused.
 _SMALL_AT_ONCE = 48, 24
 _BODY_WAIT_S = 10
+_TOO_MANY = "Too many uploads are running; try again shortly."
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class Intake:
         self._settings = settings
         self._fetcher = fetcher
         largest = settings.max_request_bytes
-        self._large = _Budget(_BODIES_AT_ONCE * largest, _BODIES_OF_ONE * largest)
-        self._small = _Budget(*_SMALL_AT_ONCE)
+        self._large = Budget(_BODIES_AT_ONCE * largest, _BODIES_OF_ONE * largest)
+        self._small = Budget(*_SMALL_AT_ONCE)
 
     @contextmanager
     def room_for(self, request: Request, tenant_id: str) -> Iterator[None]:
@@ -78,7 +78,11 @@ class Intake:
                 problems.REQUEST_TOO_LARGE,
                 f"The request has {size:,} bytes; at most {largest:,} ({largest / 1e6:g} MB) are accepted.",
             )
-        with nullcontext() if size <= _SMALL_BYTES else self._large.take(size, tenant_id, _BODY_WAIT_S):
+        with (
+            nullcontext()
+            if size <= _SMALL_BYTES
+            else self._large.take(size, tenant_id, _TOO_MANY, _BODY_WAIT_S)
+        ):
             yield
 
     def read(self, request: Request, schema: type[Content], tenant_id: str) -> Upload[Content]:
@@ -91,7 +95,7 @@ class Intake:
             )
         # Nobody waits for a place: that would hold the thread that the bound is to leave to others.
         small = self._size(request) <= _SMALL_BYTES
-        with self._small.take(1, tenant_id, 0) if small else nullcontext(), _body_deadline(request):
+        with self._small.take(1, tenant_id, _TOO_MANY) if small else nullcontext(), _body_deadline(request):
             if request.mimetype == "multipart/form-data":
                 upload = self._read_multipart(request, schema)
             elif request.mimetype == "application/json":
@@ -150,9 +154,9 @@ class Intake:
             )
         return Upload(content, (), tuple(urls))
 
-    def photos_of(self, upload: Upload[Any]) -> list[bytes]:
+    def photos_of(self, upload: Upload[Any], tenant_id: str) -> list[bytes]:
         """All photos of an upload, fetched where it names addresses. Raises ProblemError."""
-        return [*upload.photos, *self._fetcher.fetch_all(upload.photo_urls)]
+        return [*upload.photos, *self._fetcher.fetch_all(upload.photo_urls, tenant_id)]
 
     def _check_lengths(self, content: ProductIn | ProductChange) -> None:
         settings = self._settings
@@ -216,42 +220,6 @@ def _shown(name: str) -> str:
     return name if len(name) <= 80 else name[:80] + "…"
 
 
-class _Budget:
-    """So many bytes of bodies, or so many bodies, at once, and so many `of_one` account, first come first served as far
-    as they fit.
-    """
-
-    def __init__(self, total: int, of_one: int) -> None:
-        self._free = total
-        self._of_one = of_one
-        self._held: Counter[str] = Counter()  # by account
-        self._changed = threading.Condition()
-
-    def _fits(self, amount: int, tenant_id: str) -> bool:
-        return amount <= self._free and self._held[tenant_id] + amount <= self._of_one
-
-    @contextmanager
-    def take(self, amount: int, tenant_id: str, wait_s: float) -> Iterator[None]:
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._fits(amount, tenant_id), timeout=wait_s):
-                raise ProblemError(
-                    problems.BUSY,
-                    "Too many uploads are running; try again shortly.",
-                    headers={"Retry-After": "5"},
-                )
-            self._free -= amount
-            self._held[tenant_id] += amount
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += amount
-                self._held[tenant_id] -= amount
-                if not self._held[tenant_id]:
-                    del self._held[tenant_id]
-                self._changed.notify_all()
-
-
 class _Body:
     """The body as a stream whose faults are the client's: what a WSGI server raises while it reads is its own."""
 
@@ -273,32 +241,17 @@ class _Body:
 
 @contextmanager
 def _body_deadline(request: Request) -> Iterator[None]:
-    """Ends the reading of a body that drips in. A blocking read cannot be asked to stop, but closing the
-    reading half of its socket makes it return; the answer still goes out on the other half."""
     connection: socket.socket | None = request.environ.get("gunicorn.socket")
     if connection is None:  # another server than ours: its own limits hold
         yield
         return
     allowed_s = _BODY_GRACE_S + (request.content_length or 0) / _MIN_BYTES_PER_S
-    expired = threading.Event()
-
-    def stop() -> None:
-        expired.set()
+    with reading.ends_after(connection, allowed_s) as expired:
         try:
-            connection.shutdown(socket.SHUT_RD)
-        except OSError:  # the client has closed it already, which ends the read as well
-            return
-
-    clock = threading.Timer(allowed_s, stop)
-    clock.daemon = True
-    clock.start()
-    try:
-        yield
-    except (ProblemError, HTTPException) as error:
-        if not expired.is_set():
-            raise
-        raise ProblemError(
-            problems.REQUEST_TIMEOUT, f"The body did not arrive within {allowed_s:.0f} s."
-        ) from error
-    finally:
-        clock.cancel()
+            yield
+        except (ProblemError, HTTPException) as error:
+            if not expired.is_set():
+                raise
+            raise ProblemError(
+                problems.REQUEST_TIMEOUT, f"The body did not arrive within {allowed_s:.0f} s."
+            ) from error

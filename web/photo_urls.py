@@ -26,6 +26,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError
 
 from catalog.settings import Settings
 from web import problems
+from web.budget import Budget
 from web.photos import too_large
 from web.problems import ProblemError
 
@@ -33,8 +34,8 @@ _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 3.0, 5.0
 # All photos of one request together: a client waits for this answer.
 _DEADLINE_S = 20.0
 _CHUNK_BYTES = 64 * 1024
-# Each fetch holds a thread of the server while a stranger's server answers.
-_REQUESTS_AT_ONCE = 4
+# Each fetch holds a thread of the server while a stranger's server answers: requests at once, and of one account.
+_REQUESTS_AT_ONCE, _REQUESTS_OF_ONE = 4, 3
 _USER_AGENT = "Tagsmith/1 (product photo fetcher)"
 
 
@@ -43,44 +44,34 @@ class PhotoUrlFetcher:
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_bytes = settings.max_photo_bytes
-        self._slots = threading.BoundedSemaphore(_REQUESTS_AT_ONCE)
+        self._slots = Budget(_REQUESTS_AT_ONCE, _REQUESTS_OF_ONE)
         self._clock = clock
 
-    def fetch_all(self, urls: Sequence[str]) -> list[bytes]:
+    def fetch_all(self, urls: Sequence[str], tenant_id: str) -> list[bytes]:
         """The bytes behind each address, in order; one bad address refuses all. Raises ProblemError."""
         for number, url in enumerate(urls, 1):
             _check_form(url, f"photo {number}")
         if not urls:
             return []
-        if not self._slots.acquire(blocking=False):
-            raise ProblemError(
-                problems.BUSY,
-                "Too many photos are being fetched; try again shortly.",
-                headers={"Retry-After": "5"},
-            )
-        try:
-            with open_session() as session:
-                deadline = self._clock() + _DEADLINE_S
-                return [
-                    self._fetch(session, url, f"photo {number}", deadline)
-                    for number, url in enumerate(urls, 1)
-                ]
-        finally:
-            self._slots.release()
+        busy = "Too many photos are being fetched; try again shortly."
+        # One stop for all of them: a connection that was kept from one photo serves the next of its host.
+        with (
+            self._slots.take(1, tenant_id, busy),
+            open_session() as session,
+            _hard_stop(session, _DEADLINE_S),
+        ):
+            deadline = self._clock() + _DEADLINE_S
+            return [
+                self._fetch(session, url, f"photo {number}", deadline) for number, url in enumerate(urls, 1)
+            ]
 
     def _fetch(self, session: requests.Session, url: str, name: str, deadline: float) -> bytes:
-        left = deadline - self._clock()
-        if left <= 0:
+        if self._clock() >= deadline:
             raise _unreachable(name, f"the photos did not arrive within {_DEADLINE_S:g} s")
         try:
-            with (
-                _hard_stop(session, left),
-                session.get(
-                    url,
-                    stream=True,
-                    headers={"Accept": "image/*", "Accept-Encoding": "identity"},
-                ) as response,
-            ):
+            with session.get(
+                url, stream=True, headers={"Accept": "image/*", "Accept-Encoding": "identity"}
+            ) as response:
                 return self._read(response, name, deadline)
         except InvalidIPAddress as error:
             raise ProblemError(

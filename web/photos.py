@@ -22,6 +22,7 @@ from PIL import Image
 from catalog.settings import Settings
 from catalog.views import PhotoRef
 from web import metadata, problems
+from web.budget import Budget
 from web.problems import ProblemError
 
 log = structlog.get_logger(__name__)
@@ -51,6 +52,9 @@ _JPEG_MAX_SIDE = 65_500
 # Above this many decoded pixels two pictures at once would cost hundreds of megabytes: one at a time.
 _LARGE_PIXELS = 12_000_000
 _STRIP_PIXELS = 1_000_000
+# Pixels that are decoded or wait for it, in largest photos: of all, and of one account. A file of some bytes can have
+# as many as are accepted, takes seconds, and holds a thread from the moment it waits for its turn.
+_LARGEST_AT_ONCE, _LARGEST_OF_ONE = 12, 6
 # Encoders write ten to twenty scans of a progressive JPEG. Each costs a pass over all blocks, however few bytes it has:
 # a file of 40 kB with a thousand of them would be decoded for minutes. There is no marker in a scan (T.81, B.1.1.5).
 _SCAN = b"\xff\xda"
@@ -76,8 +80,10 @@ class PhotoIntake:
         self._side = settings.model_view_side
         self._slots = threading.BoundedSemaphore(os.cpu_count() or 1)
         self._large_slot = threading.BoundedSemaphore(1)
+        largest = settings.max_photo_pixels
+        self._pixels = Budget(_LARGEST_AT_ONCE * largest, _LARGEST_OF_ONE * largest)
 
-    def prepare(self, data: bytes, name: str) -> PreparedPhoto:
+    def prepare(self, data: bytes, name: str, tenant_id: str) -> PreparedPhoto:
         """`name` is how messages call the photo ("photo 2"). Raises ProblemError."""
         if len(data) > self._max_bytes:
             raise too_large(name, self._max_bytes)
@@ -97,7 +103,15 @@ class PhotoIntake:
                 _check_scans(content, name)
             orientation = _orientation_in(stripped.exif) if stripped else _orientation_of(picture)
             # What waits for the room of large ones must not keep a small one out.
-            with self._room_for(picture), self._slots, self._readable(name):
+            pixels = picture.width * picture.height
+            with (
+                self._pixels.take(
+                    pixels, tenant_id, "Too many large photos are being read; try again shortly."
+                ),
+                self._room_for(picture),
+                self._slots,
+                self._readable(name),
+            ):
                 if stripped is None or orientation != 1:
                     return self._written_anew(picture, orientation)
                 return self._as_it_came(picture, stripped.data, kind)

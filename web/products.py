@@ -112,7 +112,7 @@ def create_product(query_data: NoQuery) -> Response:
         acceptance = services().acceptor.accept(
             tenant_id(),
             request_key,
-            lambda: services().intake.photos_of(upload),
+            lambda: services().intake.photos_of(upload, tenant_id()),
             _prepared,
             write,
             services().precedence.of(content.lane),
@@ -157,7 +157,7 @@ def change_product(product_id: str, query_data: NoQuery) -> Response:
         acceptance = services().acceptor.accept(
             tenant_id(),
             request_key,
-            lambda: services().intake.photos_of(upload),
+            lambda: services().intake.photos_of(upload, tenant_id()),
             _prepared,
             write,
             services().precedence.of(upload.content.lane),
@@ -234,7 +234,7 @@ def _prepared(photos: Sequence[bytes]) -> list[PreparedPhoto]:
     prepared = []
     for number, photo in enumerate(photos, 1):
         start = time.perf_counter()
-        prepared.append(services().photo_intake.prepare(photo, f"photo {number}"))
+        prepared.append(services().photo_intake.prepare(photo, f"photo {number}", tenant_id()))
         services().metrics.photo_seconds.observe(time.perf_counter() - start)
     return prepared
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +22,25 @@ class Connection:
 
     def settimeout(self, seconds: float) -> None:
         self.timeout = seconds
+
+    def shutdown(self, how: int) -> None:
+        """As the kernel has it: who reads gets the end of the stream."""
+        self.shut.set()
+
+    def __init__(self) -> None:
+        self.shut = threading.Event()
+
+
+class Dripping:
+    """A body of which a byte comes again and again: a read for many returns when the connection is shut."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection, self.reads = connection, 0
+
+    def read(self, size: int) -> bytes:
+        self.reads += 1
+        assert self.connection.shut.wait(30)
+        return b""
 
 
 class Body:
@@ -50,7 +70,7 @@ def body(monkeypatch: pytest.MonkeyPatch) -> Body:
     return made
 
 
-def answer(body: Body, status: int, **environ: str) -> int:
+def answer(body: Any, status: int, **environ: str) -> int:
     """The status of an answer that reads nothing itself; the connection waits as long as before for what comes next."""
     app = Flask(__name__)
     lingering.register(app)
@@ -97,3 +117,16 @@ def test_nobody_waits_for_a_body_that_was_taken_or_is_not_there(body: Body) -> N
     assert answer(body, 202, **ANNOUNCED) == 202
     assert answer(body, 404, CONTENT_LENGTH="") == 404
     assert body.timeouts == []
+
+
+def test_a_body_that_drips_in_holds_the_thread_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lingering, "_MAX_S", 0.05)
+    dripping = Dripping(Connection())
+    assert answer(dripping, 401, **ANNOUNCED) == 401
+    assert dripping.reads == 1
+
+
+def test_only_so_many_are_listened_to_at_once(body: Body, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lingering, "_AT_ONCE", 0)
+    assert answer(body, 413, **ANNOUNCED) == 413
+    assert body.left == 1_000_000

@@ -4,6 +4,7 @@ import io
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from web import photo_urls
 from web.photo_urls import PhotoUrlFetcher, open_session
 from web.problems import ProblemError
 
+ACCOUNT = "acc_1"
 URL = "https://images.example.com/shoe.jpg"
 
 
@@ -50,7 +52,7 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 def refused(urls: list[str]) -> ProblemError:
     with pytest.raises(ProblemError) as caught:
-        PhotoUrlFetcher(Settings()).fetch_all(urls)
+        PhotoUrlFetcher(Settings()).fetch_all(urls, ACCOUNT)
     return caught.value
 
 
@@ -222,7 +224,7 @@ def test_only_a_whole_picture_of_bounded_size_is_taken(
 ) -> None:
     server = answer_with(body, status, headers)
     with pytest.raises(ProblemError) as caught:
-        PhotoUrlFetcher(Settings(max_photo_bytes=1000)).fetch_all([URL])
+        PhotoUrlFetcher(Settings(max_photo_bytes=1000)).fetch_all([URL], ACCOUNT)
     assert caught.value.kind.slug == kind
     assert len(server.requests) == 1
 
@@ -230,7 +232,7 @@ def test_only_a_whole_picture_of_bounded_size_is_taken(
 def test_a_picture_of_the_largest_size_is_taken(answer_with: Callable[..., Server]) -> None:
     largest = b"x" * 1000
     answer_with(largest, headers={"Content-Length": "1000"})
-    assert PhotoUrlFetcher(Settings(max_photo_bytes=1000)).fetch_all([URL]) == [largest]
+    assert PhotoUrlFetcher(Settings(max_photo_bytes=1000)).fetch_all([URL], ACCOUNT) == [largest]
 
 
 def test_no_more_requests_than_a_few_are_fetched_for_at_once_and_each_gives_its_place_back(
@@ -240,11 +242,14 @@ def test_no_more_requests_than_a_few_are_fetched_for_at_once_and_each_gives_its_
     fetcher = PhotoUrlFetcher(Settings())
     for _ in range(photo_urls._REQUESTS_AT_ONCE + 1):
         with pytest.raises(ProblemError, match="404"):
-            fetcher.fetch_all([URL])
-    for _ in range(photo_urls._REQUESTS_AT_ONCE):
-        assert fetcher._slots.acquire(blocking=False)
-    with pytest.raises(ProblemError) as caught:
-        fetcher.fetch_all([URL])
+            fetcher.fetch_all([URL], ACCOUNT)
+    with ExitStack() as held:
+        for _ in range(photo_urls._REQUESTS_OF_ONE):
+            held.enter_context(fetcher._slots.take(1, ACCOUNT, "busy"))
+        with pytest.raises(ProblemError) as caught:
+            fetcher.fetch_all([URL], ACCOUNT)
+        with pytest.raises(ProblemError, match="404"):
+            fetcher.fetch_all([URL], "acc_2")
     assert (caught.value.kind.slug, caught.value.headers) == ("busy", {"Retry-After": "5"})
 
 
@@ -252,7 +257,7 @@ def test_a_slow_server_is_given_up_for_all_photos_together(answer_with: Callable
     server = answer_with(b"x")
     times = iter([0.0, 0.0, 5.0, 21.0])
     with pytest.raises(ProblemError) as caught:
-        PhotoUrlFetcher(Settings(), clock=lambda: next(times)).fetch_all([URL, URL, URL])
+        PhotoUrlFetcher(Settings(), clock=lambda: next(times)).fetch_all([URL, URL, URL], ACCOUNT)
     assert caught.value.kind.slug == "photo-url-unreachable"
     assert len(server.requests) == 1
 
@@ -266,17 +271,21 @@ def test_the_hard_stop_ends_a_connection_that_drips(monkeypatch: pytest.MonkeyPa
             assert ours.recv(1) == b""  # would wait for ever
 
 
-def test_a_photo_is_stopped_after_what_the_others_have_left_of_the_time(
-    monkeypatch: pytest.MonkeyPatch, resolve_to: Callable[[str], None], no_connection: list[Any]
+def test_the_stop_of_all_photos_ends_a_connection_that_was_kept_from_the_one_before(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    resolve_to("93.184.216.34")
-    allowed: list[float] = []
-    timer = threading.Timer
-    monkeypatch.setattr(threading, "Timer", lambda s, stop: allowed.append(s) or timer(s, stop))
-    times = iter([0.0, 15.0])
-    with pytest.raises(ProblemError):
-        PhotoUrlFetcher(Settings(), clock=lambda: next(times)).fetch_all([URL])
-    assert allowed == [photo_urls._DEADLINE_S - 15.0]
+    ours, theirs = socket.socketpair()
+
+    def fetch(self: PhotoUrlFetcher, session: Any, url: str, name: str, deadline: float) -> bytes:
+        if name == "photo 1":
+            session.get_adapter("https://").sockets.append(ours.dup())
+            return b""
+        return ours.recv(1)  # would wait for ever
+
+    monkeypatch.setattr(PhotoUrlFetcher, "_fetch", fetch)
+    monkeypatch.setattr(photo_urls, "_DEADLINE_S", 0.05)
+    with ours, theirs:
+        assert PhotoUrlFetcher(Settings()).fetch_all([URL, URL], ACCOUNT) == [b"", b""]
 
 
 class OverAtOnce(threading.Timer):

@@ -4,6 +4,7 @@ import hashlib
 import io
 import struct
 import threading
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,6 +17,8 @@ from tests.web.seller import encoded, picture
 from web import photos
 from web.photos import PhotoIntake, PreparedPhoto, sniff
 from web.problems import ProblemError
+
+ACCOUNT = "acc_1"
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,7 @@ def exif_of(orientation: int) -> bytes:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_an_upright_photo_is_stored_as_it_came(intake: PhotoIntake, kind: str) -> None:
     data = encoded(picture(400, 500), kind)
-    prepared = intake.prepare(data, "photo 1")
+    prepared = intake.prepare(data, "photo 1", ACCOUNT)
     assert prepared.original == data
     assert prepared.ref.id == hashlib.sha256(data).hexdigest()
     assert (prepared.ref.width, prepared.ref.height, prepared.ref.bytes) == (400, 500, len(data))
@@ -58,7 +61,7 @@ def test_an_upright_photo_is_stored_as_it_came(intake: PhotoIntake, kind: str) -
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_metadata_goes_and_no_pixel_changes(intake: PhotoIntake, kind: str) -> None:
     data = encoded(picture(400, 500), kind, exif=exif_of(1), **extras(kind)) + b"trailing secret"
-    prepared = intake.prepare(data, "photo 1")
+    prepared = intake.prepare(data, "photo 1", ACCOUNT)
     for secret in (b"Camera Maker", b"secret", b"Exif", b"eXIf"):
         assert secret in data or secret in (b"Exif", b"eXIf")
         assert secret not in prepared.original
@@ -83,7 +86,7 @@ def test_a_colour_profile_stays(intake: PhotoIntake) -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for kind in ("JPEG", "PNG", "WEBP"):
         data = encoded(picture(), kind, icc_profile=profile)
-        assert opened(intake.prepare(data, "photo 1").original).info["icc_profile"] == profile
+        assert opened(intake.prepare(data, "photo 1", ACCOUNT).original).info["icc_profile"] == profile
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
@@ -91,7 +94,7 @@ def test_a_colour_profile_stays(intake: PhotoIntake) -> None:
 def test_a_turned_photo_is_stored_upright(intake: PhotoIntake, kind: str, orientation: int) -> None:
     drawn = picture(360, 480)
     data = encoded(drawn, kind, exif=exif_of(orientation), quality=95)
-    prepared = intake.prepare(data, "photo 1")
+    prepared = intake.prepare(data, "photo 1", ACCOUNT)
     expected = ImageOps.exif_transpose(opened(data))
     stored, view = opened(prepared.original), opened(prepared.model_view)
     assert stored.size == (prepared.ref.width, prepared.ref.height) == expected.size
@@ -105,13 +108,13 @@ def test_of_two_orientations_the_first_counts(intake: PhotoIntake) -> None:
     """As it does for those who show the photo."""
     clean = encoded(picture(300, 400))
     blocks = [b"\xff\xe1" + struct.pack(">H", len(exif_of(n)) + 2) + exif_of(n) for n in (6, 1)]
-    prepared = intake.prepare(clean[:2] + b"".join(blocks) + clean[2:], "photo 1")
+    prepared = intake.prepare(clean[:2] + b"".join(blocks) + clean[2:], "photo 1", ACCOUNT)
     assert (prepared.ref.width, prepared.ref.height) == (400, 300)
 
 
 def test_a_webp_announces_no_metadata_that_it_has_no_more(intake: PhotoIntake) -> None:
     data = encoded(picture(), "WEBP", exif=exif_of(1), **extras("WEBP"))
-    flags = [data[20] & 0x0C, intake.prepare(data, "photo 1").original[20] & 0x0C]
+    flags = [data[20] & 0x0C, intake.prepare(data, "photo 1", ACCOUNT).original[20] & 0x0C]
     assert flags == [0x0C, 0]
 
 
@@ -128,7 +131,7 @@ def test_a_chunk_of_a_webp_that_the_pixels_do_not_need_is_dropped(
 ) -> None:
     padding = b"\0" * (len(content) % 2)
     chunk = b"odd " + struct.pack("<I", len(content)) + content + padding
-    assert intake.prepare(webp_with(chunk), "photo 1").original == webp_with(b"")
+    assert intake.prepare(webp_with(chunk), "photo 1", ACCOUNT).original == webp_with(b"")
 
 
 @pytest.mark.parametrize("name", [b"XMP ", b"ICCP"])
@@ -136,19 +139,19 @@ def test_a_webp_that_is_cut_off_is_refused_whichever_chunk_lacks_its_end(
     intake: PhotoIntake, name: bytes
 ) -> None:
     with pytest.raises(ProblemError, match="truncated"):
-        intake.prepare(webp_with(b"", name + struct.pack("<I", 1000) + b"secret"), "photo 1")
+        intake.prepare(webp_with(b"", name + struct.pack("<I", 1000) + b"secret"), "photo 1", ACCOUNT)
 
 
 def test_the_last_byte_of_a_webp_that_only_fills_it_up_may_be_missing(intake: PhotoIntake) -> None:
     pictures = (encoded(picture(width), "WEBP", lossless=True) for width in range(60, 160))
     data = next(data for data in pictures if data[16] % 2)  # the size of its pixels, from its lowest byte
     short = data[:4] + struct.pack("<I", len(data) - 9) + data[8:-1]
-    assert intake.prepare(data, "photo 1").original == data
-    assert intake.prepare(short, "photo 1").original == data
+    assert intake.prepare(data, "photo 1", ACCOUNT).original == data
+    assert intake.prepare(short, "photo 1", ACCOUNT).original == data
 
 
 def test_an_avif_becomes_a_jpeg(intake: PhotoIntake) -> None:
-    prepared = intake.prepare(encoded(picture(400, 500), "AVIF"), "photo 1")
+    prepared = intake.prepare(encoded(picture(400, 500), "AVIF"), "photo 1", ACCOUNT)
     assert prepared.ref.media_type == "image/jpeg"
     assert distance(opened(prepared.original), picture(400, 500)) < 4
 
@@ -164,7 +167,7 @@ SIZES = [
 def test_the_short_side_of_the_model_view_is_bounded(
     intake: PhotoIntake, kind: str, size: tuple[int, int], expected: tuple[int, int]
 ) -> None:
-    prepared = intake.prepare(encoded(Image.new("RGB", size, "navy"), kind), "photo 1")
+    prepared = intake.prepare(encoded(Image.new("RGB", size, "navy"), kind), "photo 1", ACCOUNT)
     assert (prepared.ref.width, prepared.ref.height) == size
     view = opened(prepared.model_view)
     assert view.format == "JPEG"
@@ -174,21 +177,23 @@ def test_the_short_side_of_the_model_view_is_bounded(
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_the_model_view_looks_like_the_photo(intake: PhotoIntake, kind: str) -> None:
     drawn = picture(1700, 1300)
-    view = opened(intake.prepare(encoded(drawn, kind), "photo 1").model_view)
+    view = opened(intake.prepare(encoded(drawn, kind), "photo 1", ACCOUNT).model_view)
     assert distance(view, drawn.resize(view.size, Image.Resampling.LANCZOS)) < 3
 
 
 @pytest.mark.parametrize("kept", [{}, {"progressive": True}, {"exif": exif_of(6)}])
 def test_a_small_jpeg_is_its_own_model_view(intake: PhotoIntake, kept: dict[str, Any]) -> None:
     """What the model was calibrated on is what it gets to see: a second encoding moves confidences."""
-    prepared = intake.prepare(encoded(picture(240, 320), **kept), "photo 1")
+    prepared = intake.prepare(encoded(picture(240, 320), **kept), "photo 1", ACCOUNT)
     assert prepared.model_view == prepared.original
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "RGB"])
 def test_a_small_jpeg_that_is_no_plain_one_gets_a_view(intake: PhotoIntake, mode: str) -> None:
     profile = b"" if mode == "CMYK" else bytes(3 * 240 * 320)
-    prepared = intake.prepare(encoded(picture(240, 320).convert(mode), icc_profile=profile), "photo 1")
+    prepared = intake.prepare(
+        encoded(picture(240, 320).convert(mode), icc_profile=profile), "photo 1", ACCOUNT
+    )
     view = opened(prepared.model_view)
     assert (view.mode, view.size) == ("RGB", (240, 320))
     assert len(prepared.model_view) < 3 * 240 * 320
@@ -198,13 +203,15 @@ def test_a_small_jpeg_that_is_no_plain_one_gets_a_view(intake: PhotoIntake, mode
 def test_every_colour_mode_keeps_its_colours(intake: PhotoIntake, mode: str) -> None:
     drawn = picture(700, 900, mode)
     kind = "JPEG" if mode in ("CMYK", "YCbCr") else "PNG"
-    view = opened(intake.prepare(encoded(drawn, kind), "photo 1").model_view)
+    view = opened(intake.prepare(encoded(drawn, kind), "photo 1", ACCOUNT).model_view)
     assert view.mode in ("RGB", "L")
     assert distance(view, drawn.convert("RGB").resize(view.size)) < (25 if mode == "1" else 4)
 
 
 def test_sixteen_bits_of_grey_are_scaled_and_not_cut_off(intake: PhotoIntake) -> None:
-    view = opened(intake.prepare(encoded(Image.new("I;16", (700, 500), 32_768), "PNG"), "photo 1").model_view)
+    view = opened(
+        intake.prepare(encoded(Image.new("I;16", (700, 500), 32_768), "PNG"), "photo 1", ACCOUNT).model_view
+    )
     assert view.convert("L").getpixel((10, 10)) == pytest.approx(127, abs=2)
 
 
@@ -214,14 +221,14 @@ def test_what_is_transparent_is_white(intake: PhotoIntake, size: tuple[int, int]
     palette = Image.new("P", size, 0)
     palette.putpalette([255, 0, 0] * 256)
     for data in (encoded(clear, "PNG"), encoded(clear, "WEBP"), encoded(palette, "PNG", transparency=0)):
-        view = opened(intake.prepare(data, "photo 1").model_view).convert("RGB")
+        view = opened(intake.prepare(data, "photo 1", ACCOUNT).model_view).convert("RGB")
         assert min(view.getpixel((5, 5))) > 250  # type: ignore[arg-type, type-var]
 
 
 def test_a_phones_second_frame_is_no_animation_and_is_dropped(intake: PhotoIntake) -> None:
     data = encoded(picture(300, 400), "MPO", save_all=True, append_images=[picture(30, 40)])
     assert getattr(opened(data), "n_frames", 1) == 2
-    prepared = intake.prepare(data, "photo 1")
+    prepared = intake.prepare(data, "photo 1", ACCOUNT)
     assert (prepared.ref.width, prepared.ref.height) == (300, 400)
     assert opened(prepared.original).format == "JPEG"
     assert len(prepared.original) < len(data)
@@ -230,20 +237,20 @@ def test_a_phones_second_frame_is_no_animation_and_is_dropped(intake: PhotoIntak
 def test_a_jpeg_with_odd_segments_is_still_cleaned(intake: PhotoIntake) -> None:
     clean = encoded(picture(300, 400))
     filled = clean[:2] + b"\xff\xff\xff\xe5" + struct.pack(">H", 8) + b"secret" + clean[2:]
-    assert intake.prepare(filled, "photo 1").original == clean
+    assert intake.prepare(filled, "photo 1", ACCOUNT).original == clean
 
 
 @pytest.mark.parametrize("marker", [*range(0xE0, 0xF0), 0xFE])
 def test_a_segment_of_a_jpeg_that_the_pixels_do_not_need_is_dropped(intake: PhotoIntake, marker: int) -> None:
     clean = encoded(picture(300, 400))
     segment = bytes([0xFF, marker]) + struct.pack(">H", 8) + b"secret"
-    assert intake.prepare(clean[:2] + segment + clean[2:], "photo 1").original == clean
+    assert intake.prepare(clean[:2] + segment + clean[2:], "photo 1", ACCOUNT).original == clean
 
 
 def test_what_says_how_the_colours_of_a_jpeg_are_to_be_read_stays(intake: PhotoIntake) -> None:
     data = encoded(picture(300, 400, "CMYK"))
     assert b"Adobe" in data
-    assert intake.prepare(data, "photo 1").original == data
+    assert intake.prepare(data, "photo 1", ACCOUNT).original == data
 
 
 def png_chunk(name: bytes, content: bytes) -> bytes:
@@ -254,12 +261,12 @@ def png_chunk(name: bytes, content: bytes) -> bytes:
 def test_a_chunk_of_a_png_that_the_pixels_do_not_need_is_dropped(intake: PhotoIntake, name: bytes) -> None:
     clean = encoded(picture(), "PNG")
     data = clean[:33] + png_chunk(name, b"secret") + clean[33:]
-    assert intake.prepare(data, "photo 1").original == clean
+    assert intake.prepare(data, "photo 1", ACCOUNT).original == clean
 
 
 def test_a_png_that_cannot_be_read_without_a_chunk_of_its_own_is_written_anew(intake: PhotoIntake) -> None:
     clean = encoded(picture(), "PNG")
-    prepared = intake.prepare(clean[:33] + png_chunk(b"OWNc", b"secret") + clean[33:], "photo 1")
+    prepared = intake.prepare(clean[:33] + png_chunk(b"OWNc", b"secret") + clean[33:], "photo 1", ACCOUNT)
     assert (prepared.ref.media_type, b"secret" in prepared.original) == ("image/jpeg", False)
 
 
@@ -267,12 +274,12 @@ def test_a_bomb_beside_the_pixels_is_dropped_unread(intake: PhotoIntake) -> None
     clean = encoded(picture(), "PNG")
     content = b"zTXtComment\0\0" + zlib.compress(b"a" * 20_000_000, 9)
     bomb = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
-    assert intake.prepare(clean[:33] + bomb + clean[33:], "photo 1").original == clean
+    assert intake.prepare(clean[:33] + bomb + clean[33:], "photo 1", ACCOUNT).original == clean
 
 
 def test_a_progressive_jpeg_is_kept_whole(intake: PhotoIntake) -> None:
     data = encoded(picture(700, 900), progressive=True)
-    prepared: PreparedPhoto = intake.prepare(data, "photo 1")
+    prepared: PreparedPhoto = intake.prepare(data, "photo 1", ACCOUNT)
     assert prepared.original == data
 
 
@@ -290,7 +297,7 @@ def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded(
     data = many_scans(100)
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was decoded"))
     with pytest.raises(ProblemError, match="scans"):
-        intake.prepare(data[: len(data) - cut_off], "photo 1")
+        intake.prepare(data[: len(data) - cut_off], "photo 1", ACCOUNT)
 
 
 @pytest.mark.parametrize(
@@ -303,12 +310,12 @@ def test_a_file_of_endless_parts_is_refused(intake: PhotoIntake, kind: str, part
     if kind == "WEBP":
         data = data[:4] + struct.pack("<I", len(data) - 8) + data[8:]
     with pytest.raises(ProblemError, match="damaged"):
-        intake.prepare(data, "photo 1")
+        intake.prepare(data, "photo 1", ACCOUNT)
 
 
 def test_fill_bytes_are_passed_at_once(intake: PhotoIntake) -> None:
     data = encoded(picture(64, 64), "JPEG")
-    prepared = intake.prepare(data[:2] + b"\xff" * 5_000_000 + data[2:], "photo 1")
+    prepared = intake.prepare(data[:2] + b"\xff" * 5_000_000 + data[2:], "photo 1", ACCOUNT)
     assert prepared.original == data
 
 
@@ -318,13 +325,34 @@ def test_a_small_photo_does_not_wait_for_large_ones() -> None:
     large = encoded(Image.new("L", (4000, 3001)), "PNG")
     small = encoded(picture(64, 64), "JPEG")
     with ThreadPoolExecutor() as pool, intake._large_slot:
-        waits = pool.submit(intake.prepare, large, "photo 1")
-        passes = pool.submit(intake.prepare, small, "photo 2")
+        waits = pool.submit(intake.prepare, large, "photo 1", ACCOUNT)
+        passes = pool.submit(intake.prepare, small, "photo 2", ACCOUNT)
         assert passes.result(timeout=30).ref.width == 64
         assert not waits.done()
         intake._large_slot.release()
         assert waits.result(timeout=30).ref.width == 4000
         intake._large_slot.acquire()
+
+
+def test_one_account_cannot_take_all_threads_with_photos_that_wait_for_their_turn() -> None:
+    intake = PhotoIntake(Settings(max_photo_pixels=4000 * 3001))
+    large = encoded(Image.new("L", (4000, 3001)), "PNG")
+    with ThreadPoolExecutor(8) as pool, intake._large_slot:
+        waiting = [
+            pool.submit(intake.prepare, large, "photo 1", ACCOUNT) for _ in range(photos._LARGEST_OF_ONE)
+        ]
+        while intake._pixels._held[ACCOUNT] < photos._LARGEST_OF_ONE * 4000 * 3001:
+            time.sleep(0.01)
+        with pytest.raises(ProblemError, match="try again shortly") as caught:
+            intake.prepare(large, "photo 1", ACCOUNT)
+        another = pool.submit(intake.prepare, large, "photo 1", "acc_2")
+        while not intake._pixels._held["acc_2"]:
+            time.sleep(0.01)
+        intake._large_slot.release()
+        assert [one.result(timeout=60).ref.width for one in (*waiting, another)] == [4000] * 7
+        intake._large_slot.acquire()
+    assert (caught.value.kind.slug, caught.value.headers) == ("busy", {"Retry-After": "5"})
+    assert not intake._pixels._held
 
 
 def test_a_picture_that_is_all_length_is_reduced_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,16 +369,16 @@ def test_a_picture_that_is_all_length_is_reduced_in_strips(monkeypatch: pytest.M
 def test_a_broken_orientation_leaves_the_photo_upright(intake: PhotoIntake) -> None:
     for exif in (b"Exif\0\0garbage", exif_of(77), b"Exif\0\0II*\0\xff\xff\xff\xff"):
         data = encoded(picture(300, 400), exif=exif)
-        assert intake.prepare(data, "photo 1").ref.width == 300
+        assert intake.prepare(data, "photo 1", ACCOUNT).ref.width == 300
 
 
 def test_a_photo_as_large_as_it_may_be_is_taken() -> None:
     data = encoded(picture(30, 40), "PNG")
     largest = PhotoIntake(Settings(max_photo_bytes=len(data), max_photo_pixels=30 * 40))
-    assert largest.prepare(data, "photo 1").ref.bytes == len(data)
+    assert largest.prepare(data, "photo 1", ACCOUNT).ref.bytes == len(data)
     for limits in ({"max_photo_bytes": len(data) - 1}, {"max_photo_pixels": 30 * 40 - 1}):
         with pytest.raises(ProblemError):
-            PhotoIntake(Settings(**limits)).prepare(data, "photo 1")  # type: ignore[arg-type]
+            PhotoIntake(Settings(**limits)).prepare(data, "photo 1", ACCOUNT)  # type: ignore[arg-type]
 
 
 def test_content_and_not_the_name_tells_the_format() -> None:

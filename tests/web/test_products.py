@@ -301,10 +301,10 @@ def test_a_key_whose_request_still_runs_is_409(
     intake = app.extensions["tagsmith"].photo_intake
     prepare, started, go_on = intake.prepare, threading.Event(), threading.Event()
 
-    def slow(data: bytes, name: str) -> Any:
+    def slow(data: bytes, name: str, tenant_id: str) -> Any:
         started.set()
         assert go_on.wait(30)
-        return prepare(data, name)
+        return prepare(data, name, tenant_id)
 
     monkeypatch.setattr(intake, "prepare", slow)
     first: list[int] = []

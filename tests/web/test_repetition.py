@@ -21,7 +21,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch, jpeg: bytes) -> list[Any]:
     """The addresses of each fetch."""
     urls: list[Any] = []
 
-    def fetch_all(self: PhotoUrlFetcher, wanted: Any) -> list[bytes]:
+    def fetch_all(self: PhotoUrlFetcher, wanted: Any, tenant_id: str) -> list[bytes]:
         urls.extend(wanted)
         return [jpeg] * len(wanted)
 
@@ -75,9 +75,9 @@ def test_addresses_are_fetched_before_the_turn_of_an_import(
         with import_(self):
             yield
 
-    def fetch_all(self: PhotoUrlFetcher, wanted: Any) -> list[bytes]:
+    def fetch_all(self: PhotoUrlFetcher, wanted: Any, tenant_id: str) -> list[bytes]:
         order.append("fetch")
-        return fetch(self, wanted)
+        return fetch(self, wanted, tenant_id)
 
     monkeypatch.setattr(Precedence, "import_", turn)
     monkeypatch.setattr(PhotoUrlFetcher, "fetch_all", fetch_all)

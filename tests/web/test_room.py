@@ -2,7 +2,7 @@
 
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ from werkzeug.datastructures import Headers
 
 from catalog.settings import Settings
 from web import intake
+from web.budget import Budget
 from web.intake import Intake
 from web.photo_urls import PhotoUrlFetcher
 from web.problems import ProblemError
@@ -62,17 +63,52 @@ def test_what_was_held_is_free_again(room: Intake) -> None:
 
 
 def test_who_waits_for_room_gets_it_as_soon_as_there_is_some() -> None:
-    budget, got_it = intake._Budget(1, 1), threading.Event()
+    budget, got_it = Budget(1, 1), threading.Event()
 
     def wait_and_take() -> None:
-        with budget.take(1, "another", wait_s=60):
+        with budget.take(1, "another", "busy", wait_s=60):
             got_it.set()
 
     waiting = threading.Thread(target=wait_and_take, daemon=True)
-    with budget.take(1, "one", wait_s=0):
+    with budget.take(1, "one", "busy"):
         waiting.start()
         assert not got_it.wait(0.1)
     assert got_it.wait(30)
+
+
+def test_nobody_waits_for_what_the_account_itself_holds() -> None:
+    budget = Budget(2, 1)
+    with budget.take(1, "one", "busy"), pytest.raises(ProblemError), budget.take(1, "one", "busy", wait_s=60):
+        pass
+
+
+def test_only_so_many_wait_and_of_one_account_fewer() -> None:
+    budget, over = Budget(1, 1), threading.Event()
+
+    def wait(account: str) -> None:
+        with suppress(ProblemError), budget.take(1, account, "busy", wait_s=60):
+            over.wait(30)
+
+    accounts = [f"account {number // 2}" for number in range(8)]
+    threads = [threading.Thread(target=wait, args=(account,), daemon=True) for account in accounts]
+    with budget.take(1, "one", "busy"):
+        for thread in threads[:2]:
+            thread.start()
+        while budget._waiting.total() < 2:
+            time.sleep(0.01)
+        with pytest.raises(ProblemError), budget.take(1, "account 0", "busy", wait_s=60):
+            pass
+        for thread in threads[2:]:
+            thread.start()
+        while budget._waiting.total() < 8:
+            time.sleep(0.01)
+        with pytest.raises(ProblemError), budget.take(1, "another", "busy", wait_s=60):
+            pass
+    over.set()
+    for thread in threads:
+        thread.join(30)
+    assert not budget._waiting
+    assert not budget._held
 
 
 def test_a_body_over_the_limit_is_refused_by_its_size(room: Intake) -> None:
@@ -105,7 +141,7 @@ class Dripping:
 def test_one_account_cannot_take_all_threads_with_small_bodies_that_drip_in(
     room: Intake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "_small", intake._Budget(2, 1))
+    monkeypatch.setattr(room, "_small", Budget(2, 1))
     slow, whole = Dripping(), Dripping()
     whole.rest.set()
     read: list[Any] = []
