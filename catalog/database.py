@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from catalog.errors import DatabaseUnavailable, NotMigrated, SchemaOutdated
+from catalog.errors import DatabaseBusy, DatabaseUnavailable, NotMigrated, SchemaOutdated
 from catalog.settings import Settings
 from catalog.silence import AnsweredConnection, Silence
 
@@ -54,6 +54,7 @@ SESSION = {
 # PostgreSQL, appendix A.
 READ_ONLY_SQL_TRANSACTION = "25006"
 UNDEFINED = {"42P01", "42703"}  # table, column
+GIVEN_UP = {"55P03", "57014"}  # lock_timeout, statement_timeout
 # Of CREATE EXTENSION: who asks may not, or the server has none of that name.
 INSUFFICIENT_PRIVILEGE, NOT_SUPPORTED, UNDEFINED_FILE = "42501", "0A000", "58P01"
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -117,6 +118,8 @@ def _faults_of_the_world() -> Iterator[None]:
         state = getattr(error.orig, "sqlstate", None)
         if state in UNDEFINED:
             raise SchemaOutdated(_reason(error)) from error
+        if state in GIVEN_UP:
+            raise DatabaseBusy(_without_statement(error)) from error
         read_only = state == READ_ONLY_SQL_TRANSACTION
         if isinstance(error, (OperationalError, InterfaceError)) or error.connection_invalidated or read_only:
             raise DatabaseUnavailable(_without_statement(error)) from error

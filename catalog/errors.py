@@ -17,6 +17,7 @@
     ├── PhotoMissing              the photo store has no such photo, or not yet
     └── Unavailable               a fault of the world: try again later
         ├── DatabaseUnavailable
+        │   ├── DatabaseBusy      it answers: somebody holds the row for too long, or it has too much to do
         │   └── SchemaOutdated    its tables are older than this version's
         ├── BrokerUnavailable
         └── StoreUnavailable
@@ -135,6 +136,10 @@ class Unavailable(CatalogError):
 
 class DatabaseUnavailable(Unavailable):
     """PostgreSQL does not answer, or not in time."""
+
+
+class DatabaseBusy(DatabaseUnavailable):
+    """PostgreSQL gave a statement up after its time: it answers, and may do so at once to the next."""
 
 
 class SchemaOutdated(DatabaseUnavailable):

@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -74,10 +74,8 @@ class PhotoStore:
 
     def delete(self, photo_id: str) -> None:
         """Removes both parts; one that is gone already is no error. Raises StoreUnavailable."""
-        # The other way round than `put`, for the same reason.
-        for part in (ORIGINAL, MODEL_VIEW):
-            remove = functools.partial(self._remove, self._path(photo_id, part))
-            self._ask(f"cannot delete photo {photo_id}", remove)
+        paths = [self._path(photo_id, part) for part in (ORIGINAL, MODEL_VIEW)]
+        self._ask(f"cannot delete photo {photo_id}", functools.partial(self._remove, paths))
 
     def remove_unfinished(self) -> None:
         """What processes that died were writing: a folder's only, object stores show a whole object or none."""
@@ -120,9 +118,11 @@ class PhotoStore:
             return bytes(file.read(MAX_READ_BYTES + 1))
         return None
 
-    def _remove(self, path: str) -> None:
-        with suppress(FileNotFoundError):
-            self._filesystem.rm_file(path)
+    def _remove(self, paths: Sequence[str]) -> None:
+        # The other way round than `put`, for the same reason.
+        for path in paths:
+            with suppress(FileNotFoundError):
+                self._filesystem.rm_file(path)
 
     def _remove_unfinished(self) -> None:
         for path in Path(self._root, UNFINISHED).glob("*"):

@@ -11,6 +11,7 @@ rules keep a photo from vanishing under a product that has just been accepted:
    reading it, or the request may come to hold it.
 """
 
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -21,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from catalog.database import transaction
 from catalog.errors import StoreUnavailable
-from catalog.photo_store import PhotoStore
+from catalog.photo_store import PATIENCE_S, PhotoStore
 from catalog.tables import Photo, ProductPhoto
 from catalog.views import PhotoRef
 
@@ -29,6 +30,9 @@ REFUSALS = 10  # of a store that is away; a few photos that it cannot remove kee
 
 log = structlog.get_logger(__name__)
 
+# Twice what a store is waited for: a session that was ended meanwhile would have given the lock away, and a photo that
+# somebody sends now would be deleted with the old one.
+_WHILE_THE_STORE_DELETES = text(f"SET LOCAL idle_in_transaction_session_timeout = '{2 * PATIENCE_S:g}s'")
 _LOCK_SHARED = text(
     "SELECT pg_advisory_xact_lock_shared(hashtextextended(id, 0)) FROM unnest(CAST(:ids AS text[])) AS id"
 )
@@ -153,12 +157,15 @@ def remove_released(
     *,
     older_than_s: float = 0,
     limit: int = 100,
+    within_s: float = float("inf"),
 ) -> int:
     """Removes bytes and rows of photos that nobody holds; returns how many photos went.
 
-    Of `photo_ids`, or of all that were released more than `older_than_s` seconds ago. Raises StoreUnavailable
-    where the store refuses all of them, or REFUSALS. What it refuses stays marked, for the next time.
+    Of `photo_ids`, or of all that were released more than `older_than_s` seconds ago; after `within_s` it begins with
+    no other. Raises StoreUnavailable where the store refuses all of them, or REFUSALS. What it refuses stays marked,
+    for the next time.
     """
+    until = time.monotonic() + within_s
     if photo_ids is None:
         with transaction(engine) as session:
             due = func.now() - timedelta(seconds=older_than_s)
@@ -173,6 +180,8 @@ def remove_released(
             )
     removed = refused = 0
     for photo_id in photo_ids:
+        if time.monotonic() > until:
+            break
         try:
             removed += _remove_if_free(engine, store, photo_id)
         except StoreUnavailable as error:
@@ -203,6 +212,7 @@ def _remove_if_free(engine: Engine, store: PhotoStore, photo_id: str) -> bool:
             )
             return False
         session.execute(delete(Photo).where(Photo.id == photo_id))
+        session.execute(_WHILE_THE_STORE_DELETES)
         # Inside the transaction: without the lock a product accepted meanwhile would lose its photo.
         store.delete(photo_id)
         return True

@@ -116,6 +116,12 @@ def revise(
     removes them. Raises NotFound, EmptyProduct or QueueFull.
     """
     product = _locked(session, tenant_id, product_id)
+    # First: the new job takes the place of the one that it makes superfluous.
+    session.execute(
+        update(Job)
+        .where(Job.product_id == product_id, Job.status == "queued")
+        .values(status="cancelled", finished_at=func.now(), error=SUPERSEDED)
+    )
     require_room(session, lane, tenant_id, settings)
     if not isinstance(photos, EllipsisType):
         held_photos.replace(session, tenant_id, product_id, photos)
@@ -128,11 +134,6 @@ def revise(
         update(Product)
         .where(Product.id == product_id)
         .values(**changes, revision=revision, job_id=job_id, updated_at=func.now())
-    )
-    session.execute(
-        update(Job)
-        .where(Job.product_id == product_id, Job.status == "queued")
-        .values(status="cancelled", finished_at=func.now(), error=SUPERSEDED)
     )
     job = _insert_job(session, job_id, tenant_id, product_id, revision, lane, settings)
     view = get_product(session, tenant_id, product_id)

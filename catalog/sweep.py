@@ -12,6 +12,7 @@ What a sweep has sent once is sent later and later: each wait doubles, up to RES
 the future since the database's clock was set back start anew, see `catalog.clock`.
 """
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,7 +35,9 @@ from catalog.views import LANES, LEASE_RAN_OUT, SUPERSEDED, Lane
 
 STARTED_ANEW_LIMIT = 10_000  # well under a second, and more jobs than are worked off between two sweeps
 PRUNE_LIMIT = 1000
-PHOTOS_LIMIT = 500  # some 10 ms each from an object store: no longer than the time between two sweeps
+PHOTOS_LIMIT = (
+    500  # some 10 ms each from an object store; from a slow one fewer in the time between two sweeps
+)
 EMBEDDINGS_PRUNE_LIMIT = 10_000  # more than a busy device can make between two sweeps
 # A photo that a change replaced stays this many leases: an older job may be reading it.
 LEASES_BEFORE_REMOVAL = 3
@@ -157,8 +160,8 @@ def sweep(
         failed=failed,
         cancelled=cancelled,
         records_pruned=_prune_records(engine),
-        photos_removed=_remove_photos(engine, settings),
         embeddings_pruned=_prune_embeddings(engine, settings),
+        photos_removed=_remove_photos(engine, settings),
     )
 
 
@@ -220,10 +223,18 @@ def _prune_embeddings(engine: Engine, settings: Settings) -> int:
 def _remove_photos(engine: Engine, settings: Settings) -> int:
     age_s = LEASES_BEFORE_REMOVAL * settings.lease_s
     try:
-        store = PhotoStore.open(settings.resolved_photo_store_url())
-        removed = photos.remove_released(engine, store, older_than_s=age_s, limit=PHOTOS_LIMIT)
+        store = _store(settings.resolved_photo_store_url())
+        removed = photos.remove_released(
+            engine, store, older_than_s=age_s, limit=PHOTOS_LIMIT, within_s=settings.sweep_interval_s
+        )
         store.remove_unfinished()
         return removed
     except StoreUnavailable as error:
         log.warning("sweep_left_photos", error=str(error))
         return 0
+
+
+@functools.lru_cache(maxsize=1)
+def _store(url: str) -> PhotoStore:
+    """The same for every sweep of the process: each has threads that wait for calls which may never return."""
+    return PhotoStore.open(url)

@@ -7,7 +7,7 @@ them; several small batches, or the two towers of one, each on a core of its own
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Barrier, Lock, get_native_id
 
 import torch
@@ -41,7 +41,9 @@ def threads(count: int, cores: int = 1, *, behind: bool = False) -> ThreadPoolEx
         if behind:
             # Of this thread alone: on Linux each has a niceness of its own (setpriority(2)).
             thread = get_native_id()
-            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + BEHIND)
+            # A sandbox may forbid it: then they go beside the others.
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + BEHIND)
         begun.wait()
 
     pool = ThreadPoolExecutor(count, "own-cores", begin)

@@ -24,7 +24,7 @@ from celery import Celery, Task, bootsteps, signals
 from celery.exceptions import Reject
 
 from catalog.database import make_engine
-from catalog.errors import DatabaseUnavailable, SettingsError, Unavailable
+from catalog.errors import DatabaseBusy, DatabaseUnavailable, SettingsError, Unavailable
 from catalog.log import configure_logging
 from catalog.photo_store import PhotoStore
 from catalog.queue import SWEEP, SWEEPS, TASK, forget_sweeps, make_celery, send, waiting
@@ -200,8 +200,9 @@ class Serving:
         try:
             with self._breaker.trying():
                 result = sweep(self._engine, self._send, messages, self._settings)
-        except DatabaseUnavailable:
-            self._breaker.failed()
+        except DatabaseUnavailable as error:
+            if not isinstance(error, DatabaseBusy):
+                self._breaker.failed()
             raise
         self._breaker.succeeded()
         self._metrics.swept(result)

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from catalog.database import transaction
-from catalog.errors import Unavailable
+from catalog.errors import DatabaseBusy, Unavailable
 from catalog.jobs import ClaimedJob, Finished, fail, finish, put_back
 from catalog.settings import Settings
 from catalog.views import Problem, problem
@@ -145,8 +145,9 @@ class Outcomes:
                     return answer
                 except Unavailable as error:
                     tries += 1
-                    # One that fails alone was cut off, or in a deadlock: to stop for that would take a second.
-                    if tries > 1:
+                    # One that fails alone was cut off, or in a deadlock: to stop for that would take a second. And a
+                    # row that somebody else holds keeps no other job.
+                    if tries > 1 and not isinstance(error, DatabaseBusy):
                         self._breaker.failed()
                     # Twice at least: the time may have passed because this process stood still, and the database not.
                     if tries > 1 and self._clock() + pause > deadline:

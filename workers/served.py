@@ -168,9 +168,14 @@ class Served:
                 return
             self._change = Change(str(checkpoint), "loading")
         # Not waited for at shutdown: half a model is no loss.
-        threading.Thread(
+        loader = threading.Thread(
             target=self._load_beside, args=(checkpoint,), name="checkpoint-loader", daemon=True
-        ).start()
+        )
+        try:
+            loader.start()
+        except RuntimeError as error:  # the system has no thread left to give
+            with self._lock:
+                self._change = Change(str(checkpoint), "refused", reason=str(error))
 
     def report(self) -> dict[str, Any]:
         """JSON: what is served, what the next start would serve, and the last change."""

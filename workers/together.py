@@ -20,7 +20,7 @@ class _Request(Generic[Item, Answer]):
         self.item = item
         self.woken = threading.Event()  # it has its answer, or it is its turn to run
         self.answers: list[Answer] = []
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     @property
     def done(self) -> bool:
@@ -61,6 +61,10 @@ class Together(Generic[Item, Answer]):
             together, self._waiting = self._waiting, []
         try:
             self._settle(together)
+        except BaseException as error:
+            for request in together:
+                request.error = request.error or (None if request.answers else error)
+            raise
         finally:
             with self._lock:
                 successor = self._waiting[0] if self._waiting else None

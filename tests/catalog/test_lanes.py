@@ -44,9 +44,20 @@ def test_what_waits_in_one_lane_takes_no_room_of_another(
 
 
 def test_a_change_needs_room_as_well(shop: "Shop") -> None:
-    product, _ = shop.accept()
+    product, job = shop.accept()
+    shop.finish(shop.claim_one(job.id))
+    shop.accept()
     with pytest.raises(QueueFull):
         shop.with_settings(max_queued_interactive=2).revise(product.id, title="New")
+
+
+def test_a_change_takes_the_place_of_the_job_that_it_makes_superfluous(shop: "Shop") -> None:
+    product, older = shop.accept()
+    shop.accept()
+    with pytest.raises(QueueFull):
+        shop.with_settings(max_queued_interactive=3).accept()
+    _, job = shop.with_settings(max_queued_interactive=3).revise(product.id, title="New")
+    assert (shop.job(older.id).status, shop.job(job.id).status) == ("cancelled", "queued")
 
 
 def refused(shop: "Shop", lane: str, limit: int) -> QueueFull:

@@ -1,10 +1,11 @@
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
 
 from catalog import photos
 from catalog.database import transaction
@@ -253,3 +254,37 @@ def test_a_store_that_refuses_again_and_again_is_asked_no_more(
     with pytest.raises(StoreUnavailable):
         photos.remove_released(engine, stored)
     assert len(asked) == photos.REFUSALS
+
+
+def test_the_lock_outlives_a_store_that_takes_its_time(
+    shop: "Shop", engine: Engine, stored: PhotoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    product, _ = shop.accept(photos=[shop.photo("a")])
+    free = shop.delete(product.id)
+    limits: list[str] = []
+    real = photos.transaction
+
+    @contextmanager
+    def watched(engine: Engine) -> Iterator[Session]:
+        with real(engine) as session:
+            monkeypatch.setattr(stored, "delete", lambda photo_id: limits.append(limit_of(session)))
+            yield session
+
+    monkeypatch.setattr(photos, "transaction", watched)
+    assert photos.remove_released(engine, stored, free) == 1
+    assert limits == ["1min"], "twice what a store is waited for"
+    with real(engine) as session:
+        assert limit_of(session) == "30s"
+
+
+def limit_of(session: Session) -> str:
+    return str(session.execute(text("SHOW idle_in_transaction_session_timeout")).scalar_one())
+
+
+def test_a_removal_begins_with_no_photo_after_its_time(
+    shop: "Shop", engine: Engine, stored: PhotoStore
+) -> None:
+    product, _ = shop.accept(photos=[shop.photo("a")])
+    free = shop.delete(product.id)
+    assert photos.remove_released(engine, stored, free, within_s=-1) == 0
+    assert photos.remove_released(engine, stored, free) == 1

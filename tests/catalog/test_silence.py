@@ -12,7 +12,7 @@ from sqlalchemy import Engine, make_url, text
 
 from catalog import database
 from catalog.database import make_engine, ping, transaction, without_time_limits
-from catalog.errors import DatabaseUnavailable
+from catalog.errors import DatabaseBusy, DatabaseUnavailable
 from catalog.settings import Settings
 from tests.faults.blackhole import Blackhole
 
@@ -53,7 +53,7 @@ def test_a_statement_that_is_not_answered_ends_and_the_next_one_has_a_new_connec
 def test_an_error_of_the_database_is_no_silence(impatient: Callable[..., Engine]) -> None:
     engine = impatient()
     hurried = text("SET LOCAL statement_timeout = 50; SELECT pg_sleep(2)")
-    with pytest.raises(DatabaseUnavailable, match="statement timeout"), transaction(engine) as session:
+    with pytest.raises(DatabaseBusy, match="statement timeout"), transaction(engine) as session:
         session.execute(hurried)
     assert engine.pool.checkedin() == 1, "its connection was kept"  # type: ignore[attr-defined]
 

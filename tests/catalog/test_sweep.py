@@ -515,3 +515,20 @@ def test_a_queued_suspect_is_sent_however_many_messages_wait(shop: "Shop", engin
     lanes.queue["bulk"] = [others] * 10
     sweep(engine, lanes.send, lanes.waiting, shop.settings)
     assert lanes.messages == [("bulk", [suspect.id])]
+
+
+def test_all_sweeps_of_a_process_ask_one_store(shop: "Shop", engine: Engine, tmp_path: Path) -> None:
+    """Each has threads, and keeps those whose calls never return."""
+    changed = shop.settings.model_dump() | {"photo_store_url": f"file://{tmp_path}"}
+    opened: list[str] = []
+    real = PhotoStore.open
+
+    def counted(url: str) -> PhotoStore:
+        opened.append(url)
+        return real(url)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PhotoStore, "open", counted)
+        for _ in range(3):
+            sweep(engine, Lanes().send, Lanes().waiting, type(shop.settings)(**changed))
+    assert opened == [f"file://{tmp_path}"]

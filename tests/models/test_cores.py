@@ -42,6 +42,16 @@ def test_threads_that_stay_behind_leave_the_others_as_they_were():
         assert {niceness(), *plain.map(niceness, range(8)), later.submit(niceness).result()} == {before}
 
 
+def test_threads_that_may_not_stay_behind_begin_all_the_same(monkeypatch):
+    def forbidden(*given):
+        raise PermissionError("seccomp")
+
+    monkeypatch.setattr(os, "setpriority", forbidden)
+    before = niceness()
+    with threads(2, behind=True) as pool:
+        assert set(pool.map(niceness, range(8))) == {before}
+
+
 def test_one_core_ends_with_its_block_also_where_it_fails():
     before = torch.get_num_threads()
     torch.set_num_threads(3)

@@ -89,6 +89,20 @@ def test_the_new_checkpoint_takes_over_and_the_old_one_comes_back(served: Served
     assert change(served, tmp_path / "old")["version"] == "old"
 
 
+def test_a_change_for_which_there_is_no_thread_is_refused_and_the_next_one_goes_on(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        served.change_to(tmp_path / "new")
+    assert served.report()["change"]["status"] == "refused"
+    assert "thread" in served.report()["change"]["reason"]
+    assert change(served, tmp_path / "new")["version"] == "new"
+
+
 def test_once_the_old_one_is_gone_its_memory_goes_back_to_the_system(
     served: Served, shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

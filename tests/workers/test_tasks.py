@@ -14,7 +14,7 @@ from sqlalchemy import Engine, event, text
 from sqlalchemy.orm import Session
 
 from catalog.database import transaction
-from catalog.errors import DatabaseUnavailable, StoreUnavailable
+from catalog.errors import DatabaseBusy, DatabaseUnavailable, StoreUnavailable
 from catalog.jobs import Finished, claim, finish
 from catalog.photo_store import PhotoStore
 from catalog.queue import make_message
@@ -616,6 +616,18 @@ def test_a_trial_that_fails_gives_its_message_back_at_once(
         assert not desk.tag(make_message([job_id]), "interactive")
     assert sum(desk.slept) < 0.2, "another worker may be let in"
     assert desk.breaker.open
+
+
+def test_a_row_that_somebody_holds_keeps_no_other_job(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def locked(engine: Engine) -> Iterator[Session]:
+        raise DatabaseBusy("canceling statement due to lock timeout")
+        yield
+
+    job_id = desk.accept("shirt")
+    monkeypatch.setattr("workers.outcomes.transaction", locked)
+    assert not desk.tag(make_message([job_id]), "interactive")
+    assert not desk.breaker.open
 
 
 def test_a_transaction_that_fails_once_stops_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,26 @@ def test_an_item_that_cannot_be_done_fails_alone(gate: Gate) -> None:
     assert gate.together(5) == 50  # and nobody is left waiting
 
 
+class Panic(BaseException):
+    """As Rust's, which is no Exception."""
+
+
+def test_what_is_no_exception_reaches_all_who_wait(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    def panic(items: list[int]) -> Sequence[int]:
+        if len(items) > 1:
+            raise Panic
+        return gate.run(items)
+
+    monkeypatch.setattr(gate.together, "_run", panic)
+    with ThreadPoolExecutor(5) as pool:
+        futures = first_and_then(gate, pool, [1, 2, 3])
+        gate.go.release()
+        assert futures[0].result(PATIENCE_S) == 10
+        assert [type(futures[n].exception(PATIENCE_S)) for n in (1, 2)] == [Panic, Panic]
+        gate.go.release()
+        assert gate.together(5) == 50
+
+
 def test_many_threads_get_each_its_own_answer() -> None:
     together: Together[int, int] = Together(lambda items: [item + 1 for item in items])
     with ThreadPoolExecutor(16) as pool:
