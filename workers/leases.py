@@ -32,18 +32,16 @@ log = structlog.get_logger(__name__)
 
 
 def renew(session: Session, tokens: Sequence[str], lease_s: float) -> set[str]:
-    """Extend the leases; returns the tokens that still hold one."""
+    """Extend the leases; returns the tokens that still hold one.
+
+    That of a row which somebody else has locked is left for the next time: to wait for it could cost all the others.
+    """
     until = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, lease_s)
-    # Locked in order first: a finish that locks the same rows waits, or is waited for, and never both.
-    held = select(Job.id).where(Job.lease_token.in_(tokens), Job.status == "running")
-    ids = session.scalars(held.order_by(Job.id).with_for_update()).all()
-    renewed = session.execute(
-        update(Job)
-        .where(Job.id.in_(ids), Job.lease_token.in_(tokens), Job.status == "running")
-        .values(lease_until=until, resend_at=until)
-        .returning(Job.lease_token)
-    )
-    return {token for (token,) in renewed if token is not None}
+    mine = Job.lease_token.in_(tokens), Job.status == "running"
+    held = session.scalars(select(Job.lease_token).where(*mine)).all()
+    ids = session.scalars(select(Job.id).where(*mine).with_for_update(skip_locked=True)).all()
+    session.execute(update(Job).where(Job.id.in_(ids), *mine).values(lease_until=until, resend_at=until))
+    return {token for token in held if token is not None}
 
 
 def release_leases_of_the_dead(session: Session) -> dict[Lane, list[str]]:

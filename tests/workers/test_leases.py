@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 from unittest.mock import Mock
 
@@ -67,27 +66,18 @@ def test_a_lost_lease_cannot_be_renewed(desk: Desk) -> None:
         assert renew(session, [job.lease_token], 500) == set()
 
 
-def test_a_renewal_locks_its_rows_in_the_order_of_their_ids(desk: Desk) -> None:
-    """As a finish does: so that the two wait for each other one way only."""
-    first, second = sorted([desk.accept(), desk.accept()])
-    # The later one first, also on the pages of the table.
-    tokens = [claimed(desk, job_id, worker="one")[0].lease_token for job_id in (second, first)]
-    renewed: list[set[str]] = []
-
-    def renew_both() -> None:
+def test_a_job_that_somebody_has_locked_costs_the_others_no_lease(desk: Desk) -> None:
+    jobs = claimed(desk, desk.accept(), desk.accept(), worker=worker_identity())
+    tokens = [job.lease_token for job in jobs]
+    with transaction(desk.engine) as stranger:
+        stranger.execute(text("SELECT 1 FROM jobs WHERE id = :id FOR UPDATE"), {"id": jobs[0].id})
         with transaction(desk.engine) as session:
-            renewed.append(renew(session, tokens, 500))
-
-    lock = "SELECT 1 FROM jobs WHERE id = :id FOR UPDATE"
-    renewing = threading.Thread(target=renew_both)
+            assert renew(session, tokens, 500) == set(tokens), "it is not lost, and the next time is soon"
+        assert seconds_left(desk, jobs[1].id) > 400
+    assert seconds_left(desk, jobs[0].id) < 100
     with transaction(desk.engine) as session:
-        session.execute(text(lock), {"id": first})
-        renewing.start()
-        renewing.join(0.3)
-        assert renewing.is_alive()
-        session.execute(text(f"{lock} NOWAIT"), {"id": second})
-    renewing.join()
-    assert renewed == [set(tokens)]
+        renew(session, tokens, 500)
+    assert seconds_left(desk, jobs[0].id) > 400
 
 
 def test_the_jobs_of_a_dead_worker_are_due_at_once(desk: Desk) -> None:
