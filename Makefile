@@ -39,9 +39,10 @@ check: .venv/installed ## Lint, format check, types, import rules
 bench: .venv/installed ## Run all benchmarks, print one table, keep the figures in benchmarks/results
 	@.venv/bin/python -m benchmarks all $(BENCH)
 
+# umask: PostgreSQL refuses to run as root, and the account that it then gets has to run its programs.
 .venv/installed: requirements.lock .venv/bin/uv
 	@echo "Installing what requirements.lock pins (some minutes the first time) ..."
-	@.venv/bin/uv pip sync --quiet --require-hashes --compile-bytecode --python .venv/bin/python requirements.lock
+	@umask 022; .venv/bin/uv pip sync --quiet --require-hashes --compile-bytecode --python .venv/bin/python requirements.lock
 	@touch $@
 
 .venv/bin/uv: installer.lock

@@ -93,7 +93,7 @@ def export(
 
     try:
         document = make(checkpoint, precision, products, out, limit, progress)
-    except ModelsError as error:
+    except (ModelsError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(json.dumps(document) if as_json else text(document))
     click.echo(

@@ -47,6 +47,7 @@ def export(
     """
     openvino_core()  # its absence should be told before minutes of work
     source = exportable(path, out)
+    out.parent.mkdir(parents=True, exist_ok=True)  # now, and not after minutes of work
     examples, patterns = drawn(source, table, limit, progress)
     quantise_on = examples[: min(QUANTISE_ON, len(examples) // 3)]
     compare_on = examples[len(quantise_on) :]
@@ -56,7 +57,6 @@ def export(
         networks["int8"] = quantised(whole, source.model, quantise_on)
     tagger = Tagger(source, version(path), "cpu")
     expected = said(tagger, compare_on, patterns, "in float32", progress)
-    out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
 
         def attempt(wanted: dict[str, Precision]) -> tuple[Checkpoint, Agreement]:

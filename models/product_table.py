@@ -7,6 +7,7 @@ The columns are those of a table to train on; it knows nothing of the others.
 import codecs
 import csv
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,17 +60,23 @@ def read_products(path: Path) -> list[Listed]:
 
 def listed(path: Path, record: dict[str, Any]) -> Listed:
     names = record.get("file_names") or record.get("file_name") or ""
-    files = names if isinstance(names, list) else str(names).split(SEVERAL)
-    photos = tuple(path.parent / str(name).strip() for name in files if str(name).strip())
+    files = [cell(name) for name in names] if isinstance(names, list) else cell(names).split(SEVERAL)
+    photos = tuple(path.parent / name.strip() for name in files if name.strip())
     return Listed(cell(record.get("title")), cell(record.get("description")), photos)
 
 
 def cell(content: Any) -> str:
-    return "" if content is None else str(content).strip()
+    """As text, like `training.cells.text`: what json and parquet write for an empty cell may be a NaN."""
+    if content is None or content != content:
+        return ""
+    if isinstance(content, float) and content.is_integer():
+        content = int(content)
+    return str(content).replace("\0", "").strip()
 
 
 def csv_records(path: Path) -> Iterator[dict[str, Any]]:
     check_header(path)
+    csv.field_size_limit(sys.maxsize)  # a description may be longer than 128 kB
     with path.open(encoding="utf-8-sig", newline="") as stream:
         header = [name.strip() for name in next(csv.reader(stream), [])]
         yield from csv.DictReader(stream, header)

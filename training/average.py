@@ -40,6 +40,7 @@ def average(paths: Sequence[Path], data: Path, out: Path, method: Method, worker
     """
     if (out / "checkpoint").exists():
         raise DataError(f"{out / 'checkpoint'} is there already: name a new folder")
+    out.parent.mkdir(parents=True, exist_ok=True)  # now, and not after minutes of work
     members = {str(path): load_to_train(path) for path in paths}
     for path, member in members.items():
         check(members[str(paths[0])], member, str(paths[0]), path)

@@ -147,12 +147,25 @@ def threshold(
     return safe_threshold(offered[kept], right[kept], owner[kept], goal, certainty)
 
 
-def unpromised(calibration: Calibration, taxonomy: Taxonomy, seen: Seen, certainty: float) -> Iterator[str]:
-    """A sentence for each pattern of an attribute in which nothing is `auto`, though there were rows to see it by."""
+def unpromised(
+    calibration: Calibration, taxonomy: Taxonomy, seen: Seen, certainty: float, unseen: Modality | None
+) -> Iterator[str]:
+    """A sentence for each pattern of an attribute in which nothing is `auto`; of a modality that was `unseen` in
+    training its checkpoint says so itself.
+    """
+    told = [pattern for pattern in PATTERNS if unseen is None or pattern not in ("both", unseen)]
     for attribute, one, target in zip(taxonomy, calibration.attributes, seen.targets, strict=True):
-        for pattern, auto_from in one.auto_from.items():
-            rows = int((labelled(target, attribute) & shows(seen.runs[pattern].patterns, pattern)).sum())
-            if rows and auto_from is None:
+        counts = {
+            pattern: int((labelled(target, attribute) & shows(seen.runs[pattern].patterns, pattern)).sum())
+            for pattern in told
+        }
+        if without := [PATTERN_IN_WORDS[pattern] for pattern, rows in counts.items() if not rows]:
+            yield (
+                f"{attribute.name} from {', '.join(without)}: no product to calibrate on shows it with a value, so its"
+                " confidences are not calibrated and every value goes to review"
+            )
+        for pattern, rows in counts.items():
+            if rows and one.auto_from[pattern] is None:
                 least = fewest(one.target_precision, certainty)
                 why = (
                     f"{rows} products are too few, it takes at least {least} that are all right"

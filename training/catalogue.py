@@ -39,7 +39,9 @@ def perhaps_several(table: Table, declared: Declared) -> Iterator[str]:
         if name not in table.multiple and name not in sure
     }
     # All of them, and those that are it already: a setting takes the place of the one before it.
-    several = json.dumps([name for name in table.columns if name in table.multiple or cells.get(name)])
+    several = json.dumps(
+        [name for name in table.columns if name in table.multiple or cells.get(name)], ensure_ascii=False
+    )
     for name, found in cells.items():
         if found:
             yield (

@@ -1,6 +1,7 @@
 """What a cell of a table says, whatever csv, jsonl or parquet made of it."""
 
 import re
+import unicodedata
 from typing import Any
 
 import numpy as np
@@ -27,13 +28,18 @@ def text(content: Any) -> str:
     return str(content).replace("\0", "").strip()
 
 
+def plain(value: str) -> str:
+    """A value without blanks around it, each letter composed: two spellings that look the same are one value."""
+    return unicodedata.normalize("NFC", value.strip())
+
+
 def cell(content: Any, several: bool) -> tuple[str, ...]:
     """The values of a cell; of one in a csv only where it holds `several`."""
     if is_list(content):
-        return tuple(dict.fromkeys(value for item in content if (value := text(item))))
-    if several:
-        return tuple(dict.fromkeys(value for item in text(content).split(SEVERAL) if (value := item.strip())))
-    return (text(content),) if text(content) else ()
+        items = [text(item) for item in content]
+    else:
+        items = text(content).split(SEVERAL) if several else [text(content)]
+    return tuple(dict.fromkeys(value for item in items if (value := plain(item))))
 
 
 def photos_in(content: Any) -> tuple[str, ...]:

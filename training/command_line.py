@@ -12,7 +12,8 @@ from click.core import ParameterSource
 from models.errors import ModelsError
 from training.errors import TrainingError
 
-FORESEEN: tuple[type[Exception], ...] = (TrainingError, ModelsError)
+# An OSError: of a place to write to, that cannot be, is full or is not ours.
+FORESEEN: tuple[type[Exception], ...] = (TrainingError, ModelsError, OSError)
 
 
 class Number(click.FloatRange):

@@ -12,13 +12,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from models.taxonomy import Attribute, Scope, parents_first
+from training.cells import plain
 from training.errors import RecipeError
 from training.recipe import Section
 
-Name = Annotated[str, Field(min_length=1)]
+# As the cells of a table are read.
+Name = Annotated[str, AfterValidator(plain), Field(min_length=1)]
 
 
 class DeclaredScope(Section):
@@ -83,7 +85,7 @@ class Declared(Section):
 def read_declared(path: Path) -> Declared:
     """Raises RecipeError for a file that is no taxonomy, with the place in it."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
         declared = Declared.model_validate(document)
         names = [entry.name for entry in declared.attributes]
         if len(set(names)) != len(names):

@@ -154,7 +154,12 @@ def train_stages(
         adapters.merge()
     words = None
     if recipe.model.lexicon and any(said(row) for row in split["train"]):
-        words = learn_words(model, material, lambda stage: train(stage, accelerator, recipe, out))
+        if any(said(row) for row in split["validation"]):
+            words = learn_words(model, material, lambda stage: train(stage, accelerator, recipe, out))
+        else:
+            print(
+                "exact words are not learned: no product of the validation part has a text", file=sys.stderr
+            )
     settle_gates(model, material)
     adjust(model, split["train"], taxonomy, recipe.train)
     return words
@@ -199,7 +204,7 @@ def finish(
     seen = see(model, split["calibration"], preprocessor, taxonomy, recipe.data.workers)
     unseen = unseen_in(extra)
     calibration = with_unseen(calibrate(seen, taxonomy, recipe.calibration), unseen)
-    unkept = list(unpromised(calibration, taxonomy, seen, recipe.calibration.certainty))
+    unkept = list(unpromised(calibration, taxonomy, seen, recipe.calibration.certainty, unseen))
     if unkept and len(split["calibration"]) < ENOUGH_TO_CALIBRATE_ON:
         unkept.append(
             f"{len(split['calibration'])} products are few to calibrate on, {ENOUGH_TO_CALIBRATE_ON} usually do:"

@@ -113,7 +113,9 @@ class Texts(Dataset[tuple[np.ndarray, np.ndarray, np.ndarray]]):
     def __init__(self, rows: Sequence[Row], preprocessor: Preprocessor, mask_share: float, seed: int) -> None:
         self.rows = [row for row in rows if row.title or row.description]
         if not self.rows:
-            raise DataError("[language] needs texts, and no product has a title or a description")
+            raise DataError(
+                "[language] needs texts, and no product of the training or of the validation part has any"
+            )
         tokenizer = preprocessor.tokenizer
         mask = tokenizer.token_to_id(MASK)
         if mask is None:

@@ -156,7 +156,8 @@ def contract_table(document: dict[str, Any]) -> str:
 
 
 def row(cells: Iterable[object]) -> str:
-    return f"| {' | '.join(str(cell) for cell in cells)} |"
+    plain = (" ".join(str(cell).replace("|", "\\|").splitlines()) for cell in cells)
+    return f"| {' | '.join(plain)} |"
 
 
 def pair(scores: dict[str, float | None]) -> str:

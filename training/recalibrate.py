@@ -54,6 +54,7 @@ def recalibrate(
     """
     if out.exists():
         raise DataError(f"{out} is there already: name a new folder")
+    out.parent.mkdir(parents=True, exist_ok=True)  # now, and not after minutes of work
     checkpoint = load(path)
     split = split_of(checkpoint)
     rows = rows_for(checkpoint.taxonomy, data)
@@ -76,7 +77,7 @@ def recalibrate(
     missing = unseen_in(checkpoint.metrics)
     calibration = with_unseen(calibrate(seen, taxonomy, recipe.calibration), missing)
     for sentence in (
-        *unpromised(calibration, taxonomy, seen, recipe.calibration.certainty),
+        *unpromised(calibration, taxonomy, seen, recipe.calibration.certainty, missing),
         *forgotten(checkpoint.calibration, calibration, taxonomy),
     ):
         print(sentence, file=sys.stderr)

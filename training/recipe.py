@@ -107,7 +107,7 @@ class ModelSection(Section):
     dropout: Share = 0.1
     lexicon: Annotated[int, Field(ge=0)] = 65_536
     photo_size: Count | None = None
-    max_tokens: Count = 128
+    max_tokens: Annotated[int, Field(ge=4)] = 128  # three of them are marks
     max_photos: Count = 8
 
 

@@ -89,3 +89,17 @@ def test_a_missing_photo_is_named(tmp_path):
     (tmp_path / "shop.csv").write_text("title,file_name\nshirt,gone.jpg\n")
     with pytest.raises(UnreadableTable, match=r"gone\.jpg"):
         read_products(tmp_path / "shop.csv")[0].product()
+
+
+def test_an_empty_cell_that_was_written_as_a_nan_is_empty_and_a_whole_number_is_written_as_one(tmp_path):
+    table = tmp_path / "shop.jsonl"
+    table.write_text('{"title": 38.0, "description": NaN, "file_name": NaN}\n')
+    (listed,) = read_products(table)
+    assert (listed.title, listed.description, listed.photos) == ("38", "", ())
+
+
+def test_a_cell_may_be_longer_than_the_library_takes_by_itself(tmp_path):
+    table = tmp_path / "shop.csv"
+    table.write_text(f"title,description\nshirt,{'soft ' * 50_000}\n")
+    (listed,) = read_products(table)
+    assert len(listed.description) == 5 * 50_000 - 1

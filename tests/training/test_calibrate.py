@@ -99,9 +99,15 @@ def test_too_few_products_are_said_to_go_to_review():
     taxonomy, section = Taxonomy((COLOUR,)), CalibrationSection()
     found = calibrate(seen, taxonomy, section)
     assert found.attributes[0].auto_from == {"both": None, "text": None, "photos": None}
-    assert list(unpromised(found, taxonomy, seen, section.certainty)) == [
+    too_few = (
         "colour from text alone: a precision of 0.95 is not promised (30 products are too few, it takes at least "
         "80 that are all right), so every value goes to review"
+    )
+    assert list(unpromised(found, taxonomy, seen, section.certainty, "photos")) == [too_few]
+    assert list(unpromised(found, taxonomy, seen, section.certainty, None)) == [
+        "colour from text and photos, photos alone: no product to calibrate on shows it with a value, so its"
+        " confidences are not calibrated and every value goes to review",
+        too_few,
     ]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.cells import is_number, text
+from training.cells import cell, is_number, text
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,10 @@ def test_numbers_with_a_currency_or_a_unit_and_dates_are_measures(value):
 )
 def test_what_only_holds_a_number_is_none(value):
     assert not is_number(value)
+
+
+def test_two_spellings_that_look_the_same_are_one_value():
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    assert cell(decomposed, several=False) == (composed,)
+    assert cell(f"{composed}|{decomposed} | ", several=True) == (composed,)
+    assert cell([composed, f" {decomposed}", None], several=False) == (composed,)

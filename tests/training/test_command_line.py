@@ -25,3 +25,21 @@ def test_an_impossible_number_is_wrong_usage(arguments, told):
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2
     assert told in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("fit", "training/recipes/finetune.toml", "--data"),
+        ("calibrate", "models/starter", "--data"),
+        ("average", "models/starter", "models/../models/starter", "--data"),
+    ],
+)
+def test_a_place_that_cannot_be_written_to_is_told_before_any_work(arguments, tmp_path):
+    table, file = tmp_path / "metadata.csv", tmp_path / "file"
+    table.write_text("title,gender\n" + "".join(f"shirt {n},Men\nskirt {n},Women\n" for n in range(200)))
+    file.touch()
+    result = CliRunner().invoke(main, [*arguments, str(table), "--out", str(file / "out")])
+    assert result.exit_code == 1
+    assert "Not a directory" in result.stderr or "File exists" in result.stderr
+    assert isinstance(result.exception, SystemExit)

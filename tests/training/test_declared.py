@@ -78,3 +78,9 @@ def test_only_some_attributes_must_keep_the_parents_of_their_scopes(read):
     assert declared.only(["kind", "heel_height"]).names == ["kind", "heel_height"]
     with pytest.raises(RecipeError, match="'heel_height' applies within 'kind'"):
         declared.only(["heel_height", "material"])
+
+
+def test_names_and_values_are_read_as_the_cells_of_a_table_are(read):
+    document = [{"name": " kind", "values": ["caf\u0065\u0301 ", "tea"]}]
+    declared = read("\ufeff" + json.dumps({"attributes": document}))
+    assert declared.values == {"kind": ("caf\u00e9", "tea")}
