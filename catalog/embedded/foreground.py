@@ -17,6 +17,8 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 PR_SET_KEEPCAPS = 8
+PR_SET_SECUREBITS = 28
+SECBIT_NO_SETUID_FIXUP, SECBIT_KEEP_CAPS = 1 << 2, 1 << 4
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 CAP_DAC_OVERRIDE = 1
@@ -144,7 +146,9 @@ def become(account: Account, *, dies_with_parent: int | None) -> Callable[[], No
 
     def in_child() -> None:
         if changes:
-            libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
+            # Or else access(2), by which initdb looks for its own programs, answers as if nothing had been kept.
+            if libc.prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP | SECBIT_KEEP_CAPS, 0, 0, 0) != 0:
+                libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
             os.setgroups([])
             os.setgid(account.gid)
             os.setuid(account.uid)

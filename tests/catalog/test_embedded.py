@@ -310,3 +310,33 @@ def test_a_socket_folder_is_for_its_owner_alone(tmp_path: Path, everybodys: Path
         assert (folder / "redis").stat().st_mode & 0o077 == 0
     with closing(socket.socket(socket.AF_UNIX)) as listening:
         listening.bind(str(tmp_path / "run" / "redis" / "s"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has an account to change from")
+def test_a_server_that_is_not_root_runs_its_programs_in_a_folder_that_only_root_may_enter(
+    tmp_path: Path,
+) -> None:
+    """As /root is. initdb asks access(2), which looks at less than an open or an exec does."""
+    folder = tmp_path / "own" / "bin"
+    folder.mkdir(parents=True)
+    program = folder / "postgres"
+    program.touch(mode=0o755)
+    program.chmod(0o755)
+    folder.parent.chmod(0o700)
+    asked = (
+        "import os, sys; status = open('/proc/self/status').read();"
+        "print(os.getuid(), os.access(sys.argv[1], os.X_OK), status.split('CapPrm:')[1].split()[0])"
+    )
+    account = unprivileged_account(tmp_path)
+    answer = subprocess.run(
+        [sys.executable, "-c", asked, str(program)],
+        preexec_fn=become(account, dies_with_parent=None),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd="/",
+    )
+    uid, may_run, capabilities = answer.stdout.split()
+    assert (int(uid), may_run) == (account.uid, "True")
+    assert account.uid != 0
+    assert int(capabilities, 16).bit_count() == 1, "the right to read, and no other"
