@@ -36,7 +36,7 @@ from catalog.views import LANES, LEASE_RAN_OUT, SUPERSEDED, Lane
 STARTED_ANEW_LIMIT = 10_000  # well under a second, and more jobs than are worked off between two sweeps
 PRUNE_LIMIT = 1000
 PHOTOS_LIMIT = (
-    500  # some 10 ms each from an object store; from a slow one fewer in the time between two sweeps
+    500  # some 10 ms each from an object store; of a slow one the time between two sweeps is the limit
 )
 EMBEDDINGS_PRUNE_LIMIT = 10_000  # more than a busy device can make between two sweeps
 # A photo that a change replaced stays this many leases: an older job may be reading it.

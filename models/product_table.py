@@ -66,7 +66,7 @@ def listed(path: Path, record: dict[str, Any]) -> Listed:
 
 
 def cell(content: Any) -> str:
-    """As text, like `training.cells.text`: what json and parquet write for an empty cell may be a NaN."""
+    """As text: what json and parquet write for an empty cell may be a NaN, and for a whole number a float."""
     if content is None or content != content:
         return ""
     if isinstance(content, float) and content.is_integer():

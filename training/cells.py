@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from models import product_table
+
 SEVERAL = "|"  # between the values of a multiple attribute in a csv cell
 # 19.99, 1.234,56 €, USD 5, 10 cm, 15 %: maybe with a currency before it, or with a currency or unit after it.
 NUMBER = re.compile(
@@ -23,9 +25,7 @@ def text(content: Any) -> str:
         return ""
     if isinstance(content, np.floating):
         content = float(str(content))  # 0.2 of 32 bits is not 0.20000000298
-    if isinstance(content, float) and content.is_integer():
-        content = int(content)
-    return str(content).replace("\0", "").strip()
+    return product_table.cell(content)
 
 
 def plain(value: str) -> str:

@@ -101,5 +101,7 @@ def told(*also: type[Exception]) -> Iterator[None]:
     """What may be wrong with tables, recipes and checkpoints, and `also` these, end the command with their message."""
     try:
         yield
+    except BrokenPipeError:  # whoever reads has read enough, and click ends quietly
+        raise
     except FORESEEN + also as error:
         raise click.ClickException(str(error)) from error

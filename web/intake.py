@@ -78,11 +78,8 @@ class Intake:
                 problems.REQUEST_TOO_LARGE,
                 f"The request has {size:,} bytes; at most {largest:,} ({largest / 1e6:g} MB) are accepted.",
             )
-        with (
-            nullcontext()
-            if size <= _SMALL_BYTES
-            else self._large.take(size, tenant_id, _TOO_MANY, _BODY_WAIT_S)
-        ):
+        small = size <= _SMALL_BYTES
+        with nullcontext() if small else self._large.take(size, tenant_id, _TOO_MANY, _BODY_WAIT_S):
             yield
 
     def read(self, request: Request, schema: type[Content], tenant_id: str) -> Upload[Content]:

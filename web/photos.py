@@ -13,7 +13,7 @@ import io
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import structlog
@@ -103,15 +103,7 @@ class PhotoIntake:
                 _check_scans(content, name)
             orientation = _orientation_in(stripped.exif) if stripped else _orientation_of(picture)
             # What waits for the room of large ones must not keep a small one out.
-            pixels = picture.width * picture.height
-            with (
-                self._pixels.take(
-                    pixels, tenant_id, "Too many large photos are being read; try again shortly."
-                ),
-                self._room_for(picture),
-                self._slots,
-                self._readable(name),
-            ):
+            with self._room_for(picture, tenant_id), self._slots, self._readable(name):
                 if stripped is None or orientation != 1:
                     return self._written_anew(picture, orientation)
                 return self._as_it_came(picture, stripped.data, kind)
@@ -128,11 +120,11 @@ class PhotoIntake:
             raise ProblemError(problems.PHOTO_ANIMATED, f"{name} is animated; send one still picture.")
 
     @contextmanager
-    def _room_for(self, picture: Image.Image) -> Iterator[None]:
-        if picture.width * picture.height <= _LARGE_PIXELS:
-            yield
-            return
-        with self._large_slot:
+    def _room_for(self, picture: Image.Image, tenant_id: str) -> Iterator[None]:
+        pixels = picture.width * picture.height
+        busy = "Too many large photos are being read; try again shortly."
+        alone = self._large_slot if pixels > _LARGE_PIXELS else nullcontext()
+        with self._pixels.take(pixels, tenant_id, busy), alone:
             yield
 
     @contextmanager

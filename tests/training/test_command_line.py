@@ -4,6 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from training.__main__ import main
+from training.command_line import told
 
 TABLE = "pyproject.toml"  # never read
 
@@ -25,6 +26,11 @@ def test_an_impossible_number_is_wrong_usage(arguments, told):
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2
     assert told in result.stderr
+
+
+def test_a_reader_that_has_read_enough_is_no_error():
+    with pytest.raises(BrokenPipeError), told():
+        raise BrokenPipeError
 
 
 @pytest.mark.parametrize(
