@@ -93,11 +93,12 @@ def promotion(
     if below:
         return {"verdict": False, "because": [beside.sentence(len(found)) for beside in below]}
     kept = f"on {len(rows)} products the fused head is nowhere below its parts by more than chance explains"
-    noted = [beside for beside in found if beside.difference.value <= -NOTED]
-    return {
-        "verdict": True,
-        "because": [kept, *(f"by chance {beside.sentence(len(found))}" for beside in noted)],
-    }
+    noted = [f"by chance {beside.sentence(len(found))}" for beside in found if beside.difference.value <= -NOTED]
+    judged = {beside.attribute for beside in found}
+    unknown = [attribute.name for attribute in taxonomy if attribute.name not in judged]
+    if unknown:
+        noted.append(f"not judged, as no product of the test part shows them: {', '.join(unknown)}")
+    return {"verdict": True, "because": [kept, *noted]}
 
 
 def of_attribute(

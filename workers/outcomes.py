@@ -63,7 +63,7 @@ class Outcomes:
 
         Where it cannot be written at all, each is by itself: the one that is at fault is tried again alone.
         """
-        write = self._write if finished[0].job.lane == "bulk" else self._finish_named
+        write = self._write if finished[0].job.lane == "bulk" else self._write_beside_others
         try:
             written = write(finished)
         except Exception:  # logged below, of the one that raises it alone
@@ -83,19 +83,26 @@ class Outcomes:
         log.exception("the tags of a job could not be written", job=job.id)
         self.put_back(job, problem("unwritten", "The tags could not be stored", "the log says why"))
 
+    def _write_beside_others(self, finished: Sequence[Finished]) -> set[str] | None:
+        try:
+            return self._finish_named(finished)
+        except DatabaseBusy:
+            # It waits by itself for a row that somebody holds: those that came along, and come after, do not.
+            return self._write(finished)
+
     def _finish_together(self, messages: Sequence[Sequence[Finished]]) -> list[set[str] | None]:
-        """Writes the outcomes of several messages in one transaction."""
+        """Writes the outcomes of several messages in one transaction. Raises DatabaseBusy."""
         entries = [entry for message in messages for entry in message]
         if len({entry.job.id for entry in entries}) < len(entries):
             # A job that was taken a second time after its lease had lapsed: only one of the two may be written.
             return [self._write(message) for message in messages]
-        return [self._write(entries)] * len(messages)
+        return [self._write(entries, patient=False)] * len(messages)
 
-    def _write(self, finished: Sequence[Finished]) -> set[str] | None:
+    def _write(self, finished: Sequence[Finished], *, patient: bool = True) -> set[str] | None:
         def finish_them(session: Session) -> set[str]:
             return finish(session, finished)
 
-        return self.persistently("finish", finish_them)
+        return self.persistently("finish", finish_them, patient=patient)
 
     def fail(self, job: ClaimedJob, reason: Problem) -> None:
         self._settle(job, lambda session: "failed" if fail(session, job, reason) else None)
@@ -131,9 +138,17 @@ class Outcomes:
             self._metrics.job_left(job.lane, outcome, job.attempts)
 
     def persistently(
-        self, what: str, write: Callable[[Session], Answer], patience_s: float = PATIENCE_S
+        self,
+        what: str,
+        write: Callable[[Session], Answer],
+        patience_s: float = PATIENCE_S,
+        *,
+        patient: bool = True,
     ) -> Answer | None:
-        """Run a transaction, again while the database is away; None when it stays away."""
+        """Run a transaction, again while the database is away; None when it stays away.
+
+        One that is not `patient` raises DatabaseBusy instead of trying that again.
+        """
         deadline = self._clock() + patience_s
         pause, tries = 0.1, 0
         with self._breaker.trying():
@@ -144,6 +159,8 @@ class Outcomes:
                     self._breaker.succeeded()
                     return answer
                 except Unavailable as error:
+                    if isinstance(error, DatabaseBusy) and not patient:
+                        raise
                     tries += 1
                     # One that fails alone was cut off, or in a deadlock: to stop for that would take a second. And a
                     # row that somebody else holds keeps no other job.

@@ -117,6 +117,16 @@ def test_a_handful_of_products_makes_nothing_promotable():
     }
 
 
+def test_an_attribute_that_no_product_shows_is_named():
+    heel, silent = Attribute("heel", ("flat", "high")), torch.zeros(len(ROWS), 2)
+    found = measured()["as_is"]
+    heads = {name: (*getattr(found, name), silent) for name in ("fused", "text_only", "photo_only")}
+    with_heel = dataclasses.replace(found, **heads)
+    verdict = promotion({"as_is": with_heel}, ROWS, Taxonomy((*TAXONOMY, heel)))
+    assert verdict["verdict"] is True
+    assert verdict["because"][-1] == "not judged, as no product of the test part shows them: heel"
+
+
 def test_labels_outside_of_a_scope_decide_nothing():
     """The fusion is right on the sixty shoes; the text also where a shirt is said to have heels."""
     heel = Attribute("heel", COLOUR.values, applies_when=Scope("kind", ("shoe",)))

@@ -630,6 +630,31 @@ def test_a_row_that_somebody_holds_keeps_no_other_job(desk: Desk, monkeypatch: p
     assert not desk.breaker.open
 
 
+def test_a_row_that_somebody_holds_is_waited_for_by_its_own_job_alone(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, other = desk.accept("held"), desk.accept("other")
+    tried, tagged_meanwhile = [], []
+
+    def refuse_at_first(session: Session, finished: Sequence[Finished]) -> set[str]:
+        if held in {entry.job.id for entry in finished}:
+            tried.append(held)
+            if len(tried) < 4:
+                raise DatabaseBusy("canceling statement due to lock timeout")
+        return finish(session, finished)
+
+    def pause(seconds: float) -> None:
+        if not tagged_meanwhile:
+            assert not desk.tag.outcomes._finish_named._running
+            desk.run(other)
+            tagged_meanwhile.extend(desk.tags(other))
+
+    monkeypatch.setattr("workers.outcomes.finish", refuse_at_first)
+    monkeypatch.setattr(desk.tag.outcomes, "_sleep", pause)
+    desk.run(held)
+    assert (tagged_meanwhile, desk.tags(held), len(tried)) == (["other"], ["held"], 4)
+
+
 def test_a_transaction_that_fails_once_stops_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = desk.accept("shirt")
     real, seen = outcomes.transaction, []
