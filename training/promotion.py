@@ -93,7 +93,9 @@ def promotion(
     if below:
         return {"verdict": False, "because": [beside.sentence(len(found)) for beside in below]}
     kept = f"on {len(rows)} products the fused head is nowhere below its parts by more than chance explains"
-    noted = [f"by chance {beside.sentence(len(found))}" for beside in found if beside.difference.value <= -NOTED]
+    noted = [
+        f"by chance {beside.sentence(len(found))}" for beside in found if beside.difference.value <= -NOTED
+    ]
     judged = {beside.attribute for beside in found}
     unknown = [attribute.name for attribute in taxonomy if attribute.name not in judged]
     if unknown:
