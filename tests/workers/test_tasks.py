@@ -571,7 +571,7 @@ def test_a_connection_cut_after_the_commit_writes_no_second_set_of_tags(desk: De
     lost: list[int] = []
     real = desk.tag.outcomes.persistently
 
-    def commit_and_lose_the_answer(what: str, write: Any, *patience: float) -> Any:
+    def commit_and_lose_the_answer(what: str, write: Any, *patience: float, **how: bool) -> Any:
         answer = real(what, write)
         if what == "finish" and not lost:
             lost.append(1)
