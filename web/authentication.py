@@ -80,10 +80,13 @@ def _comes_from_own_page(asking: Request) -> bool:
         peer_is_local = False
     # A browser always writes Origin on a POST; it names the address that the person sees, so a page
     # reached through a proxy under another name is told apart here.
-    origin = urlsplit(asking.headers.get("Origin", ""))
-    same_origin = (
-        origin.scheme == "http" and origin.netloc == asking.host and is_loopback(origin.hostname or "")
-    )
+    try:
+        origin = urlsplit(asking.headers.get("Origin", ""))
+        same_origin = (
+            origin.scheme == "http" and origin.netloc == asking.host and is_loopback(origin.hostname or "")
+        )
+    except ValueError:  # brackets with no IPv6 address in them
+        same_origin = False
     fetched_by_us = asking.headers.get("Sec-Fetch-Site", "same-origin") == "same-origin"
     forwarded = any(header in asking.headers for header in _FORWARDING_HEADERS)
     return peer_is_local and same_origin and fetched_by_us and not forwarded

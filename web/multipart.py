@@ -123,7 +123,9 @@ def _open_part(
 def _close_part(part: _Part, form: Form) -> None:
     if not part.is_file:
         try:
-            form.texts[part.name] = part.data.decode("utf-8")
+            # Browsers end a line of a text field with two characters, and count it as one (HTML, "constructing the
+            # entry list").
+            form.texts[part.name] = part.data.decode("utf-8").replace("\r\n", "\n")
         except UnicodeDecodeError as error:
             raise _invalid(part.name, "is not valid UTF-8") from error
     elif part.data or part._max_bytes:

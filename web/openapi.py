@@ -31,10 +31,12 @@ Every error is a problem document (RFC 9457), but for the report of `/readyz`; i
 browser. Every call under `/v1` needs an API key: `Authorization: Bearer <key>`. Times are UTC (RFC 3339). A
 product or job of another account answers 404."""
 
-_PROBLEM_REF = {"$ref": "#/components/schemas/Problem"}
+_SCHEMAS = "#/components/schemas/"
+_PROBLEM_REF = {"$ref": _SCHEMAS + "Problem"}
 _PHOTOS = {
     "type": "array",
-    "items": {"type": "string", "contentMediaType": "application/octet-stream"},
+    # The second word is OpenAPI 3.0's: generators of clients know a file by it.
+    "items": {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"},
     "description": "JPEG, PNG, WebP or AVIF files; the content counts, not the name.",
 }
 _UNITS_S = {"days": 86_400, "hours": 3600, "minutes": 60}
@@ -85,9 +87,8 @@ def _complete(spec: dict[str, Any] | str) -> dict[str, Any] | str:
     settings = services().settings
     spec["paths"] = dict(sorted(spec["paths"].items(), key=lambda item: _place(item[0])))
     schemas = spec["components"]["schemas"]
-    schemas["Problem"] = ProblemOut.model_json_schema(ref_template="#/components/schemas/Problem.{model}")
-    for name, schema in schemas["Problem"].pop("$defs", {}).items():
-        schemas[f"Problem.{name}"] = schema
+    schemas["Problem"] = ProblemOut.model_json_schema(ref_template=_SCHEMAS + "{model}")
+    schemas.update(schemas["Problem"].pop("$defs", {}))
     for operations in spec["paths"].values():
         for operation in operations.values():
             if body := _BODIES.get(operation.get("operationId", "")):
@@ -95,7 +96,37 @@ def _complete(spec: dict[str, Any] | str) -> dict[str, Any] | str:
                 operation["parameters"].append(_idempotency_key(settings))
             for status, response in operation["responses"].items():
                 _add_headers(status, response, operation)
+    return _with_one_of_each_shape(spec)
+
+
+def _with_one_of_each_shape(spec: dict[str, Any]) -> dict[str, Any]:
+    """APIFlask copies a nested shape under the name of each that it is nested in (`JobOut.TagOut`), and generators of
+    clients leave out what goes by one title twice.
+    """
+    spec = _with_short_references(spec)
+    shapes: dict[str, Any] = {}
+    for name, shape in spec["components"]["schemas"].items():
+        known = shapes.setdefault(_short(name), shape)
+        assert known == shape, f"two different shapes are called {_short(name)}"
+    spec["components"]["schemas"] = shapes
     return spec
+
+
+def _with_short_references(part: Any) -> Any:
+    if isinstance(part, list):
+        return [_with_short_references(each) for each in part]
+    if isinstance(part, dict):
+        return {
+            name: _SCHEMAS + _short(value.removeprefix(_SCHEMAS))
+            if name == "$ref"
+            else _with_short_references(value)
+            for name, value in part.items()
+        }
+    return part
+
+
+def _short(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def _place(path: str) -> tuple[int, str]:
@@ -171,13 +202,21 @@ def _add_headers(status: str, response: dict[str, Any], operation: dict[str, Any
         }
     if status in ("202", "503"):
         headers["Retry-After"] = {"description": "Seconds.", "schema": {"type": "integer"}}
+    if status == "409" and operation.get("operationId") in _BODIES:
+        headers["Retry-After"] = {
+            "description": "Seconds; where the first request with the key is still at work.",
+            "schema": {"type": "integer"},
+        }
     if status == "200" and operation.get("operationId") == "getJob":
         headers["Retry-After"] = {
             "description": "Seconds; until the job has ended.",
             "schema": {"type": "integer"},
         }
     if status == "401":
-        headers["WWW-Authenticate"] = {"schema": {"type": "string"}}
+        headers["WWW-Authenticate"] = {
+            "description": "How to send a key.",
+            "schema": {"type": "string"},
+        }
     if headers:
         response["headers"] = headers
 

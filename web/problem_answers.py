@@ -63,7 +63,7 @@ def _respond_to_http_exception(error: HTTPException) -> Response:
         return response
     kind = _BY_STATUS.get(status)
     if kind is None:
-        kind = ProblemKind("http-error", status, error.name, "")
+        kind = ProblemKind("", status, error.name, "")
     headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
     if isinstance(error, RequestEntityTooLarge):
         return respond(ProblemError(kind, kind.advice, headers=headers))

@@ -19,14 +19,14 @@ MEDIA_TYPE = "application/problem+json"
 
 @dataclass(frozen=True)
 class ProblemKind:
-    slug: str
+    slug: str  # empty where there is no more to say than the status does (RFC 9457, 4.2.1)
     status: int
     title: str
     advice: str
 
     @property
     def type(self) -> str:
-        return f"/problems/{self.slug}"
+        return f"/problems/{self.slug}" if self.slug else "about:blank"
 
 
 BAD_REQUEST = ProblemKind(

@@ -4,6 +4,7 @@ import json
 import re
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -451,6 +452,22 @@ def test_what_cannot_be_a_photo_is_refused_at_once(
     expect(page.locator("#photos img")).to_have_count(1)
 
 
+def test_a_photo_that_can_no_longer_be_read_is_named(
+    serve: Callable[..., str], open_page: Callable[..., Page], tmp_path: Path, engine: Engine
+) -> None:
+    page = open_page(serve())
+    page.get_by_label("Title").fill("Shoes")
+    photo = tmp_path / "shoes.jpg"
+    photo.write_bytes(RED["buffer"])
+    page.locator("#picker").set_input_files(photo)
+    expect(page.locator("#photos img")).to_have_count(1)
+    photo.write_bytes(encoded(picture(100, 100)))
+    page.get_by_role("button", name="Tag this product").click()
+    expect(page.get_by_role("alert")).to_contain_text("Photo 1 (shoes.jpg) cannot be read any more")
+    expect(page.get_by_role("status")).to_have_text("Not sent.")
+    assert products(engine) == 0
+
+
 def test_a_reload_finds_the_product_again(serve: Callable[..., str], open_page: Callable[..., Page]) -> None:
     page = open_page(serve())
     status = page.get_by_role("status")
@@ -548,6 +565,12 @@ def test_the_pages_fit_a_phone(serve: Callable[..., str], open_page: Callable[..
     page.locator("#picker").set_input_files([RED, BLUE])
     page.get_by_role("button", name="Tag this product").click()
     expect(page.locator("#tags > li")).to_have_count(3)
+    # They are below the form, and the page has gone there.
+    assert page.evaluate(
+        "document.querySelector('#tags > li').getBoundingClientRect().bottom < innerHeight / 2"
+    )
+    page.locator("#picker").set_input_files([{**EMPTY, "name": "n" * 200 + ".jpg"}])
+    expect(page.get_by_role("alert")).to_contain_text("is empty.")
     for path in ("", "/docs", "/problems"):
         if path:
             page.goto(address + path)

@@ -97,6 +97,27 @@ def test_what_an_answer_says_in_its_headers_is_described(document: dict[str, Any
     assert headers("/v1/products", "post", "202") == {"Location", "Retry-After", "Idempotent-Replayed"}
     assert headers("/v1/jobs/{job_id}", "get", "200") == {"Retry-After"}
     assert headers("/v1/jobs/{job_id}", "delete", "200") == set()
+    assert headers("/v1/jobs/{job_id}", "delete", "409") == set()
+    for path, method in (("/v1/products", "post"), ("/v1/products/{product_id}", "patch")):
+        assert headers(path, method, "409") == {"Retry-After"}
+
+
+def test_generators_of_clients_find_each_shape_once_and_know_files(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    titles = [schema["title"] for schema in schemas.values()]
+    assert len(set(titles)) == len(titles)
+    assert {"JobOut", "TagOut", "ProductOut", "PhotoOut"} <= schemas.keys()
+    form = document["paths"]["/v1/products"]["post"]["requestBody"]["content"]["multipart/form-data"]
+    assert form["schema"]["properties"]["photos"]["items"]["format"] == "binary"
+
+
+def test_the_page_of_the_interface_has_its_limits_defaults_and_headers(app: Flask) -> None:
+    html = app.test_client().get("/docs").text
+    for said in (
+        "integer, 1 to 100, 20 if left out", "at most 20,000 characters", "list of file, at most 8",
+        "<code>Location</code>: The job.", "<code>Retry-After</code>: Seconds.",
+    ):  # fmt: skip
+        assert said in html, said
 
 
 def body(document: dict[str, Any], path: str, method: str, media_type: str) -> dict[str, Any]:

@@ -51,6 +51,12 @@ def test_every_module_that_a_script_of_the_page_imports_is_served(client: FlaskC
     assert "/static/page.js" in seen and len(seen) > 1
 
 
+def test_an_error_that_is_none_of_ours_is_told_by_its_status_alone(client: FlaskClient) -> None:
+    answer = client.get("/static/page.css", headers={"Range": "bytes=99999999-"})
+    assert (answer.status_code, answer.json["type"]) == (416, "about:blank")
+    assert answer.json["title"] == "Requested Range Not Satisfiable"
+
+
 def test_every_answer_carries_the_security_headers(client: FlaskClient) -> None:
     for path in ("/", "/v1/products", "/nothing", "/static/page.js", "/healthz"):
         with client.get(path) as answer:
@@ -115,6 +121,7 @@ def test_a_token_of_another_process_is_worth_nothing(
     [
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
         {"Origin": ""},
         {"Origin": "http://127.0.0.1:9999"},
         {"Origin": "https://127.0.0.1:8000"},

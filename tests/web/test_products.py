@@ -79,6 +79,13 @@ def _decoded(broker: "redis.Redis", lane: str) -> bytes:
     return base64.b64decode(json.loads(message)["body"])
 
 
+def test_a_line_of_a_form_ends_with_one_character(seller: Seller, settings: Settings) -> None:
+    """As its `maxlength` counts it, though browsers send two."""
+    lines = "a\n" * (settings.max_description_chars // 2 - 1) + "aa"
+    answer = seller.send(title="Shoes", description=lines.replace("\n", "\r\n"))
+    assert (answer.status_code, answer.json["product"]["description"]) == (202, lines)
+
+
 def test_json_with_a_title_alone_is_accepted(seller: Seller) -> None:
     answer = seller.send_json({"title": "高性价比蓝牙耳机 \U0001f3a7", "external_id": None, "lane": "bulk"})
     assert answer.status_code == 202

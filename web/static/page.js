@@ -3,7 +3,7 @@
 
 import { call } from "./access.js";
 import { element, showProblem } from "./elements.js";
-import { chosenFiles, clearPhotos } from "./photos.js";
+import { checkPhotos, chosenFiles, clearPhotos } from "./photos.js";
 import { fillBars, tagElement } from "./tags.js";
 
 const form = element("product-form");
@@ -47,6 +47,7 @@ form.addEventListener("submit", async (event) => {
   const submission = begin({ fate: "is still being sent; its tags will not be shown here", start: performance.now() });
   setStatus("Sending…", true);
   try {
+    await checkPhotos();
     const { job } = await call("/v1/products", { method: "POST", body, headers: { "Idempotency-Key": key } });
     if (unanswered?.key === key) unanswered = null; // else it is that of a later form
     settle(submission, SENT);

@@ -10,14 +10,23 @@ let photos = []; // {file, url}
 
 export const chosenFiles = () => photos.map((photo) => photo.file);
 
+// Throws a problem {title, detail} that names a photo which has changed, moved or gone since it was chosen: a browser
+// does not send it, and says no more of it than of a network that is away.
+export async function checkPhotos() {
+  for (const [index, { file }] of photos.entries()) {
+    await file.slice(0, 1).arrayBuffer().catch(() => { throw {
+      title: `Photo ${index + 1} (${file.name}) cannot be read any more`,
+      detail: "It has changed since, or is gone: remove it here, and choose it again." }; });
+  }
+}
+
 export function clearPhotos() {
   for (const photo of photos) URL.revokeObjectURL(photo.url);
   photos = [];
   showPhotos();
 }
 
-function addPhotos(files) {
-  const refused = [];
+function addPhotos(files, refused = []) {
   for (const file of files) {
     if (photos.length >= Number(maxPhotos)) {
       refused.push(`At most ${maxPhotos} photos can be sent.`);
@@ -89,7 +98,11 @@ document.addEventListener("drop", (event) => {
   if (!bringsFiles(event)) return;
   event.preventDefault();
   drop.classList.remove("over");
-  addPhotos(event.dataTransfer.files);
+  const { files, items } = event.dataTransfer;
+  const folders = Array.from(items, (item) => item.webkitGetAsEntry?.()).filter((entry) => entry?.isDirectory);
+  const names = folders.map((folder) => folder.name);
+  addPhotos([...files].filter((file) => !names.includes(file.name)),
+    names.map((name) => `${name} is a folder: drop the photos in it.`));
 });
 
 document.addEventListener("paste", (event) => {
