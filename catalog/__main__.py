@@ -49,9 +49,9 @@ def prepare(wait_s: float) -> None:
 
 
 @main.command(epilog="Example: python -m catalog dump tagsmith.dump && cp -a var/photos photos")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
 def dump(file: Path) -> None:
-    """Write the whole database to FILE, while everything goes on.
+    """Write the whole database to FILE, or with - to stdout, while everything goes on.
 
     Photos are files of their own: copy them after it, so that none is missing that the dump names.
     """

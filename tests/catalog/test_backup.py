@@ -69,11 +69,85 @@ def test_a_database_of_ones_own_is_dumped_by_the_program_on_the_path_and_its_pas
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "pg_dump"
-    program.write_text('#!/bin/sh\necho "$1 $PGPASSWORD"\n')
+    program.write_text(
+        '#!/bin/sh\necho "$@" | grep --count s3cret\nstat -c %a $PGSERVICEFILE\ncat $PGSERVICEFILE\n'
+    )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    backup.dump(Settings(database_url=SecretStr("postgresql://me:s3cret@db/tags")), tmp_path / "dump")
-    assert (tmp_path / "dump").read_text() == "--dbname=postgresql://me@db/tags s3cret\n"
+    for url in ("postgresql://me:s3cret@db/tags", "postgresql:///tags?host=db&user=me&password=s3cret"):
+        backup.dump(Settings(database_url=SecretStr(url)), tmp_path / "dump")
+        hidden, mode, name, *address = (tmp_path / "dump").read_text().splitlines()
+        assert (hidden, mode, name) == ("0", "600", "[tagsmith]")
+        assert sorted(address) == ["dbname=tags", "host=db", "password=s3cret", "user=me"]
+
+
+def test_a_dump_goes_to_stdout_and_replaces_nothing_but_files(
+    shop: "Shop", settings: Settings, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    backup.dump(settings, Path("-"))
+    assert capfdbinary.readouterr().out.startswith(b"PGDMP")
+    pipe, link = tmp_path / "pipe", tmp_path / "latest.dump"
+    os.mkfifo(pipe)
+    with pytest.raises(BackupFailed, match="no file that could be replaced"):
+        backup.dump(settings, pipe)
+    assert pipe.is_fifo()
+    link.symlink_to(tmp_path / "monday.dump")
+    backup.dump(settings, link)
+    assert link.is_symlink() and (tmp_path / "monday.dump").read_bytes().startswith(b"PGDMP")
+
+
+def test_nothing_is_lost_to_the_first_half_of_a_dump(
+    shop: "Shop", engine: Engine, settings: Settings, tmp_path: Path
+) -> None:
+    product, _ = shop.accept("A navy shirt")
+    file = tmp_path / "tagsmith.dump"
+    backup.dump(settings, file)
+    os.truncate(file, file.stat().st_size // 2)
+    with pytest.raises(BackupFailed, match="end of file"):
+        backup.restore(settings, engine, file, replace=True)
+    assert shop.product(product.id) == product
+
+
+@pytest.mark.parametrize("own", ["TABLE notes (line text)", "VIEW notes AS SELECT id FROM jobs"])
+def test_nothing_is_lost_to_a_dump_that_does_not_fit_beside_what_else_is_there(
+    shop: "Shop", engine: Engine, settings: Settings, tmp_path: Path, own: str
+) -> None:
+    product, _ = shop.accept("A navy shirt")
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE {own}"))
+    try:
+        file = tmp_path / "tagsmith.dump"
+        backup.dump(settings, file)
+        with pytest.raises(BackupFailed, match="notes"):
+            backup.restore(settings, engine, file, replace=True)
+        assert shop.product(product.id) == product
+    finally:
+        with engine.begin() as connection:
+            connection.execute(text(f"DROP {own.split()[0]} notes"))
+
+
+def test_a_restore_that_is_cut_off_changes_nothing(
+    shop: "Shop", engine: Engine, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    product, _ = shop.accept("A navy shirt")
+    file = tmp_path / "tagsmith.dump"
+    backup.dump(settings, file)
+    real = backup._program
+
+    def cut_off(settings: Settings, name: str) -> str:
+        if name != "pg_restore":
+            return real(settings, name)
+        program = tmp_path / name  # as if the disk were gone after the first look at the file
+        program.write_text(
+            f'#!/bin/sh\ncase "$*" in *=-) \'{real(settings, name)}\' "$@" | head -n 60; kill -9 $$;; esac\n'
+        )
+        program.chmod(0o755)
+        return str(program)
+
+    monkeypatch.setattr(backup, "_program", cut_off)
+    with pytest.raises(BackupFailed):
+        backup.restore(settings, engine, file, replace=True)
+    assert shop.product(product.id) == product
 
 
 def test_a_dump_goes_into_an_empty_database_elsewhere(
