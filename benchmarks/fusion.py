@@ -22,6 +22,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.embeddings import embeddings
+from models.calibration import AttributeCalibration, Pattern
 from models.checkpoint import Checkpoint, load, version
 from models.taxonomy import Attribute
 from training.answers import answered, owners, placed, values_of, wanted
@@ -31,6 +32,7 @@ from training.conditions import IN_WORDS, Condition, shown
 from training.evaluation import Logits, evaluate_rows
 from training.model_card import pair
 from training.model_card import row as line
+from training.promotion import ALONE
 from training.table import Row
 
 CONDITIONS: tuple[Condition, ...] = ("as_is", "masked_titles", "without_photos")
@@ -70,7 +72,13 @@ def measure(path: Path, metadata: Path, max_rows: int, seed: int, workers: int) 
         learners = {peer: learn(peer, matrix, chosen, attribute) for peer, matrix in learned.items()}
         for condition in CONDITIONS:
             own = {peer: answers(learners[peer], asked[condition][peer], attribute) for peer in learners}
-            against = beside(test, attribute, own, heads(logits[condition], index, attribute), seed)
+            against = beside(
+                test,
+                attribute,
+                own,
+                heads(logits[condition], index, attribute, checkpoint.calibration.attributes[index]),
+                seed,
+            )
             if against:
                 found[condition][attribute.name] = against
     return {
@@ -123,13 +131,17 @@ def answers(learner: Any, matrix: Any, attribute: Attribute) -> NDArray[np.bool_
     return found.astype(bool) if attribute.multiple else found[:, None] == np.arange(len(attribute.values))
 
 
-def heads(logits: Logits, index: int, attribute: Attribute) -> dict[str, NDArray[np.bool_]]:
+def heads(
+    logits: Logits, index: int, attribute: Attribute, calibration: AttributeCalibration
+) -> dict[str, NDArray[np.bool_]]:
     """The answers of the checkpoint's heads; a part's only where any row has its modality."""
-    without = {"fused": "", "text_only": "photos", "photo_only": "text"}
+    of: dict[str, list[Pattern]] = {"fused": logits.served}
+    of |= {part: [pattern] * len(logits.patterns) for part, pattern in ALONE.items()}
+    lacking = {"fused": None, "text_only": "photos", "photo_only": "text"}
     return {
-        head: answered(getattr(logits, head)[index], attribute, attribute.values)
-        for head, lacking in without.items()
-        if any(pattern not in (lacking, None) for pattern in logits.patterns)
+        head: answered(getattr(logits, head)[index], of[head], attribute, calibration, attribute.values)
+        for head in of
+        if any(pattern not in (lacking[head], None) for pattern in logits.patterns)
     }
 
 

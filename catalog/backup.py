@@ -66,9 +66,8 @@ def restore(settings: Settings, engine: Engine, file: Path, *, replace: bool = F
     """
     archive = str(file.absolute())
     read = [_program(settings, "pg_restore"), "--no-owner", archive]
-    _run(
-        [*read, "--file=/dev/null"]
-    )  # nothing is locked for a file that is no dump, or the first half of one
+    # Whole: nothing is locked for a file that is no dump, or the first half of one.
+    _run([*read, "--file=/dev/null"])
     database.migrate(engine)  # also makes the extension, or says who can
     with database.transaction(engine) as session:
         if not replace and session.execute(select(Product.id).limit(1)).scalar() is not None:

@@ -85,6 +85,7 @@ def make_celery(settings: Settings) -> Celery:
         task_reject_on_worker_lost=True,
         task_acks_on_failure_or_timeout=True,  # the task writes its own outcome into the row
         task_publish_retry=False,  # the sweep sends again
+        worker_pool="threads",  # forked processes have no model
         worker_prefetch_multiplier=1,
         worker_concurrency=2 * settings.max_batch,  # two full batches in flight: one runs, one is made ready
         worker_cancel_long_running_tasks_on_connection_loss=False,  # threads cannot be stopped; claims are safe

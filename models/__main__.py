@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from models.errors import ModelsError
+from models.errors import ModelsError, UnreadablePhoto
 from models.product import Product, Tag
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def tag(checkpoint: Path, title: str, description: str, photos: tuple[Path, ...]
 
     try:
         tagger = Tagger.load(checkpoint)
-        product = Product(title, description, tuple(photo.read_bytes() for photo in photos))
+        product = Product(title, description, tuple(map(readable, photos)))
         tagging = tagger.predict([tagger.prepare(product)])[0]
     except ModelsError as error:
         raise click.ClickException(str(error)) from error
@@ -55,6 +55,18 @@ def tag(checkpoint: Path, title: str, description: str, photos: tuple[Path, ...]
         click.echo(json.dumps(document, ensure_ascii=False, indent=2))
     else:
         click.echo(table(tagging.tags))
+
+
+def readable(photo: Path) -> bytes:
+    """Its content. Raises UnreadablePhoto, which names the file."""
+    from models.preprocessing import decode
+
+    content = photo.read_bytes()
+    try:
+        decode(content)
+    except UnreadablePhoto as error:
+        raise UnreadablePhoto(f"{photo}: {error}") from error
+    return content
 
 
 @main.command(

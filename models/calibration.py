@@ -109,7 +109,7 @@ class AttributeCalibration:
     def decide(self, confidence: float, pattern: Pattern, familiar: bool = True) -> Decision:
         """`auto` from the threshold on, which is never under `least_auto`, for products that are `familiar`."""
         threshold = self.auto_from[pattern]
-        if confidence < ABSTAIN_BELOW:
+        if not confidence >= ABSTAIN_BELOW:  # nor NaN
             return "abstain"
         if (
             threshold is None

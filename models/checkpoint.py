@@ -21,6 +21,8 @@ import importlib.metadata
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ from models.taxonomy import Taxonomy
 
 TRAINED, EXPORTED = 1, 2
 FORMAT = EXPORTED
+FULL_BYTES = 1 << 20  # a disk with less is
 LIBRARIES = ("torch", "torchvision", "transformers", "tokenizers", "open_clip_torch", "timm", "safetensors")
 
 
@@ -97,7 +100,8 @@ def save(checkpoint: Checkpoint, path: Path) -> str:
         name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous().cpu()
         for name, tensor in checkpoint.model.state_dict().items()
     }
-    save_file(weights, beside / "model.safetensors")
+    with one_kind_of_error(beside):
+        save_file(weights, beside / "model.safetensors")
     (beside / "model.safetensors").chmod(0o644)  # safetensors writes 0600, and a worker may be another user
     write_towers(beside, checkpoint.model.text_tower, checkpoint.model.photo_tower)
     if path.exists():
@@ -107,6 +111,21 @@ def save(checkpoint: Checkpoint, path: Path) -> str:
     beside.rename(path)
     shutil.rmtree(replaced, ignore_errors=True)
     return version(path)
+
+
+@contextmanager
+def one_kind_of_error(path: Path) -> Iterator[None]:
+    """While something is written: torch and safetensors have errors of their own for a disk that is full, of which
+    torch's does not even say so. Raises OSError.
+    """
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
+    except RuntimeError as error:
+        if shutil.disk_usage(path.parent).free > FULL_BYTES:
+            raise
+        raise OSError(f"{path} cannot be written: no space left on its disk") from error
 
 
 def load(path: Path | str) -> Checkpoint:

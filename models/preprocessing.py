@@ -96,7 +96,8 @@ class Preprocessor:
         title, description = title.strip(), description.strip()
         if not title and not description:
             return NO_TOKENS, NO_TOKENS
-        text = (title, description) if title and description else title or description
+        # A description alone is the second segment as well: what it names is not what a title calls the product.
+        text = (title, description) if description else title
         # Of the tokenizer's calls only those for batches let other threads run meanwhile.
         (encoding,) = self.tokenizer.encode_batch_fast([text])
         return np.asarray(encoding.ids, dtype=np.int64), np.asarray(encoding.type_ids, dtype=np.int64)

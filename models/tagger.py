@@ -121,10 +121,8 @@ class Tagger:
     ) -> "Tagger":
         """Raises CheckpointError or NewerFormat."""
         path = Path(path)
-        folder = path.stat().st_ino if path.is_dir() else None
-        checkpoint, of = load(path), version(path)
-        if not path.is_dir() or path.stat().st_ino != folder:
-            # `save` puts a new folder in its place: what was read may be half of each, under the name of one.
+        of, checkpoint = version(path), load(path)
+        if version(path) != of:  # what was read may be half of each, under the name of one
             raise CheckpointError(f"{path} was replaced while it was read: load it again")
         return cls(checkpoint, of, device, dtype, quick=quick)
 

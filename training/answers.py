@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.calibration import ABSTAIN_BELOW, AttributeCalibration, Pattern
 from models.taxonomy import Attribute
 from training.table import Row
 
@@ -34,12 +35,25 @@ def wanted(rows: Sequence[Row], attribute: Attribute, values: Sequence[str]) -> 
     return table
 
 
-def answered(logits: Tensor, attribute: Attribute, values: Sequence[str]) -> NDArray[np.bool_]:
-    """(N, V) from the attribute's own logits: the likeliest value, or of several each that is likelier than not."""
+def answered(
+    logits: Tensor,
+    of: list[Pattern],
+    attribute: Attribute,
+    calibration: AttributeCalibration,
+    values: Sequence[str],
+) -> NDArray[np.bool_]:
+    """(N, V) from the attribute's own logits: the likeliest value, or of several each that is likelier than not, by the
+    confidences of products of these patterns.
+    """
     if attribute.multiple:
-        return placed((logits > 0).numpy(), attribute, values)
+        return placed(several_answered(logits, of, calibration).numpy(), attribute, values)
     own = np.arange(len(attribute.values)) == logits.argmax(dim=1, keepdim=True).numpy()
     return placed(own, attribute, values)
+
+
+def several_answered(logits: Tensor, of: list[Pattern], calibration: AttributeCalibration) -> Tensor:
+    """bool (N, V): what a worker would offer. Calibration moves it away from the logit 0."""
+    return calibration.confidences(logits, of, multiple=True) >= ABSTAIN_BELOW
 
 
 def placed(own: NDArray[np.bool_], attribute: Attribute, values: Sequence[str]) -> NDArray[np.bool_]:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.checkpoint import Checkpoint, load, version
 from models.taxonomy import Attribute
@@ -207,11 +208,24 @@ def under(
         there = true.any(axis=1)
         if there.any():
             a, b = (
-                count(true[there], answered(run.fused[place], attribute, values)[there], owner[there], groups)
-                for run, place, attribute in zip(logits, places, pair, strict=True)
+                count(
+                    true[there],
+                    by_the_fused_head(checkpoint, run, place, values)[there],
+                    owner[there],
+                    groups,
+                )
+                for checkpoint, run, place in zip(checkpoints, logits, places, strict=True)
             )
             labelled[name], found[name] = int(np.count_nonzero(there)), differences(a, b, resampled)
     return Under(len(seen), labelled, found)
+
+
+def by_the_fused_head(
+    checkpoint: Checkpoint, run: Logits, place: int, values: Sequence[str]
+) -> NDArray[np.bool_]:
+    """(N, V): its answers of the attribute at this place of the checkpoint's taxonomy."""
+    attribute, calibration = checkpoint.taxonomy.attributes[place], checkpoint.calibration.attributes[place]
+    return answered(run.fused[place], run.served, attribute, calibration, values)
 
 
 def judged(found: Mapping[Condition, Under], margin: float) -> dict[str, Any]:

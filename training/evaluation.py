@@ -4,6 +4,7 @@ target leaves.
 Legend: N rows, V values of an attribute.
 """
 
+import functools
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from models.fusion import FusionTagger
 from models.preprocessing import Preprocessor
 from models.scope import InScope, in_scope
 from models.taxonomy import Attribute, Taxonomy
+from training.answers import several_answered
 from training.applicable import Known, known, told
 from training.conditions import Condition, shown
 from training.data import MISSING, Collator, Labelled, Products, targets_of
@@ -187,12 +189,13 @@ def entry(
         fused = several_score(tagged[rows], labels > 0.5)
         offered = confidence >= ABSTAIN_BELOW
         confidence, right, considered = confidence[offered], right[offered], int(offered.sum())
+    part = functools.partial(score_of_part, attribute, calibration)
     applicable = {} if attribute.applies_when is None else {"applicable": told(scoped, truth, logits.seen)}
     return {
         "rows": int(rows.sum()),
         "fused": {**fused, "ece": ece(confidence, right)},
-        "text_only": score(attribute, *having(present, "photos", logits.text_only[index][rows], labels)),
-        "photo_only": score(attribute, *having(present, "text", logits.photo_only[index][rows], labels)),
+        "text_only": part(*having(present, "photos", logits.text_only[index][rows], labels), "text"),
+        "photo_only": part(*having(present, "text", logits.photo_only[index][rows], labels), "photos"),
         "auto": {
             "target_precision": calibration.target_precision,
             "precision": precision,
@@ -247,6 +250,15 @@ def score(attribute: Attribute, logits: Tensor, target: Tensor) -> dict[str, flo
     found, wanted = logits.argmax(dim=1).numpy(), target.numpy()
     f1 = f1_score(wanted, found, labels=np.unique(wanted), average="macro", zero_division=0)
     return {"accuracy": float((found == wanted).mean()), "macro_f1": float(f1)}
+
+
+def score_of_part(
+    attribute: Attribute, calibration: AttributeCalibration, logits: Tensor, target: Tensor, alone: Pattern
+) -> dict[str, float | None]:
+    """The same of a head that sees one modality, by what would be offered of products that have that one alone."""
+    if attribute.multiple:
+        return several_score(several_answered(logits, [alone] * len(logits), calibration), target > 0.5)
+    return score(attribute, logits, target)
 
 
 def several_score(offered: Tensor, true: Tensor) -> dict[str, float | None]:

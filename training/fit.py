@@ -160,6 +160,7 @@ def train_stages(
             print(
                 "exact words are not learned: no product of the validation part has a text", file=sys.stderr
             )
+    print("each attribute's gate is shifted to where held-out products are most likely", file=sys.stderr)
     settle_gates(model, material)
     adjust(model, split["train"], taxonomy, recipe.train)
     return words
@@ -201,7 +202,7 @@ def finish(
     """Calibrates, measures on the test part, and writes the checkpoint; `extra` is for `metrics.json`."""
     model.eval()
     rounded(model)
-    seen = see(model, split["calibration"], preprocessor, taxonomy, recipe.data.workers)
+    seen = see(model, split["calibration"], preprocessor, taxonomy, recipe.data.workers, quiet=False)
     unseen = unseen_in(extra)
     calibration = with_unseen(calibrate(seen, taxonomy, recipe.calibration), unseen)
     unkept = list(unpromised(calibration, taxonomy, seen, recipe.calibration.certainty, unseen))

@@ -23,6 +23,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from models.checkpoint import one_kind_of_error
 from training.early_stopping import EarlyStopping
 from training.processes import as_the_first_has_it, share_gradients, start_alike
 from training.recipe import OptimizerSection
@@ -183,7 +184,8 @@ class Progress:
     def save(self, accelerator: Accelerator) -> None:
         """A folder of its own each time: a kill while writing leaves the earlier state whole."""
         folder = self.out / f"state-{self.epoch}-{self.total_steps}"
-        accelerator.save_state(str(folder))
+        with one_kind_of_error(folder):
+            accelerator.save_state(str(folder))
         accelerator.wait_for_everyone()  # each process has written its random numbers
         if accelerator.is_main_process:
             written = self.out / "progress.json.new"
@@ -254,5 +256,6 @@ def freeze_statistics(network: nn.Module) -> None:
 def write_weights(network: nn.Module, path: Path) -> None:
     """Written beside and renamed: a kill leaves the earlier best whole."""
     beside = path.with_suffix(".new")
-    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, beside)
+    with one_kind_of_error(beside):
+        save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, beside)
     beside.replace(path)

@@ -61,5 +61,5 @@ def measure(
         "contract": contract(
             unseen, taxonomy, recipe.calibration, recipe.calibration.splits, unseen=missing, quiet=False
         ),
-        "promotable": promotion(logits, rows, taxonomy),
+        "promotable": promotion(logits, rows, taxonomy, calibration),
     }

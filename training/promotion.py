@@ -23,6 +23,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from models.calibration import AttributeCalibration, Calibration, Pattern
 from models.taxonomy import Attribute, Taxonomy
 from training.answers import answered, owners, values_of, wanted
 from training.bootstrap import (
@@ -51,6 +52,7 @@ PARTS: dict[Condition, tuple[Part, ...]] = {
 LACKING: dict[Part, tuple[str | None, ...]] = {"text_only": ("photos", None), "photo_only": ("text", None)}
 # A loss that shows in figures of two digits is told even where chance explains it.
 NOTED = 0.005
+ALONE: dict[Part, Pattern] = {"text_only": "text", "photo_only": "photos"}  # of products that have only that
 PART_IN_WORDS: dict[Part, str] = {"text_only": "the text alone", "photo_only": "the photos alone"}
 
 
@@ -73,7 +75,11 @@ class Beside:
 
 
 def promotion(
-    measured: Mapping[Condition, Logits], rows: Sequence[Row], taxonomy: Taxonomy, seed: int = 0
+    measured: Mapping[Condition, Logits],
+    rows: Sequence[Row],
+    taxonomy: Taxonomy,
+    calibration: Calibration,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """`promotable` of metrics.json: the verdict and the sentences it rests on. `rows` in the order of the logits."""
     rows, _ = within_scope(rows, taxonomy.scopes)
@@ -86,7 +92,9 @@ def promotion(
     found = [
         beside
         for index, attribute in enumerate(taxonomy)
-        for beside in of_attribute(attribute, index, measured, rows, owner, resampled)
+        for beside in of_attribute(
+            attribute, calibration.attributes[index], index, measured, rows, owner, resampled
+        )
     ]
     found += means(found)
     below = [beside for beside in found if beside.difference.interval(len(found))[1] < 0]
@@ -105,6 +113,7 @@ def promotion(
 
 def of_attribute(
     attribute: Attribute,
+    calibration: AttributeCalibration,
     index: int,
     measured: Mapping[Condition, Logits],
     rows: Sequence[Row],
@@ -115,11 +124,12 @@ def of_attribute(
     values = values_of(rows, [attribute])
     true = wanted(rows, attribute, values)
     for condition, logits in measured.items():
-        fused = answered(logits.fused[index], attribute, values)
+        fused = answered(logits.fused[index], logits.served, attribute, calibration, values)
         for part in PARTS[condition]:
             there = np.array([pattern not in LACKING[part] for pattern in logits.patterns]) & true.any(axis=1)
             if there.any():
-                alone = answered(getattr(logits, part)[index], attribute, values)
+                own = [ALONE[part]] * len(logits.patterns)
+                alone = answered(getattr(logits, part)[index], own, attribute, calibration, values)
                 part_counts, fused_counts = (
                     count(true[there], table[there], owner[there], resampled.groups)
                     for table in (alone, fused)

@@ -320,13 +320,17 @@ def read_recipe(path: Path, overrides: tuple[str, ...] = (), attributes: tuple[s
     for override in overrides:
         put(document, override)
     if attributes:
-        document.setdefault("data", {})["attributes"] = list(attributes)
+        data = document.setdefault("data", {})
+        if not isinstance(data, dict):
+            raise RecipeError(f"{path}: data is not a section, as which it would hold the attributes")
+        data["attributes"] = list(attributes)
     try:
         recipe = Recipe.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise RecipeError(f"{path}: {where}: {first['msg']}") from error
+        wrong = 'write a list, such as ["kind"]' if first["type"] == "tuple_type" else first["msg"]
+        raise RecipeError(f"{path}: {where}: {wrong}") from error
     if recipe.split.validation + recipe.split.calibration + recipe.split.test >= 1:
         raise RecipeError("split: validation, calibration and test together must leave rows to train on")
     if bool(recipe.backbones.checkpoint) == bool(recipe.backbones.text or recipe.backbones.photo):

@@ -37,9 +37,14 @@ class LaneOrder(round_robin_cycle):
         self._asked = 0
 
     def consume(self, n: int) -> list[str]:
+        queues: list[str] = super().consume(n)
+        # Of Celery's own, in which workers answer each other and `celery status`.
+        replies = [queue for queue in queues if queue not in ORDER]
+        return [*replies, *self._lanes([queue for queue in ORDER if queue in queues])]
+
+    def _lanes(self, queues: list[str]) -> list[str]:
         if not self._wants_any():
             return []
-        queues: list[str] = sorted(super().consume(n), key=ORDER.index)
         if "bulk" not in queues:
             return queues
         queues.remove("bulk")

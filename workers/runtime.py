@@ -7,6 +7,7 @@ device threads.
 from __future__ import annotations
 
 import io
+import math
 import os
 import time
 import traceback
@@ -19,7 +20,7 @@ import torch
 from PIL import Image
 
 from catalog.settings import Settings
-from models import Example, Product, SeenPhoto, Tagger, Tagging, UnreadablePhoto
+from models import CheckpointError, Example, Product, SeenPhoto, Tagger, Tagging, UnreadablePhoto
 from models.tagger import Collated
 from models.towers import even
 from workers.batch_runner import OutOfMemory
@@ -130,13 +131,20 @@ class ModelRuntime:
             return self._tagger.forward(collated)
 
     def warm_up(self) -> None:
-        """Run a few batches, so that the first product does not pay for kernels, buffers and thread pools."""
+        """Run a few batches, so that the first product does not pay for kernels, buffers and thread pools.
+
+        Raises CheckpointError for a model whose answers are no numbers: no product could be given its tags.
+        """
         photo = io.BytesIO()
         Image.new("RGB", (320, 320), "white").save(photo, "JPEG")
         text = "every kernel is chosen and every buffer made on first use"
         example = self.prepare("warm up", text, [photo.getvalue()])
         for size in WARM_UP_BATCHES:
-            self.forward(self.collate([example] * size))
+            for tagging in self.forward(self.collate([example] * size)):
+                if not all(
+                    map(math.isfinite, [*tagging.embedding, *(tag.confidence for tag in tagging.tags)])
+                ):
+                    raise CheckpointError("its answers are not all finite numbers: its weights are spoiled")
 
 
 @contextmanager

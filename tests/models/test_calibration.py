@@ -102,6 +102,7 @@ def test_certainty_and_no_products_are_no_special_case():
         (0.99, 0.95, "review"),
         (0.8, 0.51, "auto"),
         (0.8, 0.49, "abstain"),
+        (0.8, float("nan"), "abstain"),
     ],
 )
 def test_a_doubtful_value_is_not_auto_however_sure_the_others_are(target, confidence, decision):

@@ -4,13 +4,15 @@ import hashlib
 import json
 import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from models import CheckpointError, NewerFormat, Product, Tagger
-from models.checkpoint import load, save, version
+from models.checkpoint import load, one_kind_of_error, save, version
 from models.fusion import FusionConfig, FusionTagger
 from tests.tiny_tagger import PHOTO_CONFIG, TAXONOMY, picture, text_config, tiny_checkpoint
 
@@ -201,9 +203,32 @@ def test_what_is_no_checkpoint_is_not_replaced_by_one(tmp_path):
 def test_a_checkpoint_that_is_replaced_while_it_is_read_is_refused(path, monkeypatch):
     def slow(of):
         checkpoint = load(of)
-        save(tiny_checkpoint(), path)
+        save(replace(tiny_checkpoint(), name="another"), path)
         return checkpoint
 
     monkeypatch.setattr("models.tagger.load", slow)
     with pytest.raises(CheckpointError, match="replaced while it was read"):
         Tagger.load(path)
+
+
+def test_a_checkpoint_that_is_written_over_while_it_is_read_is_refused(path, monkeypatch):
+    """As rsync or `cp -r` does it: the folder stays, and file after file is another."""
+
+    def slow(of):
+        checkpoint = load(of)
+        calibration = path / "calibration.json"
+        calibration.write_text(calibration.read_text().replace("0.9", "0.8"))
+        return checkpoint
+
+    monkeypatch.setattr("models.tagger.load", slow)
+    with pytest.raises(CheckpointError, match="replaced while it was read"):
+        Tagger.load(path)
+
+
+@pytest.mark.parametrize(("free", "error"), [(0, OSError), (1 << 30, RuntimeError)])
+def test_a_disk_that_is_full_is_the_same_error_whoever_writes(tmp_path, monkeypatch, free, error):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free))
+    with pytest.raises(error), one_kind_of_error(tmp_path / "state"):
+        raise RuntimeError("unexpected pos 526464 vs 526352")  # torch's whole sentence
+    with pytest.raises(OSError, match="No space left"), one_kind_of_error(tmp_path / "state"):
+        raise SafetensorError("No space left on device")

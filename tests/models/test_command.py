@@ -39,10 +39,12 @@ def test_an_empty_product_is_wrong_usage(path):
 
 
 def test_a_broken_photo_is_one_clear_line(path):
+    (path.parent / "good.jpg").write_bytes(picture())
     (path.parent / "broken.jpg").write_bytes(b"broken")
-    result = CliRunner().invoke(main, ["tag", str(path), "--photo", str(path.parent / "broken.jpg")])
+    photos = [f"--photo={path.parent / name}" for name in ("good.jpg", "broken.jpg")]
+    result = CliRunner().invoke(main, ["tag", str(path), *photos])
     assert result.exit_code == 1
-    assert "cannot be decoded" in result.stderr
+    assert "broken.jpg: a photo cannot be decoded" in result.stderr
     assert "Traceback" not in result.stderr
 
 

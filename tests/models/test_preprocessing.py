@@ -98,9 +98,10 @@ def test_title_and_description_are_two_segments(preprocessor):
     assert example.tokens == 7
 
 
-def test_a_description_alone_is_text_too(preprocessor):
-    alone, title = preprocessor(Product(description="red shirt")), preprocessor(Product(title="red shirt"))
-    assert alone.token_ids.tolist() == title.token_ids.tolist()
+def test_a_description_alone_is_text_too_and_no_title(preprocessor):
+    alone = preprocessor(Product(description="soft cotton"))
+    assert alone.type_ids.tolist() == [0, 0, 1, 1, 1]
+    assert alone.token_ids.tolist()[2:] == preprocessor(Product("red", "soft cotton")).token_ids.tolist()[3:]
 
 
 def test_long_text_is_cut_at_the_limit(preprocessor):

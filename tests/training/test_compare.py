@@ -190,6 +190,21 @@ def test_several_values_are_compared_as_sets(tmp_path):
     assert told["macro_f1"]["a"] == pytest.approx((cotton + of_wool + 0) / 3)  # silk, which both do not know
 
 
+def test_of_several_values_those_are_compared_that_a_worker_would_offer(tmp_path):
+    """What calibration moves counts: the candidate's map offers nothing."""
+    material = Attribute("material", ("cotton", "wool"), multiple=True)
+    table = write_table(tmp_path / "metadata.csv", 60, material=lambda n: "cotton")
+    a = constant(tmp_path / "a", {"material": ["cotton"]}, material)
+    silent = json.loads((a / "calibration.json").read_text())
+    b = constant(tmp_path / "b", {"material": ["cotton"]}, material)
+    for beta in silent["attributes"]["material"]["beta"]:
+        silent["attributes"]["material"]["beta"][beta] = [0.0, 0.0, -9.0]
+    (b / "calibration.json").write_text(json.dumps(silent))
+    result = run(a, b, table)
+    assert result.exit_code == 1, result.output
+    assert "material as they are: accuracy 0.000 after 1.000" in result.output
+
+
 def test_attributes_of_only_one_checkpoint_are_named_and_not_compared(right, table, tmp_path):
     several = Attribute("kind", ("shirt", "shoe"), multiple=True)
     season = Attribute("season", ("summer", "winter"))

@@ -163,6 +163,19 @@ def test_where_none_of_several_values_is_offered_nothing_can_be_wrong_of_confide
     assert entry["auto"]["coverage"] == 0.0
 
 
+def test_the_same_answers_of_several_values_have_the_same_figures_whichever_head_gives_them():
+    """Calibrated like products that have that one modality: the map moves what is offered away from the logit 0."""
+    taxonomy = Taxonomy((MATERIAL,))
+    calibration = Calibration.uncalibrated(taxonomy, 0.9)
+    calibration.attributes[0].beta["text"] = [1.0, 1.0, -2.0]
+    logits = (torch.tensor([[1.0, 3.0], [3.0, 1.0], [1.0, 1.0]]),)
+    measured = Logits(logits, logits, logits, ["text"] * 3)
+    target = (torch.tensor([[0.0, 1.0], [1.0, 1.0], [1.0, 0.0]]),)
+    entry = report(measured, target, taxonomy, calibration)["material"]
+    assert entry["text_only"] == {"accuracy": 1 / 3, "macro_f1": pytest.approx((2 / 3 + 2 / 3) / 2)}
+    assert {name: entry["fused"][name] for name in ("accuracy", "macro_f1")} == entry["text_only"]
+
+
 def test_several_values_out_of_their_scope_are_not_offered():
     taxonomy = Taxonomy(
         (Attribute("kind", ("shoe", "hat")), replace(MATERIAL, applies_when=Scope("kind", ("hat",))))

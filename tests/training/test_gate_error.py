@@ -7,6 +7,7 @@ catalogue: half of them have a handful of rows. Rows come in groups of one to fi
 import numpy as np
 import torch
 
+from models.calibration import Calibration
 from models.taxonomy import Attribute, Taxonomy
 from tests.training.test_promotion import PATTERN
 from training.conditions import CONDITIONS
@@ -63,7 +64,7 @@ def refused(seed, fused):
         )
         for condition in CONDITIONS
     }
-    return not promotion(measured, rows, TAXONOMY, seed)["verdict"]
+    return not promotion(measured, rows, TAXONOMY, Calibration.uncalibrated(TAXONOMY, 0.95), seed)["verdict"]
 
 
 def test_a_fusion_as_good_as_its_parts_is_refused_by_luck_at_most_in_one_of_twenty():

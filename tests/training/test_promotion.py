@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from models.calibration import Calibration
 from models.taxonomy import Attribute, Scope, Taxonomy
+from training import promotion as gate
 from training.conditions import CONDITIONS
 from training.evaluation import Logits
-from training.promotion import in_words, promotion
+from training.promotion import in_words
 from training.table import Row
 
 COLOUR = Attribute("colour", ("red", "green", "blue"))
@@ -43,6 +45,11 @@ def measured(fused=80, text_only=70, photo_only=60, rows=ROWS):
 def with_fused(found, condition, right):
     fused = (answers(right), found[condition].fused[1])
     return {**found, condition: dataclasses.replace(found[condition], fused=fused)}
+
+
+def promotion(found, rows, taxonomy, calibration=None):
+    calibration = calibration or Calibration.uncalibrated(taxonomy, 0.95)
+    return gate.promotion(found, rows, taxonomy, calibration)
 
 
 def test_a_fusion_above_its_parts_is_promotable():
@@ -115,6 +122,17 @@ def test_a_handful_of_products_makes_nothing_promotable():
         "verdict": False,
         "because": ["6 groups of labelled products are too few to tell: it takes 10 at least"],
     }
+
+
+def test_of_several_values_those_are_judged_that_would_be_offered():
+    """Both say 1 of every value that a row has; the fused head's map offers none of them."""
+    colours = dataclasses.replace(COLOUR, multiple=True)
+    taxonomy, calibration = Taxonomy((colours,)), Calibration.uncalibrated(Taxonomy((colours,)), 0.95)
+    said = (answers(90) * 2 - 1,)
+    found = {"as_is": Logits(said, said, said, ["both"] * 90)}
+    assert promotion(found, ROWS, taxonomy, calibration)["verdict"] is True
+    calibration.attributes[0].beta["both"] = [1.0, 1.0, -9.0]
+    assert promotion(found, ROWS, taxonomy, calibration)["verdict"] is False
 
 
 def test_an_attribute_that_no_product_shows_is_named():

@@ -39,11 +39,18 @@ def test_overrides_take_toml_values_and_bare_words():
         ("split.test=0.9", "leave rows to train on"),
         ("name.first=x", "name is not a section"),
         ("backbones.text=bert", "either checkpoint"),
+        ("data.multiple=kind", "write a list"),
     ],
 )
 def test_a_wrong_override_is_refused_by_name(override, message):
     with pytest.raises(RecipeError, match=message):
         read_recipe(RECIPES / "finetune.toml", (override,))
+
+
+def test_attributes_want_a_section_to_be_in(tmp_path):
+    (tmp_path / "recipe.toml").write_text('data = "shop.csv"')
+    with pytest.raises(RecipeError, match="data is not a section"):
+        read_recipe(tmp_path / "recipe.toml", attributes=("kind",))
 
 
 def test_a_file_that_is_no_toml_is_refused(tmp_path):

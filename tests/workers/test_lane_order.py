@@ -41,6 +41,15 @@ def test_a_worker_that_can_take_nothing_asks_for_nothing() -> None:
     assert order.consume(3) == ["sweep", "interactive", "bulk"]
 
 
+def test_answers_to_celerys_own_commands_are_always_asked_for() -> None:
+    wanted, replies = [True], "6f1d.reply.celery.pidbox"
+    order = LaneOrder(lambda: wanted[0], lambda: True)
+    order.update(["bulk", replies, "interactive"])
+    assert order.consume(3) == [replies, "interactive", "bulk"]
+    wanted[0] = False
+    assert order.consume(3) == [replies]
+
+
 def test_a_worker_of_some_lanes_is_asked_for_no_other() -> None:
     order = LaneOrder(lambda: True, lambda: True)
     order.update(["sweep", "interactive"])

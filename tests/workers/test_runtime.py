@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from models import UnreadablePhoto
+from models import CheckpointError, Tagger, UnreadablePhoto
+from models.checkpoint import save
+from tests.tiny_tagger import tiny_checkpoint
 from workers.batch_runner import OutOfMemory
 from workers.panics import Panic
 from workers.runtime import DeviceUnavailable, ModelRuntime, choose_device, choose_dtype, use_all_cores
@@ -135,6 +138,16 @@ def test_another_error_of_the_forward_passes_as_it_is() -> None:
 def test_an_unreadable_photo_is_a_fault_of_the_job() -> None:
     with pytest.raises(JobFault, match="a photo cannot be decoded"):
         runtime_that_raises(UnreadablePhoto("a photo cannot be decoded: truncated")).prepare("", "", [])
+
+
+@pytest.mark.parametrize("spoiled", ["fused_head.bias", "text_head.bias", "photo_projection.0.weight"])
+def test_a_model_whose_answers_are_no_numbers_is_refused(tmp_path: Path, spoiled: str) -> None:
+    checkpoint = tiny_checkpoint()
+    checkpoint.model.state_dict()[spoiled].view(-1)[0] = float("nan")
+    save(checkpoint, tmp_path / "spoiled")
+    runtime = ModelRuntime(Tagger.load(tmp_path / "spoiled"))
+    with pytest.raises(CheckpointError, match="not all finite"):
+        runtime.warm_up()
 
 
 def test_torch_is_given_its_interop_threads_once_however_many_checkpoints_are_loaded(

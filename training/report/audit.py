@@ -138,11 +138,11 @@ def doubted(attribute: Attribute, target: Tensor, probability: Tensor) -> list[i
     if len(occurring) < 2:
         return []
     if attribute.multiple:
-        # A value that every row has can be mistaken for nothing, and cleanlab refuses it.
+        # A value that every row has can be mistaken for nothing, and cleanlab refuses it, and one value by itself.
         varying = [value for value in range(target.shape[1]) if not bool((target[:, value] > 0.5).all())]
         target, probability = target[:, varying], probability[:, varying]
         given = [row.nonzero().flatten().tolist() for row in target]
-        if not any(given):
+        if len(varying) < 2 or not any(given):
             return []
     find = find_multilabel_issues if attribute.multiple else find_label_issues
     labels = given if attribute.multiple else np.array(given)

@@ -50,6 +50,10 @@ def test_a_value_that_every_product_has_among_several_is_no_ground_either(measur
     planted = [replace(rows[0], values={**rows[0].values, "material": ("cotton", "wool")}), *rows[1:]]
     (found,) = labels_of(measured(planted, said), 2).shown
     assert (found.row.id, found.suggested) == ("0", ("cotton",))
+    one_varies = [
+        row(n, material=("cotton", "wool", "linen") if n % 2 else ("cotton", "wool")) for n in range(60)
+    ]
+    assert labels_of(measured(one_varies, {**said, "material": [("cotton", "wool")] * 60}), 2).suspicious == 0
     for count in (1, 2, 5):
         alike = [row(n, material=("cotton", "wool")) for n in range(count)]
         told = {name: values[:1] * count for name, values in said.items()}
