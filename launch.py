@@ -19,12 +19,14 @@ import ctypes
 import fcntl
 import hashlib
 import os
+import select
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -43,6 +45,9 @@ METRICS_PORT_OFFSET = 9464 - 8000
 
 # Of an earlier start, held by the servers that write the state: catalog/embedded.
 LOCKS = ("postgres.lock", "redis/lock")
+
+# Held by this program for as long as it runs.
+OWN_LOCK = "launch.lock"
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 # What supervisord left is given as long as supervisord.conf gives the slowest of them.
@@ -97,10 +102,10 @@ def of_an_earlier_start(var: Path, control: Path) -> list[int]:
     return sorted(started.union(*map(holders, held_locks(var))))
 
 
-def held_locks(var: Path) -> list[Path]:
+def held_locks(var: Path, names: Sequence[str] = LOCKS) -> list[Path]:
     """The lock files that somebody holds."""
     held = []
-    for path in (var / name for name in LOCKS):
+    for path in (var / name for name in names):
         with suppress(FileNotFoundError), path.open("rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -143,6 +148,8 @@ def obstacle(settings: Settings, var: Path, control: Path) -> str | None:
                 f"{Path(sys.executable).parent}/supervisorctl -s unix://{control} shutdown, "
                 "or give this one a TAGSMITH_VAR of its own."
             )
+        if held_locks(var, [OWN_LOCK]):
+            return being_started(var)
         if pids := of_an_earlier_start(var, control):
             return (
                 f"Processes of an earlier start still run over {var}, and nothing supervises them: end them with "
@@ -160,6 +167,13 @@ def obstacle(settings: Settings, var: Path, control: Path) -> str | None:
             "that this user may write to, or choose another folder with TAGSMITH_VAR."
         )
     return None
+
+
+def being_started(var: Path) -> str:
+    return (
+        f"An installation on {var} is being started or stopped: wait for that, or give this one a TAGSMITH_VAR of "
+        "its own."
+    )
 
 
 def environment(settings: Settings, var: Path, control: Path) -> dict[str, str]:
@@ -201,6 +215,7 @@ def serve(env: dict[str, str], with_samples: bool) -> int:
     supervisord = subprocess.Popen(command, env=env, cwd=HERE, preexec_fn=follow)
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, stop)
+    stop_with_the_terminal()
 
     welcome = None
     if with_samples:
@@ -218,6 +233,23 @@ def serve(env: dict[str, str], with_samples: bool) -> int:
         print(f"supervisord ended by itself ({status}){where}", file=sys.stderr)
     stop_orphans()  # of a supervisord that was killed, perhaps while it stopped
     return 0 if stopping else status or 1
+
+
+def stop_with_the_terminal() -> None:
+    """Where this is what runs in the foreground of one: the kernel tells its session's leader alone that it was closed,
+    and where that is `make` it waits for this program.
+    """
+    terminal = next(filter(os.isatty, range(3)), None)
+    if terminal is None or os.tcgetpgrp(terminal) != os.getpgrp():
+        return
+
+    def wait() -> None:
+        closed = select.poll()
+        closed.register(terminal, 0)  # what is told of any
+        closed.poll()
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    threading.Thread(target=wait, name="terminal", daemon=True).start()
 
 
 def speak_to(control: Path, supervisord: subprocess.Popen[bytes]) -> None:
@@ -282,7 +314,13 @@ def main() -> int:
     if problem := obstacle(settings, var, control):
         print(problem, file=sys.stderr)
         return 1
-    return serve(environment(settings, var, control), not arguments.without_samples)
+    with (var / OWN_LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # another start that found no obstacle either
+            print(being_started(var), file=sys.stderr)
+            return 1
+        return serve(environment(settings, var, control), not arguments.without_samples)
 
 
 if __name__ == "__main__":

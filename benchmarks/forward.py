@@ -1,7 +1,8 @@
 """What share of the measured matrix peak the towers' forward reaches, in each numeric type.
 
 A round measures the peak of each type and then runs each way of computing over the same batch, so a slow minute of the
-machine touches both. The towers run as the worker runs them, on all cores, without heads, tags and preparing. What
+machine touches both. The towers run on all cores as they were trained, without what a worker makes over for speed
+(folded norms, graphs) and without heads, tags and preparing. What
 they multiply is counted once, by torch, over the float32 towers; all else they do (norms, softmax, activations,
 converting pixels) is time without operations.
 

@@ -1,6 +1,7 @@
 """`python -m catalog`: schema, backups, keys and jobs, for the operator."""
 
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -19,6 +20,25 @@ from catalog.views import STATUSES, Status
 
 KEY_FILE = "api-key"
 FIRST_TENANT = "default"
+LONGEST_NAME = 200
+
+
+def a_name(context: click.Context, parameter: click.Parameter, given: str | None) -> str | None:
+    """A name as it can be stored and listed on one line."""
+    if given is None:
+        return None
+    if not given.isprintable() or len(given) > LONGEST_NAME:  # nor bytes that are no UTF-8
+        raise click.BadParameter(f"give up to {LONGEST_NAME} characters that can be printed, on one line")
+    if parameter.name == "tenant" and not given.strip():
+        raise click.BadParameter("a tenant needs a name")
+    return given
+
+
+def a_number(context: click.Context, parameter: click.Parameter, given: float) -> float:
+    """Which "nan" is not, though it is in every range."""
+    if math.isnan(given):
+        raise click.BadParameter("nan is not a number")
+    return given
 
 
 @click.group()
@@ -78,8 +98,10 @@ def key() -> None:
 
 
 @key.command(epilog="Example: python -m catalog key create --tenant my-shop --name checkout")
-@click.option("--tenant", required=True, help="The tenant's name; made if there is none of that name.")
-@click.option("--name", default="", help="What the key is for.")
+@click.option(
+    "--tenant", required=True, callback=a_name, help="The tenant's name; made if there is none of that name."
+)
+@click.option("--name", default="", callback=a_name, help="What the key is for.")
 def create(tenant: str, name: str) -> None:
     """Make an API key and print it: it cannot be shown again."""
     with _engine() as (_, engine), database.transaction(engine) as session:
@@ -89,7 +111,7 @@ def create(tenant: str, name: str) -> None:
 
 
 @key.command("list", epilog="Example: python -m catalog key list --tenant my-shop --json")
-@click.option("--tenant", help="Only the keys of the tenant of this name.")
+@click.option("--tenant", callback=a_name, help="Only the keys of the tenant of this name.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def list_keys(tenant: str | None, as_json: bool) -> None:
     """Show which keys there are, without the keys themselves."""
@@ -124,7 +146,7 @@ def job() -> None:
 
 @job.command("list", epilog="Example: python -m catalog job list --status failed --tenant my-shop --json")
 @click.option("--status", type=click.Choice(STATUSES), default="failed", show_default=True)
-@click.option("--tenant", help="Only the jobs of the tenant of this name.")
+@click.option("--tenant", callback=a_name, help="Only the jobs of the tenant of this name.")
 @click.option(
     "--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most so many."
 )
@@ -143,7 +165,7 @@ def list_jobs(status: Status, tenant: str | None, limit: int, as_json: bool) -> 
 @job.command(epilog="Example: python -m catalog job replay --all-failed --tenant my-shop")
 @click.argument("job_ids", nargs=-1)
 @click.option("--all-failed", is_flag=True, help="All failed jobs whose product is still as it was.")
-@click.option("--tenant", help="With --all-failed: only those of the tenant of this name.")
+@click.option("--tenant", callback=a_name, help="With --all-failed: only those of the tenant of this name.")
 def replay(job_ids: tuple[str, ...], all_failed: bool, tenant: str | None) -> None:
     """Queue failed jobs again; the next sweep sends them."""
     if bool(job_ids) == all_failed or (tenant is not None and not all_failed):
@@ -167,7 +189,7 @@ def replay(job_ids: tuple[str, ...], all_failed: bool, tenant: str | None) -> No
 
 
 @job.command(epilog="Example: python -m catalog job prune --older-than-days 90")
-@click.option("--older-than-days", type=click.FloatRange(0, 36_500), required=True)
+@click.option("--older-than-days", type=click.FloatRange(0, 36_500), required=True, callback=a_number)
 def prune(older_than_days: float) -> None:
     """Remove the jobs, with their tags, that ended so long ago and that no product needs: of earlier revisions and of
     deleted products. The newest job of a product stays, and the one whose tags it shows.

@@ -217,7 +217,7 @@ def cancel(session: Session, tenant_id: str, job_id: str) -> JobView:
 _REPLAY = text(
     """
     UPDATE jobs SET status = 'queued', attempts = 0, not_before = now(), resend_at = now(), resends = 0,
-        finished_at = NULL, error = NULL
+        submitted_at = now(), started_at = NULL, finished_at = NULL, error = NULL
     FROM products
     WHERE jobs.id = ANY(CAST(:ids AS text[])) AND jobs.status = 'failed'
       AND products.id = jobs.product_id AND products.revision = jobs.revision
@@ -229,7 +229,8 @@ _REPLAY = text(
 def replay(session: Session, job_ids: Sequence[str]) -> list[str]:
     """Queues failed jobs again with all their attempts; the sweep sends them. Returns the ids of those it queued.
 
-    A job whose product was changed or deleted since stays as it is.
+    They are submitted from now on: how long they had failed for is no time that they waited, and a rate measured over
+    it would be of no worker. A job whose product was changed or deleted since stays as it is.
     """
     return list(session.execute(_REPLAY, {"ids": list(job_ids)}).scalars())
 

@@ -54,6 +54,7 @@ def configure_logging(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)
+    logging.captureWarnings(True)  # else they are lines of another form
 
 
 def hide_secrets(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:

@@ -191,7 +191,12 @@ def import_libraries() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # open_clip and timm warn about their own imports
         import open_clip  # noqa: F401
-        import transformers.modeling_utils  # noqa: F401
+        import transformers.modeling_utils
+
+    # Into the log of the process, and not past it in a form of their own.
+    transformers.logging.disable_default_handler()
+    transformers.logging.enable_propagation()
+    transformers.logging.set_verbosity_error()  # tracing reads what it warns of as unset
 
 
 def keywords(model_type: str) -> dict[str, Any]:

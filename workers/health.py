@@ -18,7 +18,7 @@ from pathlib import Path
 
 import structlog
 
-from workers.identity import is_dead
+from workers.identity import is_alive, is_dead
 
 INTERVAL_S = 2.0
 FRESH_S = 15.0  # several intervals: a machine under full load writes late
@@ -80,12 +80,14 @@ class Heartbeat:
 
 
 def living_workers(var: Path, now: float) -> list[str]:
-    """The workers of this machine that gave a sign of life lately and have not died since."""
+    """The workers of this machine that gave a sign of life lately and have not died since. A container that was
+    started again has the name of the one before, whose workers are none of its own.
+    """
     living = []
     for path in sorted(heartbeat_folder(var).glob(f"{socket.gethostname()}-*.json")):
         beat = _read(path)
         worker, at = str(beat.get("worker", "")), beat.get("at")
-        if isinstance(at, float) and abs(now - at) <= FRESH_S and not is_dead(worker):
+        if isinstance(at, float) and abs(now - at) <= FRESH_S and is_alive(worker):
             living.append(worker)
     return living
 

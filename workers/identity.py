@@ -28,6 +28,12 @@ def is_dead(identity: str) -> bool:
     return str(_start_ticks(int(process))) != identity.rpartition(":")[2]
 
 
+def is_alive(identity: str) -> bool:
+    """Whether the worker runs on this machine, and in this container."""
+    machine, _, process = identity.rpartition(":")[0].rpartition(":")
+    return machine == _machine() and process.isdecimal() and not is_dead(identity)
+
+
 def _machine() -> str:
     """`host:boot:namespace`. Two machines, and two containers, may have the same host name; a pid means something in
     its own namespace only.

@@ -1,7 +1,8 @@
 """Where the embedded servers keep their data and their sockets. Pure arithmetic on paths; creates nothing.
 
-A unix socket's path may have 107 bytes. Where `var` lies too deep for that, the sockets move to a short folder
-under /tmp, named after the user and a hash of `var`, so that every process of the installation finds it.
+A unix socket's path may have 107 bytes, and where PostgreSQL is told one a comma ends it. Where `var` lies too deep for
+that, or has a comma in its name, the sockets move to a short folder under /tmp, named after the user and a hash of
+`var`, so that every process of the installation finds it.
 """
 
 import hashlib
@@ -24,7 +25,8 @@ def identity(var: Path) -> str:
 def runtime_folder(var: Path) -> Path:
     """The folder that holds the sockets: one folder for each server inside it."""
     folder = var.resolve() / "run"
-    if len(os.fsencode(folder / "postgres" / POSTGRES_SOCKET)) <= MAX_SOCKET_PATH_BYTES:
+    short = len(os.fsencode(folder / "postgres" / POSTGRES_SOCKET)) <= MAX_SOCKET_PATH_BYTES
+    if short and "," not in os.fspath(folder):
         return folder
     # Not the temp folder of the environment: that may differ between the processes of one installation.
     return Path(f"/tmp/tagsmith-{os.geteuid()}-{identity(var)}")

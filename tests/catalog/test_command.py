@@ -39,6 +39,19 @@ def test_a_key_is_printed_once_and_works(environment: dict[str, str], engine: En
         assert tenant_id == tenants.create_tenant(session, "acme").id
 
 
+@pytest.mark.parametrize("tenant", ["", " ", "a\nb", "\udcff", "x" * 201])
+def test_a_tenant_has_a_name_that_can_be_listed(environment: dict[str, str], tenant: str) -> None:
+    result = run(environment, "key", "create", "--tenant", tenant)
+    assert result.exit_code == 2
+    assert "--tenant" in result.output
+    assert json.loads(run(environment, "key", "list", "--json").stdout) == []
+
+
+def test_jobs_are_not_pruned_by_an_age_that_is_no_number(environment: dict[str, str]) -> None:
+    result = run(environment, "job", "prune", "--older-than-days", "nan")
+    assert (result.exit_code, "not a number" in result.output) == (2, True)
+
+
 def test_keys_are_listed_without_being_shown_and_a_revoked_one_opens_nothing(
     environment: dict[str, str], engine: Engine
 ) -> None:

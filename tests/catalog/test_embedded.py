@@ -221,6 +221,12 @@ def test_an_installation_in_a_deep_folder_finds_a_short_place_for_its_sockets(
     folder.rmdir()
 
 
+def test_an_installation_with_a_comma_in_its_path_finds_another_place_for_its_sockets(tmp_path: Path) -> None:
+    """PostgreSQL takes a list there."""
+    assert places.runtime_folder(tmp_path / "a b") == (tmp_path / "a b").resolve() / "run"
+    assert places.runtime_folder(tmp_path / "a, b").parent == Path("/tmp")
+
+
 def test_every_process_of_an_installation_finds_the_same_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -239,10 +239,13 @@ def test_a_replayed_job_is_due_for_the_sweep_and_has_lost_its_error(shop: "Shop"
     _, job = shop.accept()
     shop.fail(shop.claim_one(job.id))
     shop.sql("UPDATE jobs SET not_before = now() + interval '1 hour', resend_at = now() + interval '1 hour'")
+    shop.sql("UPDATE jobs SET submitted_at = now() - interval '1 day', started_at = now() - interval '1 day'")
     with transaction(engine) as session:
         jobs.replay(session, [job.id])
     replayed = shop.job(job.id)
     assert (replayed.status, replayed.error, replayed.finished_at) == ("queued", None, None)
+    # What an autoscaler acts on, and the rate that times are told by, begin anew.
+    assert shop.sql("SELECT now() - submitted_at < interval '1 hour', started_at FROM jobs") == [(True, None)]
     assert shop.sql("SELECT not_before <= now(), resend_at <= now(), resends FROM jobs") == [(True, True, 0)]
 
 

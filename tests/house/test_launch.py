@@ -1,6 +1,7 @@
 import errno
 import fcntl
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -210,6 +211,35 @@ def test_what_a_killed_supervisord_leaves_is_stopped(started: Started) -> None:
 def test_a_killed_launcher_takes_all_along(started: Started) -> None:
     started.launcher.kill()
     assert psutil.wait_procs([started.supervisord, *started.rest], timeout=EVENTUALLY_S)[1] == []
+
+
+def test_it_ends_with_its_terminal_where_make_waits_for_it(root: Path) -> None:
+    """The kernel sends the hang-up to the session's leader alone."""
+    ours, theirs = pty.openpty()
+    waits = (
+        "import launch, signal; launch.stop_with_the_terminal(); print('waits', flush=True); signal.pause()"
+    )
+    make = (
+        "import fcntl, signal, subprocess, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+        "signal.signal(signal.SIGHUP, lambda *_: None);"
+        "sys.exit(-subprocess.call([sys.executable, '-c', sys.argv[1]]))"
+    )
+    leader = subprocess.Popen(
+        [sys.executable, "-c", make, waits], cwd=root, stdin=theirs, stdout=theirs, start_new_session=True
+    )
+    os.close(theirs)
+    assert os.read(ours, 100).strip() == b"waits"
+    os.close(ours)
+    assert leader.wait(EVENTUALLY_S) == signal.SIGHUP
+
+
+def test_a_start_beside_another_is_told_to_wait(tmp_path: Path, unused_port: int) -> None:
+    """And not to kill what that one has started."""
+    with (tmp_path / launch.OWN_LOCK).open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        said = launch.obstacle(Settings(port=unused_port), tmp_path, tmp_path / "supervisor.sock")
+    assert said is not None
+    assert "is being started" in said and "kill" not in said
 
 
 def test_supervisord_is_spoken_to_once_it_listens(tmp_path: Path) -> None:

@@ -79,6 +79,12 @@ def test_a_worker_of_another_machine_says_nothing_of_this_one(tmp_path: Path) ->
     assert living_workers(tmp_path, now=100.0) == []
 
 
+def test_a_worker_of_the_container_before_says_nothing_of_this_one(tmp_path: Path) -> None:
+    host, boot, namespace, process = worker_identity().split(":", 3)
+    write_beat(tmp_path, at=100.0, worker=f"{host}:{boot}:{int(namespace) + 1}:{process}")
+    assert living_workers(tmp_path, now=100.0) == []
+
+
 def test_a_killed_worker_is_not_alive_however_fresh_its_beat(tmp_path: Path) -> None:
     write_beat(tmp_path, at=100.0, worker=dead_identity())
     assert living_workers(tmp_path, now=100.0) == []
