@@ -205,3 +205,15 @@ def test_the_parts_of_a_fingerprint_cannot_flow_into_each_other() -> None:
     assert idempotency.fingerprint([b"ab", b"c"]) != idempotency.fingerprint([b"a", b"bc"])
     assert idempotency.fingerprint([b"ab"]) != idempotency.fingerprint([b"ab", b""])
     assert idempotency.fingerprint([b"ab", b"c"]) == idempotency.fingerprint(iter([b"ab", b"c"]))
+
+
+def test_no_more_records_go_at_once_than_the_limit(shop: "Shop") -> None:
+    """However many have expired since the last time: a statement may not take long."""
+    for number in range(3):
+        begin(shop, IdempotencyKey(shop.tenant, f"key {number}", "same"))
+    shop.sql("UPDATE idempotency_records SET expires_at = now()")
+    pruned = []
+    for _ in range(3):
+        with transaction(shop.engine) as session:
+            pruned.append(idempotency.prune(session, 2))
+    assert pruned == [2, 1, 0]

@@ -333,3 +333,9 @@ def test_a_job_that_is_put_back_after_its_product_was_changed_says_so(shop: "Sho
     shop.revise(product.id, title="Another")
     assert shop.put_back(claimed) == "cancelled"
     assert shop.job(job.id).error == SUPERSEDED
+
+
+def test_new_tags_are_a_change_of_their_product(shop: "Shop") -> None:
+    product, job = shop.accept()
+    assert shop.finish(shop.claim_one(job.id))
+    assert shop.product(product.id).updated_at > product.updated_at

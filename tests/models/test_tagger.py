@@ -1,5 +1,8 @@
 """From logits to tags: values, decisions, evidence and alternatives."""
 
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -7,6 +10,7 @@ import torch
 
 from models import Evidence, Product, SeenPhoto, Tagger
 from models.calibration import PATTERNS, AttributeCalibration, Calibration
+from models.checkpoint import Checkpoint
 from models.tagger import CPU_BATCH, Alone, choose
 from models.taxonomy import Attribute
 from models.traced import TracedPhotoTower, TracedTextTower
@@ -263,3 +267,29 @@ def test_features_that_float16_cannot_hold_are_not_to_be_remembered(tagger, monk
     (tagging,) = tagger.predict([tagger.prepare(Product(photos=(picture(),)))])
     assert tagging.photo_features == (None,)
     assert tagging.tags
+
+
+def test_the_tags_of_a_multiple_attribute_and_its_alternatives_come_most_likely_first():
+    offered = choose(MATERIAL, CALIBRATION, "both", [0.6, 0.2, 0.95], evidence(3))
+    assert [tag.value for tag in offered] == ["wool", "cotton"]
+    (tag,) = choose(MATERIAL, CALIBRATION, "both", [0.1, 0.2, 0.3], evidence(3))
+    assert [a.value for a in tag.alternatives] == ["wool", "linen", "cotton"]
+    assert (tag.confidence, tag.evidence.text) == (0.3, 0.2)
+
+
+def test_compiled_towers_answer_one_caller_at_a_time(monkeypatch):
+    monkeypatch.setattr(Checkpoint, "precisions", {"text": "int8"})
+    tagger = Tagger(tiny_checkpoint(), "v", "cpu")
+    run, meeting, met = tagger.run, threading.Barrier(2), []
+
+    def look_around(batch, **how):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            met.append(meeting.wait(0.2))
+        return run(batch, **how)
+
+    monkeypatch.setattr(tagger, "run", look_around)
+    example = tagger.prepare(Product("red shirt"))
+    with ThreadPoolExecutor(2) as callers:
+        taggings = list(callers.map(tagger.predict, [[example], [example]]))
+    assert met == []
+    assert_same_answers(*taggings)

@@ -102,7 +102,7 @@ def test_the_promise_counts_offers_that_do_not_apply():
 
 def test_rows_of_which_nothing_is_left_to_see_do_not_say_how_well_applying_is_told():
     taxonomy = Taxonomy((KIND, HEEL))
-    wanted = targets(taxonomy, (SHOE, HIGH), (SHIRT, EMPTY), (SHOE, LOW))
-    seen = replace(logits([0.9, 0.9, 0.1], [0.9, 0.9, 0.1]), patterns=["text", None, None])
+    wanted = targets(taxonomy, (SHOE, HIGH), (SHIRT, EMPTY), (SHOE, LOW), (SHOE, HIGH))
+    seen = replace(logits([0.9, 0.9, 0.1, 0.9], [0.9, 0.9, 0.1, 0.9]), patterns=["text", None, None, None])
     entries = report(seen, wanted, taxonomy, Calibration.uncalibrated(taxonomy, 0.9))
     assert entries["heel"]["applicable"] == {"precision": 1.0, "recall": 1.0}

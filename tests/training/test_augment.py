@@ -5,8 +5,11 @@ import pytest
 from PIL import Image
 
 from models.taxonomy import Attribute, Taxonomy
+from tests.tiny_tagger import picture, tiny_checkpoint
 from training.augment import Augmenter
+from training.data import Products
 from training.recipe import AugmentSection
+from training.table import Row
 
 TAXONOMY = Taxonomy(
     (Attribute("colour", ("Navy Blue", "Red")), Attribute("type", ("Tshirts", "Casual Shoes")))
@@ -80,3 +83,26 @@ def test_title_and_description_of_a_product_lose_their_telling_words_together():
     shown = [make.texts("red cotton tshirt", "a red one", {}, random) for _ in range(300)]
     assert set(shown) == {("red cotton tshirt", "a red one"), ("cotton", "a one")}
     assert 60 < shown.count(("cotton", "a one")) < 120
+
+
+def examples(row, epochs, **shares):
+    """Of each epoch, with the tokens and photos that a network is given."""
+    made = Products([row], tiny_checkpoint().preprocessor, augmenter(**shares))
+    found = []
+    for epoch in epochs:
+        made.set_epoch(epoch)
+        found.append(made[0][0])
+    return found
+
+
+def test_every_epoch_makes_a_product_harder_in_another_way():
+    row = Row("1", "red green blue black white shirt shoe bag", "", (), "1", {})
+    first, second, again = (one.token_ids.tolist() for one in examples(row, (0, 1, 0), drop_words=0.999999))
+    assert first == again != second
+
+
+def test_training_looks_at_as_many_photos_as_serving(tmp_path):
+    (tmp_path / "red.jpg").write_bytes(picture("red"))
+    row = Row("1", "red shirt", "", (tmp_path / "red.jpg",) * 5, "1", {})
+    (example,) = examples(row, [0])
+    assert len(example.photos) == tiny_checkpoint().preprocessor.config.max_photos == 3

@@ -182,3 +182,68 @@ def test_rows_of_which_nothing_is_left_to_see_move_no_number():
     expected = found(unseen=8.0)
     assert all(one.auto_from["text"] and one.auto_from["photos"] for one in expected.attributes)
     assert found(unseen=-8.0) == expected
+
+
+KIND = Attribute("kind", ("shirt", "shoe"))
+SIZE = Attribute("size", ("S", "M"), applies_when=Scope("kind", ("shoe",)))
+
+
+def test_what_a_group_gets_wrong_together_weighs_more_where_an_attribute_has_a_scope_too():
+    """All are shoes; of one in twenty the size is wrong: here and there, or of all of two groups of ten."""
+    rows, targets = np.arange(400), (torch.ones(400, dtype=torch.long), torch.zeros(400, dtype=torch.long))
+    said = (targets[0], (torch.arange(400) < 20).long())
+    heads = tuple(4.0 * torch.nn.functional.one_hot(of, 2) for of in said)
+    run = Logits(heads, heads, heads, ["text"] * 400)
+
+    def promised(owner):
+        seen = Seen({"both": run, "text": run, "photos": run}, targets, owner)
+        section = CalibrationSection(targets={"size": 0.9})
+        return calibrate(seen, Taxonomy((KIND, SIZE)), section).attributes[1].auto_from["text"]
+
+    assert promised(rows) is not None
+    assert promised(rows // 10) is None
+
+
+def test_what_is_offered_for_nothing_moves_no_promise_where_an_attribute_has_a_scope():
+    """Photos alone of half of the products: without them nothing is left, and is taken for a shoe of some size."""
+    targets = (torch.ones(400, dtype=torch.long), torch.arange(400) % 2)
+    has_text = torch.arange(400) < 200
+
+    def run(has, size):
+        heads = tuple(8.0 * torch.nn.functional.one_hot(of, 2) for of in (targets[0], size))
+        name = "text" if has is has_text else "photos"
+        return Logits(heads, heads, heads, [name if one else None for one in has.tolist()])
+
+    def found(offered):
+        text, photos = (run(has, torch.where(has, targets[1], offered)) for has in (has_text, ~has_text))
+        seen = Seen({"both": text, "text": text, "photos": photos}, targets, np.arange(400))
+        return calibrate(seen, Taxonomy((KIND, SIZE)), CalibrationSection()).attributes[1].auto_from
+
+    assert found(1 - targets[1]) == found(targets[1])
+    assert found(targets[1])["text"] is not None
+
+
+def test_doubtful_values_that_are_never_auto_cost_the_sure_ones_no_promise():
+    """A hundred are sure and right; of three hundred the head is in doubt, and four in ten are wrong."""
+    sure = torch.arange(400) < 100
+    target = torch.arange(400) % 2
+    wrong = ~sure & (torch.arange(400) % 5 < 2)
+    said = torch.where(wrong, 1 - target, target)
+    heads = (torch.where(sure, 8.0, 0.5)[:, None] * torch.nn.functional.one_hot(said, 2),)
+    run = Logits(heads, heads, heads, ["text"] * 400)
+    seen = Seen({"both": run, "text": run, "photos": run}, (target,), np.arange(400))
+    (found,) = calibrate(seen, Taxonomy((KIND,)), CalibrationSection()).attributes
+    assert found.auto_from["text"] is not None
+
+
+def test_offers_where_an_attribute_does_not_apply_are_errors_of_its_promise():
+    """Two hundred sizes are right; a hundred shirts are taken for shoes, as sure, and offered a size."""
+    kinds = (torch.arange(300) < 200).long()
+    sizes = torch.where(kinds > 0, torch.arange(300) % 2, MISSING)
+    heads = tuple(
+        8.0 * torch.nn.functional.one_hot(of, 2) for of in (torch.ones_like(kinds), torch.arange(300) % 2)
+    )
+    run = Logits(heads, heads, heads, ["text"] * 300)
+    seen = Seen({"both": run, "text": run, "photos": run}, (kinds, sizes), np.arange(300))
+    found = calibrate(seen, Taxonomy((KIND, SIZE)), CalibrationSection()).attributes[1]
+    assert found.auto_from["text"] is None

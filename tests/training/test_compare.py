@@ -8,6 +8,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -17,11 +18,11 @@ from models.checkpoint import save
 from models.fusion import collate
 from models.preprocessing import Preprocessor
 from models.product import Product
-from models.taxonomy import Attribute, Taxonomy
+from models.taxonomy import Attribute, Scope, Taxonomy
 from tests.tiny_tagger import picture, tiny_checkpoint, tiny_tokenizer
 from training.__main__ import main
 from training.bootstrap import Difference
-from training.compare import views
+from training.compare import Under, judged, views
 from training.recipe import SplitSection
 from training.split import part_of
 from training.table import Row, read_table
@@ -360,3 +361,27 @@ def test_the_shipped_glossary_renders_what_is_compared(right, table):
     shipped = Path("training/glossaries/fashion-zh.toml")
     result = run(right, right, table, "--glossary", str(shipped), "--unseen")
     assert result.exit_code == 0 and "fashion-zh.toml: whole titles, wordings held out" in result.stdout
+
+
+def test_cells_out_of_the_scope_of_either_checkpoint_are_not_compared(tmp_path):
+    """Half of the products are shirts with a heel, which one of both has for shoes only."""
+    heel = Attribute("heel", ("low", "high"))
+    answers = {"kind": ["shoe"], "heel": ["low"]}
+    everywhere = constant(tmp_path / "everywhere", answers, KIND, heel)
+    of_shoes = dataclasses.replace(heel, applies_when=Scope("kind", ("shoe",)))
+    scoped = constant(tmp_path / "scoped", answers, KIND, of_shoes)
+    table = write_table(
+        tmp_path / "metadata.csv", 60, kind=lambda n: ("shirt", "shoe")[n % 2], heel=lambda n: "low"
+    )
+    for a, b in ((everywhere, scoped), (scoped, everywhere)):
+        assert "| heel | 30 |" in run(a, b, table, "--conditions", "as_is").stdout
+
+
+def test_an_unsure_loss_of_the_mean_macro_f1_is_shown_and_does_not_decide():
+    """Of the mean only the accuracy is steady enough for that."""
+    chance = np.random.default_rng(0).normal(scale=0.05, size=1000)
+    kept, lost = (Difference(0.8, after, chance, chance, 100) for after in (0.8, 0.75))
+    under = Under(100, {"colour": 100}, {"colour": {"accuracy": kept, "macro_f1": lost}})
+    found = judged({"as_is": under}, margin=0.01)
+    assert found["conditions"]["as_is"]["mean"]["macro_f1"]["verdict"] == "unsure"
+    assert (found["verdict"], found["because"]) == ("no worse", [])

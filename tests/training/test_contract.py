@@ -13,10 +13,13 @@ from models.checkpoint import load, save
 from models.taxonomy import Attribute, Taxonomy
 from tests.tiny_tagger import TAXONOMY, tiny_checkpoint
 from training.__main__ import main
-from training.contract import contract, halves, in_words
+from training.calibrate import calibrate
+from training.catalogue import rows_for
+from training.contract import contract, halves, in_words, tried
 from training.evaluation import Logits
 from training.recipe import CalibrationSection, SplitSection
 from training.seen import Seen
+from training.split import rows_of
 
 SPLIT = {**SplitSection(validation=0.15, calibration=0.2, test=0.15).model_dump(), "rule": "by hash"}
 ONE = Taxonomy((Attribute("colour", ("red", "green", "blue")), Attribute("kind", ("shirt", "shoe"))))
@@ -219,3 +222,28 @@ def test_a_wrong_target_is_one_clear_line(checkpoint, catalogue, tmp_path, targe
     assert result.exit_code == code
     assert message in result.stderr
     assert not (tmp_path / "new").exists()
+
+
+def test_a_promise_is_tried_on_other_products_than_it_was_found_on():
+    """Where it was found it holds; with so little certainty it often does not elsewhere."""
+    section = CalibrationSection(certainty=0.5, targets={"colour": 0.9})
+    found = contract(seen(1600, 4.0), ONE, section, splits=10)
+    assert 0 < found["broken"] < found["promised"] == 10
+
+
+def test_the_command_tries_nothing_on_products_that_chose_the_epoch(checkpoint, catalogue):
+    split = SplitSection(validation=0.15, calibration=0.2, test=0.15)
+    rows = rows_for(TAXONOMY, catalogue)
+    kept = [row for part in ("calibration", "test") for row in rows_of(rows, part, split)]
+    result = command("contract", checkpoint, "--data", catalogue, "--splits", 1, "--json")
+    assert json.loads(result.stdout)["rows"] == len(kept)
+
+
+def test_what_is_strange_is_never_auto_where_a_promise_is_tried():
+    """As it is served."""
+    here = seen(1600, 4.0)
+    found = calibrate(here, ONE, CalibrationSection(targets={"colour": 0.9}))
+    strange = replace(found, familiar_from={"text": 1e9, "photos": 1e9})
+    (usual,), (kept,) = ([one for _, _, one in tried(each, ONE, here)] for each in (found, strange))
+    assert usual.coverage > 0.5
+    assert (kept.precision, kept.coverage) == (None, 0.0)

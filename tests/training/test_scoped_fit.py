@@ -16,6 +16,8 @@ from training.declared import Declared, read_declared
 from training.errors import AnotherRun
 from training.recipe import read_recipe
 from training.run_folder import claim
+from training.scope import within_scope
+from training.table import Row, Table, make_taxonomy
 
 COLOURS = ("red", "green", "blue")
 KINDS = ("shirt", "shoe")
@@ -90,3 +92,34 @@ def test_a_run_goes_on_with_its_own_taxonomy_file_only(recipe_file, scoped, tmp_
     for other in (Declared(), Declared(attributes=declared.attributes[:1])):
         with pytest.raises(AnotherRun, match="taxonomy file"):
             claim(tmp_path / "run", recipe, data, other)
+
+
+def test_a_cell_stays_where_nobody_has_said_what_its_parent_is():
+    """The attribute may apply; only a parent of another value rules it out."""
+    scopes = {"kind": None, "heel": Scope("kind", ("shoe",))}
+    kinds = ((), ("shoe",), ("shirt",))
+    rows = [Row("1", "title", "", (), "1", {"kind": kind, "heel": ("low",)}) for kind in kinds]
+    kept, emptied = within_scope(rows, scopes)
+    assert [row.values["heel"] for row in kept] == [("low",), ("low",), ()]
+    assert emptied == {"heel": 1}
+
+
+def test_a_value_that_a_scope_names_is_one_also_where_no_product_to_train_on_has_it():
+    kinds = ("shirt", "shoe", "boot")
+    rows = [
+        Row("1", "title", "", (), kind, {"kind": (kind,), "heel": (heel,)})
+        for kind, heel in zip(kinds, ("low", "high", "low"), strict=True)
+    ]
+    declared = Declared.model_validate(
+        {"attributes": [{"name": "heel", "applies_when": {"attribute": "kind", "values": ["boot"]}}]}
+    )
+    table = Table(tuple(rows), ("kind", "heel"), frozenset(), frozenset(), {})
+    taxonomy, _ = make_taxonomy(table, rows[:2], declared)
+    assert taxonomy.attributes[0].values == kinds
+
+
+def test_a_cell_whose_parent_is_itself_out_of_scope_is_not_used():
+    scopes = {"kind": None, "heel": Scope("kind", ("shoe",)), "tip": Scope("heel", ("high",))}
+    row = Row("1", "title", "", (), "1", {"kind": ("shirt",), "heel": ("high",), "tip": ("steel",)})
+    (kept,), _ = within_scope([row], scopes)
+    assert kept.values == {"kind": ("shirt",), "heel": (), "tip": ()}

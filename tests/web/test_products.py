@@ -533,3 +533,55 @@ def test_photos_of_a_process_that_died_while_it_stored_them_are_removed(
     services = app.extensions["tagsmith"]
     assert photos.remove_released(services.engine, services.photo_store) == 1
     assert stored.files() == []
+
+
+def test_what_a_change_sets_to_null_is_cleared_and_nothing_else(seller: Seller, jpeg: bytes) -> None:
+    def after(change: dict[str, None]) -> tuple[str, str, int]:
+        accepted = seller.send(jpeg, title="Shoes", description="Mesh").json["product"]
+        changed = seller.call("PATCH", f"/v1/products/{accepted['id']}", json=change).json["product"]
+        return changed["title"], changed["description"], len(changed["photos"])
+
+    assert after({"title": None}) == ("", "Mesh", 1)
+    assert after({"description": None}) == ("Shoes", "", 1)
+    assert after({"photo_urls": None}) == ("Shoes", "Mesh", 0)
+
+
+def test_an_external_id_that_was_left_empty_is_none(seller: Seller) -> None:
+    assert seller.send(title="Shoes", external_id=" ").json["product"]["external_id"] is None
+
+
+def test_a_product_is_deleted_also_while_its_photos_cannot_be_removed(
+    seller: Seller, jpeg: bytes, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows are gone and the photos are marked: the sweep removes them."""
+    path = f"/v1/products/{seller.send(jpeg, title='Shoes').json['product']['id']}"
+    monkeypatch.setattr(PhotoStore, "delete", Mock(side_effect=StoreUnavailable("away")))
+    assert seller.call("DELETE", path).status_code == 204
+    assert seller.get(path).status_code == 404
+    assert (stored.rows("products"), len(stored.files())) == (0, 2)
+
+
+def test_blanks_around_a_text_are_no_part_of_it(seller: Seller) -> None:
+    sent = {"title": " Navy shoes\n", "description": "\tMesh ", "external_id": " SKU-9 "}
+    product = seller.send_json(sent).json["product"]
+    assert {name: product[name] for name in sent} == {
+        "title": "Navy shoes",
+        "description": "Mesh",
+        "external_id": "SKU-9",
+    }
+
+
+def test_a_change_holds_room_for_its_body_as_a_new_product_does(
+    app: Flask, seller: Seller, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intake = app.extensions["tagsmith"].intake
+    room_for, asked = intake.room_for, []
+
+    def remember(request: Any, tenant_id: str) -> Any:
+        asked.append(request.method)
+        return room_for(request, tenant_id)
+
+    monkeypatch.setattr(intake, "room_for", remember)
+    path = f"/v1/products/{seller.send(title='Shoes').json['product']['id']}"
+    assert seller.call("PATCH", path, **form(jpeg)).status_code == 202
+    assert asked == ["POST", "PATCH"]

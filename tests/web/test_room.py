@@ -158,3 +158,11 @@ def test_one_account_cannot_take_all_threads_with_small_bodies_that_drip_in(
     thread.join(30)
     assert read[0].content.title == "Shoes"
     assert room.read(whole, ProductIn, "one").content.title == "Shoes"  # type: ignore[arg-type]
+
+
+def test_a_form_that_does_not_say_its_size_takes_the_room_of_the_largest(room: Intake) -> None:
+    with ExitStack() as held:
+        for _ in range(2):
+            held.enter_context(room.room_for(body(None), "one"))
+        with pytest.raises(ProblemError, match="Too many uploads"), room.room_for(body(None), "one"):
+            pass

@@ -500,7 +500,14 @@ def test_a_full_lane_makes_its_submitter_wait_for_room(gate: Gate, make_batcher:
     futures = put(batcher, "a")
     gate.wait_for_a_forward()
     gate.let_through(4)
-    futures += put(batcher, "b", "c", "d")  # returns only because the device makes room
+
+    def put_the_rest() -> None:
+        futures.extend(batcher.submit((name, 1), urgent=False, timeout=100 * PATIENCE) for name in "bcd")
+
+    submitter = threading.Thread(target=put_the_rest, daemon=True)
+    submitter.start()
+    submitter.join(PATIENCE)  # woken as the device makes room, long before it looks again by itself
+    assert not submitter.is_alive()
     assert results(futures) == ["A", "B", "C", "D"]
 
 

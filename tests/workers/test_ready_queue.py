@@ -179,3 +179,9 @@ def test_every_item_comes_out_once_and_within_the_limits_whatever_goes_in() -> N
             assert not seen & set(map(id, batch))
             seen |= set(map(id, batch))
         assert len(seen) == expected
+
+
+def test_what_is_given_back_waits_in_the_order_in_which_it_came() -> None:
+    queue = queue_of(9, 1, 5)
+    queue.give_back(queue.take(3, 100))
+    assert items(queue.drain()) == ["p9", "p1", "p5"]
