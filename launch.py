@@ -170,9 +170,10 @@ def obstacle(settings: Settings, var: Path, control: Path) -> str | None:
 
 
 def being_started(var: Path) -> str:
+    pids = " ".join(map(str, sorted(holders(var / OWN_LOCK))))
     return (
-        f"An installation on {var} is being started or stopped: wait for that, or give this one a TAGSMITH_VAR of "
-        "its own."
+        f"An installation on {var} is being started or stopped: wait for that, end it with kill {pids}, or give this "
+        "one a TAGSMITH_VAR of its own."
     )
 
 
@@ -213,8 +214,10 @@ def serve(env: dict[str, str], with_samples: bool) -> int:
     command = [sys.executable, "-m", "supervisor.supervisord", "-c", os.fspath(HERE / "supervisord.conf")]
     follow = become(own_account(), dies_with_parent=signal.SIGTERM)
     supervisord = subprocess.Popen(command, env=env, cwd=HERE, preexec_fn=follow)
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, stop)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # of nohup
+        signal.signal(signal.SIGHUP, stop)
     stop_with_the_terminal()
 
     welcome = None
@@ -236,18 +239,29 @@ def serve(env: dict[str, str], with_samples: bool) -> int:
 
 
 def stop_with_the_terminal() -> None:
-    """Where this is what runs in the foreground of one: the kernel tells its session's leader alone that it was closed,
-    and where that is `make` it waits for this program.
+    """Where this runs in the foreground of one as it closes: the kernel tells its session's leader alone, and where
+    that is `make` it waits for this program.
     """
     terminal = next(filter(os.isatty, range(3)), None)
-    if terminal is None or os.tcgetpgrp(terminal) != os.getpgrp():
+    if terminal is None:
         return
 
+    def foreground(before: bool) -> bool:
+        try:
+            return os.tcgetpgrp(terminal) == os.getpgrp()
+        except OSError:  # the terminal is another session's, or about to close
+            return before
+
+    in_front = foreground(before=False)
+
     def wait() -> None:
-        closed = select.poll()
-        closed.register(terminal, 0)  # what is told of any
-        closed.poll()
-        os.kill(os.getpid(), signal.SIGHUP)
+        nonlocal in_front
+        closing = select.poll()
+        closing.register(terminal, 0)  # what is told of any
+        while not closing.poll(1000):
+            in_front = foreground(before=in_front)
+        if in_front:
+            os.kill(os.getpid(), signal.SIGHUP)
 
     threading.Thread(target=wait, name="terminal", daemon=True).start()
 

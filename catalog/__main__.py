@@ -4,6 +4,7 @@ import json
 import math
 import os
 import time
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -21,16 +22,29 @@ from catalog.views import STATUSES, Status
 KEY_FILE = "api-key"
 FIRST_TENANT = "default"
 LONGEST_NAME = 200
+UNLISTABLE = {
+    "Cc",
+    "Cs",
+    "Zl",
+    "Zp",
+}  # categories of Unicode: control characters, halves of others, ends of lines
 
 
-def a_name(context: click.Context, parameter: click.Parameter, given: str | None) -> str | None:
-    """A name as it can be stored and listed on one line."""
-    if given is None:
-        return None
-    if not given.isprintable() or len(given) > LONGEST_NAME:  # nor bytes that are no UTF-8
-        raise click.BadParameter(f"give up to {LONGEST_NAME} characters that can be printed, on one line")
-    if parameter.name == "tenant" and not given.strip():
-        raise click.BadParameter("a tenant needs a name")
+def a_text(context: click.Context, parameter: click.Parameter, given: str | None) -> str | None:
+    """Which bytes that are no UTF-8 are not."""
+    if given is not None and any(unicodedata.category(character) == "Cs" for character in given):
+        raise click.BadParameter("it is not valid UTF-8")
+    return given
+
+
+def a_name(context: click.Context, parameter: click.Parameter, given: str) -> str:
+    """One that can be listed on a line."""
+    if len(given) > LONGEST_NAME or {unicodedata.category(character) for character in given} & UNLISTABLE:
+        raise click.BadParameter(
+            f"give up to {LONGEST_NAME} characters, on one line and without control characters"
+        )
+    if parameter.required and not given.strip():
+        raise click.BadParameter("it needs a name")
     return given
 
 
@@ -69,9 +83,9 @@ def prepare(wait_s: float) -> None:
 
 
 @main.command(epilog="Example: python -m catalog dump tagsmith.dump && cp -a var/photos photos")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def dump(file: Path) -> None:
-    """Write the whole database to FILE, or with - to stdout, while everything goes on.
+    """Write the whole database to FILE, while everything goes on.
 
     Photos are files of their own: copy them after it, so that none is missing that the dump names.
     """
@@ -111,7 +125,7 @@ def create(tenant: str, name: str) -> None:
 
 
 @key.command("list", epilog="Example: python -m catalog key list --tenant my-shop --json")
-@click.option("--tenant", callback=a_name, help="Only the keys of the tenant of this name.")
+@click.option("--tenant", callback=a_text, help="Only the keys of the tenant of this name.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def list_keys(tenant: str | None, as_json: bool) -> None:
     """Show which keys there are, without the keys themselves."""
@@ -146,7 +160,7 @@ def job() -> None:
 
 @job.command("list", epilog="Example: python -m catalog job list --status failed --tenant my-shop --json")
 @click.option("--status", type=click.Choice(STATUSES), default="failed", show_default=True)
-@click.option("--tenant", callback=a_name, help="Only the jobs of the tenant of this name.")
+@click.option("--tenant", callback=a_text, help="Only the jobs of the tenant of this name.")
 @click.option(
     "--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="At most so many."
 )
@@ -165,7 +179,7 @@ def list_jobs(status: Status, tenant: str | None, limit: int, as_json: bool) -> 
 @job.command(epilog="Example: python -m catalog job replay --all-failed --tenant my-shop")
 @click.argument("job_ids", nargs=-1)
 @click.option("--all-failed", is_flag=True, help="All failed jobs whose product is still as it was.")
-@click.option("--tenant", callback=a_name, help="With --all-failed: only those of the tenant of this name.")
+@click.option("--tenant", callback=a_text, help="With --all-failed: only those of the tenant of this name.")
 def replay(job_ids: tuple[str, ...], all_failed: bool, tenant: str | None) -> None:
     """Queue failed jobs again; the next sweep sends them."""
     if bool(job_ids) == all_failed or (tenant is not None and not all_failed):

@@ -7,13 +7,13 @@ whoever runs a PostgreSQL keeps at its version. Nothing has to stop for a dump.
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from psycopg.conninfo import conninfo_to_dict
+import psycopg
+from psycopg.conninfo import make_conninfo
 from sqlalchemy import Engine, make_url, select
 
 from catalog import database
@@ -24,39 +24,37 @@ from catalog.errors import BackupFailed
 from catalog.settings import Settings
 from catalog.tables import Base, Product
 
-STDOUT = Path("-")
 LOCK_TIMEOUT_S = 30  # for what web and workers are at
 
 
 def dump(settings: Settings, file: Path) -> None:
-    """Writes the file, for its owner only, and in one piece or not at all; `-` is stdout. Raises BackupFailed."""
-    if file == STDOUT:
-        _dump_to(settings, sys.stdout.fileno())
-        return
-    file = file.resolve()  # of a link, what it leads to
-    if file.exists() and not file.is_file():
-        raise BackupFailed(f"{file} is no file that could be replaced: give another one, or - for stdout")
+    """Writes the file, for its owner only, and in one piece or not at all. Raises BackupFailed."""
+    try:
+        file = file.resolve(strict=False)  # of a link, what it leads to
+        if file.name == "-" or (file.exists() and not file.is_file()):
+            raise BackupFailed(f"{file} is no file that could be replaced: give another one")
+        _dump(settings, file)
+    except (OSError, RuntimeError) as error:  # the latter of links in a circle
+        raise BackupFailed(f"cannot write {file}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _dump(settings: Settings, file: Path) -> None:
     beside = file.with_name(file.name + ".new")
     try:
         # It holds all texts of all tenants.
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            _dump_to(settings, descriptor)
+            # Comments on extensions could be restored by a superuser only.
+            options = ["--format=custom", "--no-owner", "--no-privileges", "--no-comments"]
+            command, environment = _connected(settings, "pg_dump")
+            _run([*command, *options], env=environment, stdout=descriptor)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
         beside.replace(file)
-    except OSError as error:
-        raise BackupFailed(f"cannot write {file}: {error.strerror or error}") from error
     finally:
-        beside.unlink(missing_ok=True)
-
-
-def _dump_to(settings: Settings, descriptor: int) -> None:
-    # Comments on extensions could be restored by a superuser only.
-    options = ["--no-password", "--format=custom", "--no-owner", "--no-privileges", "--no-comments"]
-    with _connection(settings) as environment:
-        _run([_program(settings, "pg_dump"), *options], env=environment, stdout=descriptor)
+        with suppress(OSError):
+            beside.unlink()
 
 
 def restore(settings: Settings, engine: Engine, file: Path, *, replace: bool = False) -> None:
@@ -75,15 +73,16 @@ def restore(settings: Settings, engine: Engine, file: Path, *, replace: bool = F
                 "this database holds products: give --replace to lose them, the samples of a first start for instance"
             )
     tables = ", ".join(table.name for table in Base.metadata.tables.values())
-    with _connection(settings) as environment, tempfile.TemporaryFile() as complaints:
+    command, environment = _connected(settings, "psql")
+    with tempfile.TemporaryFile() as complaints:
         reader = subprocess.Popen(
             [*read, "--file=-"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints
         )
         writer = subprocess.Popen(
-            [_program(settings, "psql"), "--no-psqlrc", "--no-password", "--quiet", "--set=ON_ERROR_STOP=1"],
+            [*command, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"],
             env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=complaints,
         )  # fmt: skip
-        with reader, writer, suppress(BrokenPipeError):  # told by how psql ends
+        with suppress(BrokenPipeError), reader, writer:  # told by how psql ends
             assert reader.stdout is not None
             assert writer.stdin is not None
             begin = f"BEGIN; SET lock_timeout = '{LOCK_TIMEOUT_S}s'; DROP TABLE {tables}, alembic_version;\n"
@@ -93,21 +92,25 @@ def restore(settings: Settings, engine: Engine, file: Path, *, replace: bool = F
                 writer.stdin.write(b"COMMIT;\n")
         if reader.returncode != 0 or writer.returncode != 0:
             complaints.seek(0)
-            raise BackupFailed(_in_one_line(complaints.read()))
+            raise BackupFailed(_in_one_line(complaints.read()) or "pg_restore or psql was ended")
     database.migrate(engine)
 
 
-@contextmanager
-def _connection(settings: Settings) -> Iterator[dict[str, str]]:
-    """The environment in which PostgreSQL's programs find the database: by a file for this user only, since a command
-    line can be read by everybody on the machine (libpq, "The Connection Service File").
+def _connected(settings: Settings, name: str) -> tuple[list[str], dict[str, str]]:
+    """A program with the address of the database, as the engine has it, and its environment: that holds the password,
+    since a command line can be read by everybody on the machine.
     """
-    url = make_url(settings.resolved_database_url()).set(drivername="postgresql")
-    address = conninfo_to_dict(url.render_as_string(hide_password=False))
-    with tempfile.NamedTemporaryFile("w", prefix="tagsmith-", suffix=".conf") as service:
-        service.writelines(["[tagsmith]\n", *(f"{name}={value}\n" for name, value in address.items())])
-        service.flush()
-        yield {**os.environ, "PGSERVICEFILE": service.name, "PGSERVICE": "tagsmith"}
+    url = make_url(settings.resolved_database_url())
+    _, address = url.get_dialect()().create_connect_args(url)
+    password = address.pop("password", None)
+    try:
+        connection = make_conninfo(**address)
+    except psycopg.Error as error:
+        raise BackupFailed(
+            "the database's URL has a parameter that PostgreSQL's programs do not know"
+        ) from error
+    environment = {**os.environ} if password is None else {**os.environ, "PGPASSWORD": password}
+    return [_program(settings, name), "--no-password", f"--dbname={connection}"], environment
 
 
 def _run(
@@ -117,7 +120,7 @@ def _run(
         command, env=env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE, check=False
     )
     if done.returncode != 0:
-        raise BackupFailed(_in_one_line(done.stderr))
+        raise BackupFailed(_in_one_line(done.stderr) or f"{Path(command[0]).name} was ended")
 
 
 def _in_one_line(output: bytes) -> str:

@@ -105,4 +105,6 @@ def text_id(title: str, description: str) -> str | None:
     """The hash of a text as a model reads it, in hexadecimal; None where there is nothing to read."""
     read = (title.strip(), description.strip())
     # PostgreSQL holds no text with a NUL, so none can move from one to the other.
-    return hashlib.sha256("\0".join(read).encode()).hexdigest() if any(read) else None
+    # A description without a title was read as one before: what is remembered of that is of another text.
+    between = "\0" if read[0] else "\0\0"
+    return hashlib.sha256(between.join(read).encode()).hexdigest() if any(read) else None

@@ -94,7 +94,8 @@ def save(checkpoint: Checkpoint, path: Path) -> str:
     write_json(beside / "preprocess.json", checkpoint.preprocessor.config.to_dict())
     write_json(beside / "calibration.json", checkpoint.calibration.to_dict(checkpoint.taxonomy))
     write_json(beside / "metrics.json", checkpoint.metrics)
-    checkpoint.preprocessor.tokenizer.save(str(beside / "tokenizer" / "tokenizer.json"))
+    tokenizer = checkpoint.preprocessor.tokenizer.to_str(pretty=True)
+    (beside / "tokenizer" / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
     (beside / "README.md").write_text(checkpoint.card, encoding="utf-8")
     weights = {
         name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous().cpu()

@@ -135,8 +135,8 @@ def continuing(tokenizer: Tokenizer, vocabulary: int) -> Tensor:
 
 @torch.inference_mode()
 def found_in(names: NamedValues, preprocessor: Preprocessor, rows: Sequence[Row]) -> Tensor:
-    """bool (B, W): the values whose names stand where the network looks for them: in titles, or in descriptions without
-    one.
+    """bool (B, W): the values whose names stand where the network looks for them: in titles, or in all of the text
+    where the tokenizer does not tell the two apart.
     """
     tokens = [preprocessor.tokens(row.title, row.description) for row in rows]
     ids = torch.zeros(len(tokens), max(1, *(len(some) for some, _ in tokens)), dtype=torch.int64)

@@ -65,35 +65,48 @@ def test_a_dump_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: py
     assert [path.read_text() for path in tmp_path.iterdir()] == ["of yesterday"]
 
 
+@pytest.mark.parametrize(
+    ("url", "password"),
+    [
+        ("postgresql://me:s3cret@db/tags", "s3cret"),
+        ("postgresql:///tags?host=db&user=me&password=s3cret", "s3cret"),
+        ("postgresql://me:%20s3%20cret%0A@db/tags", " s3 cret\n"),
+        (f"postgresql://me:s3cret{'x' * 2000}@db/tags", f"s3cret{'x' * 2000}"),
+    ],
+)
 def test_a_database_of_ones_own_is_dumped_by_the_program_on_the_path_and_its_password_is_on_no_command_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, password: str
 ) -> None:
     program = tmp_path / "pg_dump"
-    program.write_text(
-        '#!/bin/sh\necho "$@" | grep --count s3cret\nstat -c %a $PGSERVICEFILE\ncat $PGSERVICEFILE\n'
-    )
+    program.write_text('#!/bin/sh\necho "$2"\necho -n "$PGPASSWORD"\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    for url in ("postgresql://me:s3cret@db/tags", "postgresql:///tags?host=db&user=me&password=s3cret"):
-        backup.dump(Settings(database_url=SecretStr(url)), tmp_path / "dump")
-        hidden, mode, name, *address = (tmp_path / "dump").read_text().splitlines()
-        assert (hidden, mode, name) == ("0", "600", "[tagsmith]")
-        assert sorted(address) == ["dbname=tags", "host=db", "password=s3cret", "user=me"]
+    backup.dump(Settings(database_url=SecretStr(url)), tmp_path / "dump")
+    address, given = (tmp_path / "dump").read_text().split("\n", 1)
+    where = set(address.removeprefix("--dbname=").split())
+    assert (where, given) == ({"host=db", "user=me", "dbname=tags"}, password)
 
 
-def test_a_dump_goes_to_stdout_and_replaces_nothing_but_files(
-    shop: "Shop", settings: Settings, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
-) -> None:
-    backup.dump(settings, Path("-"))
-    assert capfdbinary.readouterr().out.startswith(b"PGDMP")
-    pipe, link = tmp_path / "pipe", tmp_path / "latest.dump"
+def test_a_parameter_that_the_programs_do_not_know_is_said_without_the_password(tmp_path: Path) -> None:
+    with pytest.raises(BackupFailed) as failed:
+        backup.dump(Settings(database_url=SecretStr("postgresql://me:s3cret@db/tags?x=1")), tmp_path / "dump")
+    assert "parameter" in str(failed.value) and "s3cret" not in str(failed.value)
+
+
+def test_a_dump_replaces_nothing_but_files(shop: "Shop", settings: Settings, tmp_path: Path) -> None:
+    pipe, link, circle = tmp_path / "pipe", tmp_path / "latest.dump", tmp_path / "circle"
     os.mkfifo(pipe)
-    with pytest.raises(BackupFailed, match="no file that could be replaced"):
-        backup.dump(settings, pipe)
-    assert pipe.is_fifo()
+    circle.symlink_to(circle)
+    for other in (pipe, tmp_path / "-", tmp_path):
+        with pytest.raises(BackupFailed, match="no file that could be replaced"):
+            backup.dump(settings, other)
+    for wrong in (circle, pipe / "x", tmp_path / ("x" * 300), tmp_path / ("x" * 253)):
+        with pytest.raises(BackupFailed, match="cannot write"):
+            backup.dump(settings, wrong)
     link.symlink_to(tmp_path / "monday.dump")
     backup.dump(settings, link)
     assert link.is_symlink() and (tmp_path / "monday.dump").read_bytes().startswith(b"PGDMP")
+    assert {path.name for path in tmp_path.iterdir()} == {"pipe", "latest.dump", "monday.dump", "circle"}
 
 
 def test_nothing_is_lost_to_the_first_half_of_a_dump(
@@ -124,6 +137,24 @@ def test_nothing_is_lost_to_a_dump_that_does_not_fit_beside_what_else_is_there(
     finally:
         with engine.begin() as connection:
             connection.execute(text(f"DROP {own.split()[0]} notes"))
+
+
+def test_a_restore_that_is_not_let_in_says_why(
+    shop: "Shop", engine: Engine, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dump is larger than a pipe: it breaks while it is written."""
+    shop.accept("A navy shirt" + " x" * 200_000)
+    file = tmp_path / "tagsmith.dump"
+    backup.dump(settings, file)
+    connected = backup._connected
+
+    def refused(settings: Settings, name: str) -> tuple[list[str], dict[str, str]]:
+        command, environment = connected(settings, name)
+        return [command[0], "--no-password", "--dbname=host=/nowhere"], environment
+
+    monkeypatch.setattr(backup, "_connected", refused)
+    with pytest.raises(BackupFailed, match="/nowhere"):
+        backup.restore(settings, engine, file, replace=True)
 
 
 def test_a_restore_that_is_cut_off_changes_nothing(

@@ -47,6 +47,14 @@ def test_a_tenant_has_a_name_that_can_be_listed(environment: dict[str, str], ten
     assert json.loads(run(environment, "key", "list", "--json").stdout) == []
 
 
+@pytest.mark.parametrize("tenant", ["日本\u3000店", "Café\u00a0Paris", "👩\u200d💻"])
+def test_a_tenant_has_any_name_of_one_line(environment: dict[str, str], tenant: str) -> None:
+    assert run(environment, "key", "create", "--tenant", tenant).exit_code == 0
+    (entry,) = json.loads(run(environment, "key", "list", "--tenant", tenant, "--json").stdout)
+    assert entry["tenant"] == tenant
+    assert run(environment, "key", "list", "--tenant", "\udcff").exit_code == 2
+
+
 def test_jobs_are_not_pruned_by_an_age_that_is_no_number(environment: dict[str, str]) -> None:
     result = run(environment, "job", "prune", "--older-than-days", "nan")
     assert (result.exit_code, "not a number" in result.output) == (2, True)

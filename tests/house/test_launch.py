@@ -233,13 +233,47 @@ def test_it_ends_with_its_terminal_where_make_waits_for_it(root: Path) -> None:
     assert leader.wait(EVENTUALLY_S) == signal.SIGHUP
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        "os.setpgid(0, 0)",  # in the background
+        "os.setsid()",  # with a session of its own, of which the terminal is none
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)",  # as nohup has it
+    ],
+)
+def test_it_outlives_a_terminal_that_it_does_not_belong_to(root: Path, before: str) -> None:
+    ours, theirs = pty.openpty()
+    waits = (
+        f"import launch, os, signal, threading; {before}; launch.stop_with_the_terminal();"
+        "[watch] = [one for one in threading.enumerate() if one.name == 'terminal'];"
+        "print('waits', flush=True); watch.join(); print('lives', flush=True)"
+    )
+    shell = (
+        "import fcntl, signal, subprocess, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+        "signal.signal(signal.SIGHUP, lambda *_: None);"
+        "sys.exit(subprocess.call([sys.executable, '-c', sys.argv[1]], stdout=int(sys.argv[2])))"
+    )
+    told, tell = os.pipe()
+    leader = subprocess.Popen(
+        [sys.executable, "-c", shell, waits, str(tell)],
+        cwd=root, stdin=theirs, stdout=theirs, start_new_session=True, pass_fds=[tell],
+    )  # fmt: skip
+    os.close(theirs)
+    os.close(tell)
+    with os.fdopen(told) as said:
+        assert said.readline() == "waits\n"
+        os.close(ours)
+        assert said.readline() == "lives\n"
+    assert leader.wait(EVENTUALLY_S) == 0
+
+
 def test_a_start_beside_another_is_told_to_wait(tmp_path: Path, unused_port: int) -> None:
     """And not to kill what that one has started."""
     with (tmp_path / launch.OWN_LOCK).open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         said = launch.obstacle(Settings(port=unused_port), tmp_path, tmp_path / "supervisor.sock")
     assert said is not None
-    assert "is being started" in said and "kill" not in said
+    assert f"is being started or stopped: wait for that, end it with kill {os.getpid()}," in said
 
 
 def test_supervisord_is_spoken_to_once_it_listens(tmp_path: Path) -> None:
