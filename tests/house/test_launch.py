@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import psutil
 import pytest
@@ -213,24 +214,46 @@ def test_a_killed_launcher_takes_all_along(started: Started) -> None:
     assert psutil.wait_procs([started.supervisord, *started.rest], timeout=EVENTUALLY_S)[1] == []
 
 
+@dataclass(frozen=True)
+class OnTerminal:
+    """A program whose parent leads the session of a terminal, and does nothing but wait for it, as make does."""
+
+    leader: subprocess.Popen[bytes]
+    said: IO[str]
+    terminal: int
+
+    @classmethod
+    def run(cls, root: Path, program: str) -> "OnTerminal":
+        """`program` may print to `said`, which is no terminal."""
+        ours, theirs = pty.openpty()
+        told, tell = os.pipe()
+        leads = (
+            "import fcntl, signal, subprocess, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+            "signal.signal(signal.SIGHUP, lambda *_: None);"
+            "sys.exit(abs(subprocess.call([sys.executable, '-c', sys.argv[1]], stdout=int(sys.argv[2]))))"
+        )
+        leader = subprocess.Popen(
+            [sys.executable, "-c", leads, program, str(tell)],
+            cwd=root, stdin=theirs, start_new_session=True, pass_fds=[tell],
+        )  # fmt: skip
+        os.close(theirs)
+        os.close(tell)
+        return cls(leader, os.fdopen(told), ours)
+
+    def close_once_it_waits(self) -> tuple[str, int]:
+        """What it says after that, and how it ends."""
+        with self.said:
+            assert self.said.readline() == "waits\n"
+            os.close(self.terminal)
+            return self.said.read(), self.leader.wait(EVENTUALLY_S)
+
+
 def test_it_ends_with_its_terminal_where_make_waits_for_it(root: Path) -> None:
     """The kernel sends the hang-up to the session's leader alone."""
-    ours, theirs = pty.openpty()
     waits = (
         "import launch, signal; launch.stop_with_the_terminal(); print('waits', flush=True); signal.pause()"
     )
-    make = (
-        "import fcntl, signal, subprocess, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
-        "signal.signal(signal.SIGHUP, lambda *_: None);"
-        "sys.exit(-subprocess.call([sys.executable, '-c', sys.argv[1]]))"
-    )
-    leader = subprocess.Popen(
-        [sys.executable, "-c", make, waits], cwd=root, stdin=theirs, stdout=theirs, start_new_session=True
-    )
-    os.close(theirs)
-    assert os.read(ours, 100).strip() == b"waits"
-    os.close(ours)
-    assert leader.wait(EVENTUALLY_S) == signal.SIGHUP
+    assert OnTerminal.run(root, waits).close_once_it_waits() == ("", signal.SIGHUP)
 
 
 @pytest.mark.parametrize(
@@ -242,29 +265,12 @@ def test_it_ends_with_its_terminal_where_make_waits_for_it(root: Path) -> None:
     ],
 )
 def test_it_outlives_a_terminal_that_it_does_not_belong_to(root: Path, before: str) -> None:
-    ours, theirs = pty.openpty()
-    waits = (
+    lives = (
         f"import launch, os, signal, threading; {before}; launch.stop_with_the_terminal();"
         "[watch] = [one for one in threading.enumerate() if one.name == 'terminal'];"
-        "print('waits', flush=True); watch.join(); print('lives', flush=True)"
+        "print('waits', flush=True); watch.join(); print('lives')"
     )
-    shell = (
-        "import fcntl, signal, subprocess, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
-        "signal.signal(signal.SIGHUP, lambda *_: None);"
-        "sys.exit(subprocess.call([sys.executable, '-c', sys.argv[1]], stdout=int(sys.argv[2])))"
-    )
-    told, tell = os.pipe()
-    leader = subprocess.Popen(
-        [sys.executable, "-c", shell, waits, str(tell)],
-        cwd=root, stdin=theirs, stdout=theirs, start_new_session=True, pass_fds=[tell],
-    )  # fmt: skip
-    os.close(theirs)
-    os.close(tell)
-    with os.fdopen(told) as said:
-        assert said.readline() == "waits\n"
-        os.close(ours)
-        assert said.readline() == "lives\n"
-    assert leader.wait(EVENTUALLY_S) == 0
+    assert OnTerminal.run(root, lives).close_once_it_waits() == ("lives\n", 0)
 
 
 def test_a_start_beside_another_is_told_to_wait(tmp_path: Path, unused_port: int) -> None:
