@@ -7,8 +7,7 @@ logit of its value, the more the rarer the value was in training. What it adds i
 Legend: B products, T tokens, A attributes, W all values together, N windows that could be a name.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +15,6 @@ from torch import Tensor, nn
 LONGEST = 8  # tokens of a name; a longer one is not looked for
 # Odd numbers without a pattern, for a polynomial over the tokens and for the attribute's index, modulo 2^64.
 BASE, SALT = 0x1F3D5B79A2C4E687, 0x5851F42D4C957F2D
-
-
-@dataclass(frozen=True)
-class Name:
-    """Some token ids that name a value: `attribute` is its index, `value` its row among all values together."""
-
-    token_ids: tuple[int, ...]
-    attribute: int
-    value: int
 
 
 class NamedValues(nn.Module):
@@ -38,7 +28,7 @@ class NamedValues(nn.Module):
     continues: Tensor
 
     def __init__(self, names: int, vocabulary: int, sizes: Sequence[int]) -> None:
-        """Without names until `remember` or a checkpoint gives them."""
+        """Without names until `look_for` or a checkpoint gives them."""
         super().__init__()
         self.attributes, self.width = len(sizes), sum(sizes)
         self.register_buffer("keys", torch.zeros(names, dtype=torch.int64))  # sorted
@@ -47,11 +37,12 @@ class NamedValues(nn.Module):
         # Whether a token goes on with the word of the one before: a name ends where a word ends.
         self.register_buffer("continues", torch.zeros(vocabulary, dtype=torch.bool))
 
-    def remember(self, names: Sequence[Name], continues: Tensor) -> None:
-        """Names with a weight of one each, as many as it was made for; `continues` bool (vocabulary,)."""
-        keys = torch.tensor([key_of(name) for name in names], dtype=torch.int64)
-        self.keys, order = keys.sort()
-        self.values = torch.tensor([name.value for name in names], dtype=torch.int64)[order]
+    def look_for(self, names: Mapping[int, int], continues: Tensor) -> None:
+        """Names by `key_of`, each with the row of its value among all values together, and a weight of one each; as
+        many as it was made for. `continues` bool (vocabulary,).
+        """
+        self.keys, order = torch.tensor(list(names), dtype=torch.int64).sort()
+        self.values = torch.tensor(list(names.values()), dtype=torch.int64)[order]
         self.weights = torch.ones(len(names))
         self.continues = continues
 
@@ -92,6 +83,11 @@ def hashed(windows: Tensor) -> Tensor:
     return total
 
 
-def key_of(name: Name) -> int:
-    key = hashed(torch.tensor(name.token_ids)) + torch.tensor(name.attribute + 1) * SALT
-    return int(key)
+def key_of(token_ids: Sequence[int], attribute: int) -> int:
+    """Of a name in tokens, of the attribute of this index."""
+    return int(hashed(torch.tensor(token_ids)) + torch.tensor(attribute + 1) * SALT)
+
+
+def moved(keys: Tensor, attributes: Tensor) -> Tensor:
+    """int64 (N,): the same names, of attributes that are so many places further on now."""
+    return keys + attributes * SALT

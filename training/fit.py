@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import set_seed
 
-from models.checkpoint import Checkpoint, save
+from models.checkpoint import Checkpoint, load, save
 from models.fusion import FusionTagger
 from models.preprocessing import Preprocessor
 from models.taxonomy import Taxonomy
@@ -42,7 +42,7 @@ from training.promotion import in_words
 from training.readable import require_readable
 from training.recipe import Recipe
 from training.remembered import forget
-from training.replay import read_replay
+from training.replay import Replay, read_replay
 from training.rows import rows_to_train_on
 from training.run_folder import claim, held, write_split
 from training.seen import see
@@ -103,7 +103,8 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
         with accelerator.main_process_first():
             measured = [row for part in MEASURED_ON for row in split[part]]
             split["train"] = rows_to_train_on(recipe, split["train"], measured, taxonomy, replay, out)
-        name_values(model, preprocessor, taxonomy, split["train"], glossary, recipe.names)
+        old = going_on_from(recipe, replay)
+        name_values(model, preprocessor, taxonomy, split["train"], glossary, recipe.names, old)
         words = train_stages(model, recipe, split, texts, preprocessor, taxonomy, accelerator, out)
         # The other processes have nothing left to do, and need not wait for what the first one measures.
         accelerator.end_training()
@@ -119,6 +120,13 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
                 extra["forgetting"] = replay.forgetting(model, preprocessor, taxonomy, recipe.data.workers)
             finish(recipe, out, model, preprocessor, taxonomy, split, extra)
     return out / "checkpoint"
+
+
+def going_on_from(recipe: Recipe, replay: Replay | None) -> Checkpoint | None:
+    """The checkpoint of which more than the towers is kept."""
+    if replay is not None:
+        return replay.old
+    return load(recipe.backbones.checkpoint) if recipe.backbones.keep_heads else None
 
 
 def train_stages(

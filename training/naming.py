@@ -5,19 +5,21 @@ learn from, and the less the more often it stands in titles of products that are
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from models.checkpoint import Checkpoint
 from models.fusion import FusionTagger
-from models.names import LONGEST, Name, NamedValues
+from models.names import LONGEST, NamedValues, key_of, moved
 from models.preprocessing import Preprocessor
 from models.taxonomy import Attribute, Taxonomy
 from training.data import MISSING, targets_of
 from training.glossary import Glossary
+from training.heads import places
 from training.recipe import NamesSection
 from training.table import Row
 
@@ -36,16 +38,20 @@ def name_values(
     rows: Sequence[Row],
     glossary: Glossary | None,
     section: NamesSection,
+    old: Checkpoint | None,
 ) -> None:
-    """In place: the model's names are those of this taxonomy, weighed by these rows. A weight of 0 means none."""
-    names = names_of(taxonomy, preprocessor.tokenizer, glossary) if section.weight else []
+    """In place: the model's names are those of this taxonomy and, of values that it shares with an old checkpoint,
+    those that one looks for; all weighed by these rows. A weight of 0 means none.
+    """
+    kept = {} if old is None else kept_names(old, taxonomy, preprocessor.tokenizer)
+    names = names_of(taxonomy, preprocessor.tokenizer, glossary, kept) if section.weight else {}
     model.config = replace(model.config, names=len(names))
     model.names = None
     if not names:
         return
     continues = continuing(preprocessor.tokenizer, model.config.text["vocab_size"])
     model.names = NamedValues(len(names), len(continues), model.config.sizes)
-    model.names.remember(names, continues)
+    model.names.look_for(names, continues)
     counts = torch.zeros(3, model.names.width)
     # A part of the rows at a time: of a large table with many values all would take gigabytes.
     for start in range(0, len(rows), LOOKED_AT):
@@ -74,9 +80,29 @@ def weighed(counts: Tensor, section: NamesSection) -> Tensor:
     return section.weight * trust / (1 + products / section.rare)
 
 
-def names_of(taxonomy: Taxonomy, tokenizer: Tokenizer, glossary: Glossary | None) -> list[Name]:
-    """Every wording of every value, in tokens; one that two values of an attribute share names neither."""
-    names: dict[tuple[int, tuple[int, ...]], set[int]] = {}
+def kept_names(old: Checkpoint, taxonomy: Taxonomy, tokenizer: Tokenizer) -> dict[int, int]:
+    """By key the row of its value in this taxonomy; none where the tokenizer has other tokens now."""
+    names, tokens = old.model.names, old.preprocessor.tokenizer.get_vocab()
+    if names is None or not tokens.items() <= tokenizer.get_vocab().items():
+        return {}
+    rows, attributes = places(taxonomy), {attribute.name: index for index, attribute in enumerate(taxonomy)}
+    before = {attribute.name: index for index, attribute in enumerate(old.taxonomy)}
+    of_row = list(places(old.taxonomy))  # (attribute, multiple, value)
+    places_now = [(key, of_row[row]) for key, row in zip(names.keys, names.values.tolist(), strict=True)]
+    return {
+        int(moved(key, torch.tensor(attributes[value[0]] - before[value[0]]))): rows[value]
+        for key, value in places_now
+        if value in rows
+    }
+
+
+def names_of(
+    taxonomy: Taxonomy, tokenizer: Tokenizer, glossary: Glossary | None, kept: Mapping[int, int]
+) -> dict[int, int]:
+    """By key the row of its value: every wording of every value, and those that are kept. One that two values of an
+    attribute share names neither.
+    """
+    names = {key: {row} for key, row in kept.items()}
     unknown = unknown_token(tokenizer)
     row = 0
     for index, attribute in enumerate(taxonomy):
@@ -84,9 +110,9 @@ def names_of(taxonomy: Taxonomy, tokenizer: Tokenizer, glossary: Glossary | None
             for wording in wordings_of(attribute, value, glossary):
                 ids = tuple(tokenizer.encode(wording, add_special_tokens=False).ids)
                 if 0 < len(ids) <= LONGEST and unknown not in ids:
-                    names.setdefault((index, ids), set()).add(row)
+                    names.setdefault(key_of(ids, index), set()).add(row)
             row += 1
-    return [Name(ids, index, min(rows)) for (index, ids), rows in names.items() if len(rows) == 1]
+    return {key: min(rows) for key, rows in names.items() if len(rows) == 1}
 
 
 def unknown_token(tokenizer: Tokenizer) -> int | None:

@@ -2,6 +2,7 @@
 beside the new ones (experience replay, Chaudhry et al. 2019), and what it forgot all the same is measured.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -111,6 +112,12 @@ def read_replay(
         raise RecipeError(f"[replay]: {section.table} holds no product of the older checkpoint's test part")
     order = np.random.default_rng(seed).permutation(len(learned))
     again = sorted(order[: round(section.share * len(learned))].tolist())
+    if seen := {row.group for row in rows if part_of(row.group, made_with) == "train"} & held_out:
+        print(
+            f"{checkpoint} was trained on {len(seen)} of the groups that are kept apart here: what is measured on "
+            "them, and promised, may be too kind. Take the seed and the shares of its split",
+            file=sys.stderr,
+        )
     replay = Replay(old, tuple(learned[place] for place in again), tuple(test))
     require_readable([*replay.rows, *replay.test])
     return replay

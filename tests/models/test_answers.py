@@ -8,7 +8,7 @@ import torch
 from models.answers import Answering, Answers
 from models.calibration import PATTERNS, AttributeCalibration, Calibration, patterns
 from models.fusion import FusionTagger
-from models.names import Name
+from models.names import key_of
 from models.scope import in_scope
 from models.taxonomy import Attribute, Scope, Taxonomy
 from models.traced import PRODUCTS, some_features, some_texts, traced_answering
@@ -50,7 +50,7 @@ def model(dtype=torch.float32) -> FusionTagger:
     config = replace(tiny_model().config, sizes=SIZES, lexicon=64, names=2)
     made = FusionTagger(config)
     vocabulary = text_config()["vocab_size"]
-    made.names.remember([Name((4, 5), 0, 1), Name((6,), 1, 3)], torch.zeros(vocabulary, dtype=torch.bool))
+    made.names.look_for({key_of((4, 5), 0): 1, key_of((6,), 1): 3}, torch.zeros(vocabulary, dtype=torch.bool))
     torch.nn.init.normal_(made.lexicon.head.weight)
     return made.to(dtype).eval()
 
@@ -110,8 +110,8 @@ def test_a_graph_made_of_titles_in_which_one_name_is_found_finds_none_and_severa
     ids, _, mask = some_texts(rows, tokens, text_config()["vocab_size"])
     (once, *_) = (token for token in ids[mask].tolist() if ids[mask].tolist().count(token) == 1)
     # The other name has a token that no title has.
-    made.names.remember(
-        [Name((once,), 0, 1), Name((text_config()["vocab_size"],), 1, 3)], made.names.continues
+    made.names.look_for(
+        {key_of((once,), 0): 1, key_of((text_config()["vocab_size"],), 1): 3}, made.names.continues
     )
     answering = Answering(made, SCOPED, calibration())
     quick = traced_answering(answering)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.fusion import FusionConfig, FusionTagger, collate
-from models.names import Name, NamedValues
+from models.names import NamedValues, key_of
 from models.product import Product
 from tests.tiny_tagger import PHOTO_CONFIG, picture, text_config, tiny_checkpoint
 
@@ -17,13 +17,8 @@ def names():
     names = NamedValues(4, vocabulary=20, sizes=SIZES)
     continues = torch.zeros(20, dtype=torch.bool)
     continues[PIECE] = True
-    names.remember(
-        [
-            Name((BLUE,), attribute=0, value=0),
-            Name((NAVY, BLUE), attribute=0, value=1),
-            Name((LIGHT,), attribute=0, value=2),
-            Name((BLUE,), attribute=1, value=3),
-        ],
+    names.look_for(
+        {key_of((BLUE,), 0): 0, key_of((NAVY, BLUE), 0): 1, key_of((LIGHT,), 0): 2, key_of((BLUE,), 1): 3},
         continues,
     )
     return names
@@ -77,9 +72,7 @@ def test_a_name_in_the_title_moves_the_text_and_the_fused_answer_and_one_in_the_
     named.photo_tower.normalise_with(checkpoint.preprocessor.config.mean, checkpoint.preprocessor.config.std)
     green = checkpoint.preprocessor.tokenizer.encode("green", add_special_tokens=False).ids
     value = 1  # of colour
-    named.names.remember(
-        [Name(tuple(green), 0, value)], torch.zeros(config.text["vocab_size"], dtype=torch.bool)
-    )
+    named.names.look_for({key_of(green, 0): value}, torch.zeros(config.text["vocab_size"], dtype=torch.bool))
     named.names.weights = torch.tensor([2.5])
 
     def change(product: Product) -> list[list[float]]:

@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from models.checkpoint import load, save
+from models.names import key_of
 from models.taxonomy import Attribute, Taxonomy
 from tests.tiny_tagger import tiny_checkpoint, tiny_tokenizer
 from training.glossary import Glossary
-from training.naming import continuing, in_both_numbers, is_value, name_values, names_of
+from training.naming import continuing, in_both_numbers, is_value, kept_names, name_values, names_of
 from training.recipe import NamesSection
 from training.table import Row
 
@@ -28,7 +31,7 @@ def weights_of():
     def weights_of(some: list[Row], weight: float = 6.0, rare: int = 100) -> dict[str, float]:
         checkpoint = tiny_checkpoint(COLOURS)
         section = NamesSection(weight=weight, rare=rare)
-        name_values(checkpoint.model, checkpoint.preprocessor, COLOURS, some, None, section)
+        name_values(checkpoint.model, checkpoint.preprocessor, COLOURS, some, None, section, None)
         names = checkpoint.model.names
         return (
             {}
@@ -87,13 +90,43 @@ def test_names_are_the_taxonomys_and_the_glossarys_and_no_two_values_share_one()
         {"colour": {"red": ("linen",), "green": ("wool", "soft"), "blue": ("soft",)}}, {}, {}, {}, ()
     )
     tokenizer = tiny_tokenizer()
-    words = {
-        tokenizer.decode(list(name.token_ids)): name.value for name in names_of(COLOURS, tokenizer, glossary)
-    }
-    assert words["linen"] == 0
-    assert words["wool"] == 1
-    assert words["blue"] == 2
-    assert "soft" not in words, "it would be green as well as blue"
+    names = names_of(COLOURS, tokenizer, glossary, {})
+    words = {word: names.get(key(word, 0)) for word in ("linen", "wool", "blue", "soft")}
+    assert words == {"linen": 0, "wool": 1, "blue": 2, "soft": None}, "soft would be green as well as blue"
+
+
+def key(wording, attribute):
+    return key_of(tiny_tokenizer().encode(wording, add_special_tokens=False).ids, attribute)
+
+
+def test_values_that_are_kept_keep_the_names_that_they_had():
+    """Also those of a glossary that this run has not, wherever attribute and value stand now."""
+    old = tiny_checkpoint(COLOURS)
+    glossary = Glossary(
+        {"colour": {"red": ("linen",), "green": ("wool",), "blue": ("soft",)}}, {}, {}, {}, ()
+    )
+    some = rows(("red shirt", "red", 5))
+    name_values(old.model, old.preprocessor, COLOURS, some, glossary, NamesSection(), None)
+    kind = Attribute("kind", ("shirt", "wool"))
+    new = Taxonomy((kind, Attribute("colour", ("green", "soft", "red"))))
+    kept = kept_names(old, new, old.preprocessor.tokenizer)
+    assert (kept[key("wool", 1)], kept[key("linen", 1)], kept[key("red", 1)]) == (2, 4, 4)
+    assert key("soft", 1) not in kept, "blue is no value any more"
+    made = tiny_checkpoint(new)
+    name_values(made.model, made.preprocessor, new, some, None, NamesSection(), old)
+    found = dict(zip(made.model.names.keys.tolist(), made.model.names.values.tolist(), strict=True))
+    assert (found[key("wool", 0)], found[key("wool", 1)], found[key("soft", 1)]) == (1, 2, 3)
+
+
+def test_names_in_tokens_that_mean_something_else_now_are_not_kept():
+    old = tiny_checkpoint(COLOURS)
+    name_values(
+        old.model, old.preprocessor, COLOURS, rows(("red shirt", "red", 5)), None, NamesSection(), None
+    )
+    assert kept_names(old, COLOURS, old.preprocessor.tokenizer)
+    vocabulary = {word: index + 1 for word, index in old.preprocessor.tokenizer.get_vocab().items()}
+    others = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    assert kept_names(old, COLOURS, others) == {}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +148,7 @@ def test_an_english_name_is_looked_for_in_both_numbers(value, other):
 def test_a_checkpoint_keeps_its_names(tmp_path):
     checkpoint = tiny_checkpoint(COLOURS)
     some = rows(("red shirt", "red", 5))
-    name_values(checkpoint.model, checkpoint.preprocessor, COLOURS, some, None, NamesSection())
+    name_values(checkpoint.model, checkpoint.preprocessor, COLOURS, some, None, NamesSection(), None)
     save(checkpoint, tmp_path / "named")
     again = load(tmp_path / "named").model.names
     assert torch.equal(again.keys, checkpoint.model.names.keys)

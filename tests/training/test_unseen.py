@@ -9,7 +9,7 @@ import torch
 
 from models.calibration import PATTERNS, AttributeCalibration, Calibration
 from models.checkpoint import load, save
-from models.names import Name, NamedValues
+from models.names import NamedValues, key_of
 from models.product import Product
 from models.tagger import Tagger
 from tests.tiny_tagger import TAXONOMY, WORDS, picture, tiny_checkpoint, tiny_model
@@ -93,7 +93,7 @@ def test_beside_what_was_seen_the_other_changes_nothing(unseen):
 def test_names_in_a_title_are_closed_with_the_text():
     model = tiny_model()
     model.names = NamedValues(1, len(WORDS) + 5, model.config.sizes)
-    model.names.remember([Name((4,), 0, 0)], torch.zeros(len(WORDS) + 5, dtype=torch.bool))
+    model.names.look_for({key_of((4,), 0): 0}, torch.zeros(len(WORDS) + 5, dtype=torch.bool))
     close(model, "photos")
     assert model.names.weights.tolist() == [1.0]
     close(model, "text")
