@@ -24,7 +24,11 @@ class Patience:
         until = time.monotonic() + self._patience_s
         if not self._free.acquire(timeout=self._patience_s):
             raise TimeoutError(f"no answer to any of the last calls within {self._patience_s:g} s")
-        running = self._threads.submit(call)
+        try:
+            running = self._threads.submit(call)
+        except BaseException:  # the system has no thread left to give
+            self._free.release()
+            raise
         running.add_done_callback(lambda _: self._free.release())
         try:
             return running.result(timeout=max(0.0, until - time.monotonic()))

@@ -12,6 +12,7 @@ from models.product import Example, Tagging
 from models.tagger import Tagger
 
 Offered = dict[str, frozenset[str]]  # the values offered for each attribute, none where it abstains
+NOTHING: frozenset[str] = frozenset()
 BATCH = 32  # several times what a CPU runs at once: progress moves, and nothing waits for memory
 
 
@@ -71,7 +72,8 @@ def agreement(
         len(pairs),
         {
             pattern: {
-                name: sum(a[pattern].get(name) == b[pattern].get(name) for a, b in pairs) / len(pairs)
+                name: sum(a[pattern].get(name, NOTHING) == b[pattern].get(name, NOTHING) for a, b in pairs)
+                / len(pairs)
                 for name in names
             }
             for pattern in patterns

@@ -139,6 +139,12 @@ def in_both_numbers(value: str) -> tuple[str, ...]:
         return value, value[:-2]
     if value.endswith("s") and not value.endswith("ss"):
         return value, value[:-1]
+    if value.endswith(("ch", "sh", "ss", "x")):
+        return value, value + "es"
+    if value.endswith("y") and value[-2:-1] not in "aeiou":
+        return value, value[:-1] + "ies"
+    if value.endswith("f"):
+        return value, value + "s", value[:-1] + "ves"
     return value, value + "s"
 
 

@@ -1,6 +1,8 @@
 """Nobody waits longer than a while for what may never answer."""
 
 import threading
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -48,3 +50,27 @@ def test_a_call_that_does_not_answer_is_given_up_and_keeps_its_thread_until_it_e
     patience._patience_s = LONG
     assert patience(lambda: "free again") == "free again"
     assert calls == [1]
+
+
+def test_what_was_waited_for_a_thread_is_not_waited_again_for_the_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    times = iter([0.0, LONG])
+    monkeypatch.setattr("catalog.patience.time", SimpleNamespace(monotonic=lambda: next(times)))
+    over = threading.Event()
+    try:
+        with pytest.raises(TimeoutError, match="no answer within"):
+            Patience(1, LONG)(lambda: over.wait(1))
+    finally:
+        over.set()
+
+
+def test_a_thread_that_could_not_be_started_costs_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    patience = Patience(1, LONG)
+    with monkeypatch.context() as without_threads:
+        without_threads.setattr(
+            threading.Thread, "start", Mock(side_effect=RuntimeError("can't start new thread"))
+        )
+        with pytest.raises(RuntimeError, match="can't start"):
+            patience(lambda: 1)
+    assert patience(lambda: 2) == 2

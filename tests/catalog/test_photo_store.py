@@ -1,5 +1,6 @@
 import errno
 import os
+import stat
 import threading
 import uuid
 from collections.abc import Callable
@@ -241,3 +242,41 @@ def test_what_a_process_that_died_was_writing_is_removed_after_a_while(
     os.utime(left, (0, 0))
     in_folder.remove_unfinished()
     assert not left.exists()
+
+
+def test_whoever_finds_an_original_finds_its_view_too(
+    store: PhotoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a process dies between the two."""
+    seen: list[str] = []
+    write, remove = store._write, store._filesystem.rm_file
+
+    def watched_write(path: str, content: bytes) -> None:
+        seen.append(path)
+        write(path, content)
+
+    def watched_remove(path: str) -> None:
+        seen.append(path)
+        remove(path)
+
+    monkeypatch.setattr(store, "_write", watched_write)
+    monkeypatch.setattr(store._filesystem, "rm_file", watched_remove)
+    store.put(A, b"original", b"view")
+    store.delete(A)
+    parts = [path.rpartition(".")[2] for path in seen]
+    assert parts == [module.MODEL_VIEW, module.ORIGINAL, module.ORIGINAL, module.MODEL_VIEW]
+
+
+def test_a_photo_and_the_name_of_its_file_are_on_disk_before_it_is_accepted(
+    in_folder: PhotoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bool] = []
+    sync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        synced.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    in_folder.put(A, b"original", b"view")
+    assert synced == [False, True, False, True], "of each part the file, then its folder"

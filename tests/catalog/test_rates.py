@@ -79,3 +79,11 @@ def test_a_clock_that_was_set_back_costs_no_answer(shop: "Shop") -> None:
     fill(shop, "interactive", 1)
     shop.sql("UPDATE jobs SET submitted_at = now() + interval '1 hour' WHERE status = 'queued'")
     assert measured(shop) is None
+
+
+def test_of_an_import_that_has_waited_for_long_only_the_time_of_the_newest_endings_counts(
+    shop: "Shop",
+) -> None:
+    worked_off(shop, "bulk", jobs=rates.SAMPLE, spacing_s=0.02)
+    shop.sql("UPDATE jobs SET submitted_at = now() - interval '200 s'")
+    assert known(shop, "bulk").jobs_per_s == pytest.approx(50, rel=0.01)

@@ -1,4 +1,5 @@
 import hashlib
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy import Engine, text
@@ -40,3 +41,33 @@ def test_making_a_tenant_again_finds_the_first(engine: Engine) -> None:
         with transaction(engine) as session:
             ids.add((name, tenants.create_tenant(session, name).id))
     assert len(ids) == 2
+
+
+def test_keys_are_listed_by_their_tenant_the_oldest_first(
+    engine: Engine, make_tenant: Callable[[str], str]
+) -> None:
+    one, two = make_tenant("one"), make_tenant("two")
+    for tenant, name in ((one, "third"), (two, "second"), (one, "first")):
+        with transaction(engine) as session:
+            tenants.create_api_key(session, tenant, name)
+    ages = {"first": 3, "second": 2, "third": 1}
+    with transaction(engine) as session:
+        for name, hours in ages.items():
+            session.execute(
+                text("UPDATE api_keys SET created_at = now() - :h * interval '1 hour' WHERE name = :name"),
+                {"h": hours, "name": name},
+            )
+    with transaction(engine) as session:
+        assert [key.name for key in tenants.api_keys(session)] == ["first", "second", "third"]
+        assert [(key.tenant, key.name) for key in tenants.api_keys(session, "one")] == [
+            ("one", "first"),
+            ("one", "third"),
+        ]
+
+
+def test_a_part_of_an_id_revokes_nothing(engine: Engine, api_key: str) -> None:
+    key_id = tenants.hash_key(api_key)[: tenants.ID_DIGITS]
+    with transaction(engine) as session:
+        for part in (key_id[:8], key_id[:-1], "", key_id + "0"):
+            assert not tenants.revoke_api_key(session, part)
+        assert tenants.authenticate(session, api_key)

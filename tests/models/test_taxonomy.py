@@ -3,7 +3,7 @@
 import pytest
 
 from models.errors import CheckpointError
-from models.taxonomy import Attribute, Scope, Taxonomy, parents_first
+from models.taxonomy import Attribute, Scope, Taxonomy, entry, parents_first
 
 KIND = Attribute("kind", ("shirt", "shoe", "boot"))
 SHOE_TYPE = Attribute("shoe_type", ("heels", "flats"), applies_when=Scope("kind", ("shoe", "boot")))
@@ -59,3 +59,20 @@ def test_a_circle_of_scopes_is_refused_and_shown():
     second = Attribute("second", ("a", "b"), applies_when=Scope("first", ("a",)))
     with pytest.raises(ValueError, match=r"circle: '(first|second)' within '(first|second)' within"):
         Taxonomy((KIND, first, second))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ([], "needs attributes"),
+        ([KIND, KIND], "each named once"),
+        ([{"name": "", "values": ["a", "b"], "multiple": False}], "needs a name"),
+        ([{"name": "size", "values": ["S", "L", "S"], "multiple": False}], "'size' names a value twice"),
+        ([{"name": "size", "values": ["S"], "multiple": False}], "at least two values"),
+        ([{"name": "size", "values": [], "multiple": True}], "at least two values"),
+    ],
+)
+def test_attributes_that_cannot_be_meant_are_refused(attributes, message):
+    document = {"attributes": [given if isinstance(given, dict) else entry(given) for given in attributes]}
+    with pytest.raises(CheckpointError, match=message):
+        Taxonomy.from_dict(document)

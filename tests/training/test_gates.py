@@ -113,3 +113,9 @@ def test_an_attribute_that_would_be_answered_right_less_often_keeps_its_gate(mod
     settle(60)
     assert torch.equal(model.gate[-1].bias[:2], before[:2])
     assert not torch.equal(model.gate[-1].bias[2:], before[2:])
+
+
+def test_gates_are_settled_by_the_network_as_it_will_answer(model, settle):
+    model.train()
+    settle(5)
+    assert not model.training, "what dropout left out would count as unknown"

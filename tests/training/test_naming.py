@@ -136,7 +136,12 @@ def test_names_in_tokens_that_mean_something_else_now_are_not_kept():
         ("Scarves", "Scarf"),
         ("Ties", "Ty"),
         ("Bag", "Bags"),
-        ("Dress", "Dresss"),
+        ("Dress", "Dresses"),
+        ("Watch", "Watches"),
+        ("Box", "Boxes"),
+        ("Lady", "Ladies"),
+        ("Toy", "Toys"),
+        ("Scarf", "Scarves"),
         ("Shirts", "Shirt"),
     ],
 )
@@ -165,3 +170,29 @@ def test_tokens_that_go_on_with_a_word_are_known_by_their_sign():
         models.Unigram([("<unk>", 0.0), ("▁bra", -1.0), ("celet", -1.0), (",", -1.0)], unk_id=0)
     )
     assert continuing(sentence, 4).tolist() == [False, False, True, False]
+
+
+def test_a_value_of_which_the_vocabulary_knows_nothing_has_no_name():
+    """Its name would be found wherever a title has any other unknown word."""
+    taxonomy = Taxonomy((Attribute("kind", ("鞋",), multiple=True),))
+    assert names_of(taxonomy, tiny_tokenizer(), None, {}) == {}
+
+
+def test_a_label_that_the_taxonomy_lacks_says_that_the_name_is_wrong(weights_of):
+    weights = weights_of(rows(("red shirt", "pink", 40), ("green shirt", "green", 40)))
+    assert weights["red"] == 0
+    assert weights["green"] > 0
+
+
+def test_names_in_descriptions_beside_a_title_prove_nothing(weights_of):
+    some = rows(("red shirt", "red", 5), ("green shirt", "green", 5))
+    described = [Row(f"d{n}", "shirt", "red", (), f"d{n}", {"colour": ("blue",)}) for n in range(40)]
+    plain = [Row(f"d{n}", "shirt", "", (), f"d{n}", {"colour": ("blue",)}) for n in range(40)]
+    assert weights_of([*some, *described]) == weights_of([*some, *plain])
+
+
+def test_wordings_that_are_held_out_name_nothing():
+    glossary = Glossary({"colour": {"red": ("linen",)}}, {"colour": {"red": ("wool",)}}, {}, {}, ())
+    names = names_of(COLOURS, tiny_tokenizer(), glossary, {})
+    assert key("linen", 0) in names
+    assert key("wool", 0) not in names

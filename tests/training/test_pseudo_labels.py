@@ -146,3 +146,14 @@ def test_a_value_with_a_line_separator_is_read_as_it_was_written(tmp_path):
     filled = {0: {"colour": ("red\u2028wine",)}, 2: {"kind": ("shirt\u0085",), "material": ("wool", "linen")}}
     write(tmp_path / "labels.jsonl", ROWS, filled)
     assert read(tmp_path / "labels.jsonl") == filled
+
+
+def test_a_product_of_a_second_table_that_the_teacher_is_not_sure_of_is_left_out(
+    teacher, tmp_path, monkeypatch
+):
+    unsure = Tagging((tag("colour", "red", 0.6), tag("kind", None, 0.2)), ())
+    monkeypatch.setattr("models.tagger.Tagger.run", lambda self, batch: [unsure] * len(batch))
+    (tmp_path / "more.csv").write_text("title,group\n" + "".join(f"blue shoe {n},g{n}\n" for n in range(9)))
+    section = PseudoLabelsSection(teacher=teacher[0], table=str(tmp_path / "more.csv"))
+    rows = with_pseudo_labels(ROWS, TAXONOMY, section, SPLIT, tmp_path / "labels.jsonl", workers=0)
+    assert rows == ROWS

@@ -48,13 +48,17 @@ def test_a_share_of_what_it_trained_on_comes_again_and_its_test_part_is_measured
     assert read(old, share=0).rows == ()
 
 
-def test_no_group_is_trained_on_by_one_split_and_measured_on_by_the_other(old):
+def test_no_group_is_trained_on_by_one_split_and_measured_on_by_the_other(old, capsys):
     new = [Row(str(n), "title", "", (), f"g{n}", {}) for n in range(200)]
+    assert read(old, new=new) and not capsys.readouterr().err
     split = SplitSection(seed=9, test=0.5)
     replay = read(old, share=1.0, new=new, split=split)
     assert {part_of(row.group, split) for row in replay.rows} == {"train"}
     assert "train" not in {part_of(row.group, split) for row in replay.test}
     assert replay.test
+    # What this run trains on keeps its old measuring clean, not the other way round.
+    seen = sum(part_of(f"g{n}", SPLIT) == "train" != part_of(f"g{n}", split) for n in range(200))
+    assert f"was trained on {seen} of the groups that are kept apart here" in capsys.readouterr().err
 
 
 def test_the_old_values_stay_in_their_places_and_new_ones_follow(old):

@@ -32,3 +32,9 @@ def test_rows_of_a_group_stay_together_in_any_order():
 def test_another_seed_is_another_split():
     other = SPLIT.model_copy(update={"seed": 4})
     assert any(part_of(str(group), SPLIT) != part_of(str(group), other) for group in range(50))
+
+
+def test_the_rule_stays_as_it_was_when_older_checkpoints_were_made():
+    """Another one would measure them on products that they were trained on."""
+    parts = " ".join(part_of(f"group {number}", SPLIT) for number in range(12))
+    assert parts == ("test test train test train calibration train test calibration validation train test")

@@ -73,3 +73,8 @@ def test_wide_letters_tell_as_much_as_narrow_ones():
         Taxonomy((Attribute("尺码", ("XL", "均码")), Attribute("kind", ("Ｐｏｌｏ", "shirt"))))
     )
     assert without("ＸＬ 耳机 polo 均码 Ｓhirt", words) == "耳机"
+
+
+def test_single_letters_and_signs_say_nothing():
+    words = telling_words(Taxonomy((Attribute("size", ("S", "M", "XL")),)))
+    assert without("Nike M & S Co XL", words) == "Nike M & S Co"

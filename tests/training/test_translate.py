@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from training.errors import RecipeError
-from training.glossary import read_glossary
+from training.glossary import Glossary, read_glossary
+from training.recipe import TranslateSection
 from training.table import Row
-from training.translate import Translator, join, rendering
+from training.translate import Translator, join, rendering, rewriter
 
 GLOSSARY = """
 [values.gender]
@@ -80,7 +81,7 @@ def test_a_product_is_always_rendered_alike_for_measuring(glossary):
 
 
 def test_a_title_without_any_known_word_is_still_a_title(glossary):
-    assert Translator(glossary).title("Zorb", {}, np.random.default_rng(0))
+    assert all(Translator(glossary).title("Zorb", {}, np.random.default_rng(seed)) for seed in range(60))
 
 
 def test_chinese_needs_no_spaces_and_english_does():
@@ -93,3 +94,52 @@ def test_a_file_that_is_no_glossary_is_refused_with_its_name(tmp_path):
     path.write_text("[values]\ngender = 3\n")
     with pytest.raises(RecipeError, match=r"broken\.toml"):
         read_glossary(path)
+
+
+def test_what_names_a_value_is_translated_as_one_and_never_said_by_the_way():
+    blue = Glossary(
+        {"base_colour": {"Blue": ("蓝色",)}},
+        {},
+        {"blue": ("忧郁",), "round neck": ("圆领",)},
+        {"blue": ("布鲁",)},
+        (),
+    )
+    translator = Translator(blue)
+    segments = translator.segments("Blue Round Neck")
+    assert segments == [("Blue", ("蓝色",)), ("Round Neck", ("圆领",))]
+    assert list(translator.neutral(segments)) == [("Round Neck", ("圆领",))]
+
+
+def test_a_glossary_that_is_no_text_is_refused_with_its_name(tmp_path):
+    path = tmp_path / "latin.toml"
+    path.write_bytes('[values.colour]\n"Gr\u00fcn" = ["x"]\n'.encode("latin-1"))
+    with pytest.raises(RecipeError, match=r"latin\.toml"):
+        read_glossary(path)
+
+
+def test_words_of_a_glossary_may_be_written_in_any_case(tmp_path):
+    path = tmp_path / "glossary.toml"
+    path.write_text(
+        '[values]\n[words]\n"Round Neck" = ["圆领"]\n[brands]\n"Nike" = ["耐克"]\n', encoding="utf-8"
+    )
+    found = read_glossary(path)
+    assert (found.words, found.brands) == ({"round neck": ("圆领",)}, {"nike": ("耐克",)})
+
+
+def test_what_is_held_out_gives_a_value_away_as_well_and_needs_its_characters():
+    indigo = Glossary({"colour": {"Blue": ("蓝色",)}}, {"colour": {"Blue": ("靛",)}}, {}, {}, ())
+    assert set(indigo.telling) == {"蓝色", "靛"}
+    assert indigo.characters == set("蓝色靛")
+
+
+@pytest.mark.parametrize(("share", "left"), [(0.0, 40), (0.25, 30)])
+def test_the_share_of_the_titles_is_translated(tmp_path, glossary, share, left):
+    rewrite = rewriter(TranslateSection(glossary=str(tmp_path / "glossary.toml"), share=share))
+    random = np.random.default_rng(0)
+    as_it_was = sum(rewrite(TITLE, VALUES, random) == TITLE for _ in range(40))
+    assert as_it_was == pytest.approx(left, abs=6 if share else 0)
+
+
+def test_products_are_rendered_each_in_its_own_way(glossary):
+    render = rendering(glossary, "whole")
+    assert len({render(Row(str(n), TITLE, "", (), "", VALUES)).title for n in range(20)}) > 5

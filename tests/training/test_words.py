@@ -10,7 +10,7 @@ from models.fusion import FusionConfig
 from models.towers import Lexicon
 from training.loop import run
 from training.network import build
-from training.recipe import read_recipe
+from training.recipe import ReplaySection, read_recipe
 from training.stages import Material
 from training.table import Row, make_taxonomy, read_table
 from training.words import learn_words, lexicons, start_by_rarity, words_stage
@@ -108,3 +108,43 @@ def test_what_every_product_says_starts_short_and_what_one_says_long(material_of
     again = Lexicon(1024, 3)
     start_by_rarity(again, material.preprocessor, rows, seed=0)
     assert torch.equal(lexicon.table.weight, again.table.weight)
+
+
+def test_a_run_that_replays_keeps_its_words_too(material_of):
+    tagger, material = material_of()
+    own = with_lexicon(tagger)
+    replayed = material.recipe.model_copy(update={"replay": ReplaySection(table="older.csv")})
+    assert lexicons(tagger, replace(material, recipe=replayed)) == {"words": own}
+
+
+def test_a_pair_that_every_product_says_starts_short_as_well(material_of):
+    _, material = material_of()
+    pairs = ("red shoe", "shoe red")
+    rows = [Row(str(n), pairs[0], "", (), str(n), {}) for n in range(20)]
+    rows.append(Row("rare", pairs[1], "", (), "rare", {}))
+    lexicon = Lexicon(4096, 3)
+    start_by_rarity(lexicon, material.preprocessor, rows, seed=0)
+    common, rare = (
+        lexicon.rows_of_pairs(torch.tensor(material.preprocessor.tokens(pair, "")[0])).tolist()
+        for pair in pairs
+    )
+    norms = [
+        lexicon.table.weight[sorted(set(own) - set(other))].norm(dim=1)
+        for own, other in ((common, rare), (rare, common))
+    ]
+    assert norms[0].max() < 0.2 * norms[1].min()
+
+
+def test_words_are_judged_by_texts_that_they_have_not_learned_from(material_of):
+    tagger, material = material_of()
+    [(name, lexicon)] = lexicons(tagger, material).items()
+    nothing_held_out = words_stage(name, lexicon, replace(material, validation=()))
+    assert nothing_held_out.validate(lexicon) == {"loss": 0}
+
+
+def test_a_description_without_a_title_is_a_text(material_of):
+    _, material = material_of()
+    described = replace(material.rows[0], title="", description="a red shoe")
+    silent = replace(material.rows[1], title="", description="")
+    stage = words_stage("words", Lexicon(64, 3), replace(material, rows=(described, silent)))
+    assert [row.id for row in stage.loader.dataset.rows] == [described.id]

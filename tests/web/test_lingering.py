@@ -130,3 +130,24 @@ def test_only_so_many_are_listened_to_at_once(body: Body, monkeypatch: pytest.Mo
     monkeypatch.setattr(lingering, "_AT_ONCE", 0)
     assert answer(body, 413, **ANNOUNCED) == 413
     assert body.left == 1_000_000
+
+
+def test_a_request_that_is_wrong_in_itself_is_listened_to_as_well(body: Body) -> None:
+    assert answer(body, 400, **ANNOUNCED) == 400
+    assert body.left == 0
+
+
+@pytest.mark.parametrize("fault", [None, TimeoutError()])
+def test_who_was_listened_to_makes_place_for_the_next(
+    monkeypatch: pytest.MonkeyPatch, fault: Exception | None
+) -> None:
+    monkeypatch.setattr(lingering, "_AT_ONCE", 1)
+    app = Flask(__name__)
+    lingering.register(app)
+    app.add_url_rule("/", view_func=lambda: ("", 413), methods=["POST"])
+    for _ in range(2):
+        body = Body(Connection(), 1000)
+        body.fault = fault
+        given: dict[str, Any] = {"wsgi.input": body, "gunicorn.socket": body.connection, **ANNOUNCED}
+        app.test_client().post("/", environ_overrides=given)
+        assert body.timeouts

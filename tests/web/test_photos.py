@@ -387,3 +387,10 @@ def test_content_and_not_the_name_tells_the_format() -> None:
     assert {kind: sniff(data) for kind, data in kinds.items()} == {
         "JPEG": "JPEG", "PNG": "PNG", "WEBP": "WEBP", "AVIF": "AVIF", "GIF": None, "BMP": None, "TIFF": None,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF"])
+def test_two_pictures_are_an_animation_already(intake: PhotoIntake, kind: str) -> None:
+    data = encoded(picture(64, 64), kind, save_all=True, append_images=[picture(64, 64).rotate(90)])
+    with pytest.raises(ProblemError, match="animated"):
+        intake.prepare(data, "photo 1", ACCOUNT)

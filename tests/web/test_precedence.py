@@ -147,6 +147,13 @@ def test_those_who_find_a_long_line_do_not_join_it(pool: ThreadPoolExecutor) -> 
     waiting.end()
 
 
+def test_an_upload_that_was_let_in_makes_room_in_the_line() -> None:
+    precedence = Precedence(most_in_line=1, give_way_s=0)
+    with precedence.person(), precedence.import_():
+        assert precedence._in_line == 0
+        assert precedence._joins_the_line(), "the next one lets people pass as well"
+
+
 class Observed(Precedence):
     """Notes who was let in."""
 

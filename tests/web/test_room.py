@@ -76,8 +76,9 @@ def test_who_waits_for_room_gets_it_as_soon_as_there_is_some() -> None:
     assert got_it.wait(30)
 
 
-def test_nobody_waits_for_what_the_account_itself_holds() -> None:
+def test_nobody_waits_for_what_the_account_itself_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     budget = Budget(2, 1)
+    monkeypatch.setattr(budget._changed, "wait_for", lambda *_, **__: pytest.fail("it waits"))
     with budget.take(1, "one", "busy"), pytest.raises(ProblemError), budget.take(1, "one", "busy", wait_s=60):
         pass
 
@@ -166,3 +167,24 @@ def test_a_form_that_does_not_say_its_size_takes_the_room_of_the_largest(room: I
             held.enter_context(room.room_for(body(None), "one"))
         with pytest.raises(ProblemError, match="Too many uploads"), room.room_for(body(None), "one"):
             pass
+
+
+def test_who_has_waited_takes_no_more_than_the_part_of_one_account() -> None:
+    budget, over, inside = Budget(2, 1), threading.Event(), threading.Semaphore(0)
+
+    def wait() -> None:
+        with budget.take(1, "three", "busy", wait_s=60):
+            inside.release()
+            over.wait(30)
+
+    threads = [threading.Thread(target=wait, daemon=True) for _ in range(2)]
+    with budget.take(1, "one", "busy"), budget.take(1, "two", "busy"):
+        for thread in threads:
+            thread.start()
+        while budget._waiting.total() < 2:
+            time.sleep(0.01)
+    assert inside.acquire(timeout=30)
+    assert not inside.acquire(timeout=0.05), "there is a place, and it is another account's"
+    over.set()
+    for thread in threads:
+        thread.join(30)

@@ -11,10 +11,11 @@ from sqlalchemy import text
 from catalog.database import transaction
 from catalog.errors import BrokerUnavailable, DatabaseUnavailable
 from catalog.jobs import ClaimedJob, Finished, claim, finish
+from catalog.queue import MAX_IDS
 from catalog.views import LANES
 from workers import leases
 from workers.identity import worker_identity
-from workers.leases import release_leases_of_the_dead, renew
+from workers.leases import LeaseKeeper, release_leases_of_the_dead, renew
 
 if TYPE_CHECKING:
     from .conftest import Desk
@@ -197,3 +198,36 @@ def test_a_renewal_that_failed_is_tried_again_soon(
         away.setattr(leases, "renew", Mock(side_effect=failure))
         assert desk.leases._round() == leases.RETRY_S
     assert desk.leases._round() == interval
+
+
+def test_the_keeper_renews_what_it_came_to_hold_at_different_times(desk: Desk) -> None:
+    jobs = claimed(desk, desk.accept(), desk.accept(), worker=worker_identity())
+    for job in jobs:
+        desk.leases.hold([job])
+    assert desk.leases.held() == 2
+    with transaction(desk.engine) as session:
+        session.execute(text("UPDATE jobs SET lease_until = now() + interval '1 second'"))
+    desk.leases._renew()
+    assert all(seconds_left(desk, job.id) > 1 for job in jobs)
+
+
+def test_a_job_that_ends_while_leases_are_renewed_is_not_lost(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = claimed(desk, desk.accept(), worker=worker_identity())
+    desk.leases.hold([job])
+
+    def ends_meanwhile(*_: object) -> set[str]:
+        desk.leases.let_go([job])
+        return set()
+
+    monkeypatch.setattr(leases, "renew", ends_meanwhile)
+    assert desk.leases._round() == desk.settings.lease_s / 3, "nothing went wrong"
+
+
+def test_a_starting_keeper_sends_as_many_of_the_oldest_jobs_as_a_worker_takes_at_once(desk: Desk) -> None:
+    oldest = [desk.accept() for _ in range(3)]
+    desk.use_settings(max_batch=1)
+    keeper = LeaseKeeper(desk.engine, desk.settings, lambda ids, lane: desk.sent.append((list(ids), lane)))
+    keeper._recover()
+    assert desk.sent == [(oldest[: 2 * MAX_IDS["interactive"]], "interactive")]

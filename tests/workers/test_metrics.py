@@ -107,3 +107,14 @@ def test_only_an_attempt_that_ended_the_job_is_counted_among_its_attempts() -> N
     value = metrics.registry.get_sample_value
     assert value("tagsmith_worker_job_attempts_count", {"lane": "interactive"}) == 1
     assert value("tagsmith_worker_job_attempts_sum", {"lane": "interactive"}) == 5
+
+
+def test_a_text_that_was_remembered_is_told_from_a_new_one() -> None:
+    metrics = WorkerMetrics()
+    for remembered in (True, True, False):
+        metrics.text_seen(remembered=remembered)
+    counted = {
+        kind: metrics.registry.get_sample_value("tagsmith_worker_texts_total", {"embedding": kind})
+        for kind in ("remembered", "new")
+    }
+    assert counted == {"remembered": 2, "new": 1}

@@ -70,3 +70,31 @@ def test_one_slow_moment_is_no_fixed_cost() -> None:
     for slow in (1, 3, 2, 1, 3):
         pace.learn(pace.size, slow * (0.007 + 0.0075 * pace.size))
     assert pace.size < 10
+
+
+def judging() -> Pace:
+    """A device of 0.007 s and 0.0075 s for each item, whose full batch took too long."""
+    pace = Pace(0.07, 32)
+    pace.learn(32, 0.247)
+    assert pace.size == 9
+    return pace
+
+
+def test_a_larger_batch_that_takes_too_long_is_no_reason_for_larger_ones() -> None:
+    pace = judging()
+    pace.learn(32, 0.08)
+    assert pace.size == 9
+
+
+def test_what_single_items_cost_is_no_fixed_cost_of_batches() -> None:
+    pace = judging()
+    for _ in range(LOOKS):
+        pace.learn(1, 0.069)
+    assert pace.size == 9
+
+
+def test_of_several_looks_the_quickest_counts() -> None:
+    pace = judging()
+    for forward_s in (0.11, 0.11, 0.067, 0.11, 0.11):
+        pace.learn(8, forward_s)
+    assert pace.size == 5

@@ -102,3 +102,33 @@ def test_many_threads_get_each_its_own_answer() -> None:
     together: Together[int, int] = Together(lambda items: [item + 1 for item in items])
     with ThreadPoolExecutor(16) as pool:
         assert list(pool.map(together, range(2000))) == list(range(1, 2001))
+
+
+def test_while_the_next_one_runs_whoever_comes_waits_as_well(gate: Gate) -> None:
+    with ThreadPoolExecutor(5) as pool:
+        futures = first_and_then(gate, pool, [1, 2])
+        gate.go.release()
+        assert gate.begun.acquire(timeout=PATIENCE_S), "the second runs"
+        futures.append(pool.submit(gate.together, 3))
+        assert not gate.begun.acquire(timeout=0.05), "two would run at once"
+        gate.go.release(2)
+        assert [future.result(PATIENCE_S) for future in futures] == [10, 20, 30]
+    assert gate.runs == [[1], [2], [3]]
+
+
+def test_what_was_done_before_something_that_is_no_exception_has_its_answer(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def panic(items: list[int]) -> Sequence[int]:
+        if len(items) > 1:
+            raise ValueError("not together")
+        if items == [4]:
+            raise Panic
+        return gate.run(items)
+
+    monkeypatch.setattr(gate.together, "_run", panic)
+    with ThreadPoolExecutor(5) as pool:
+        futures = first_and_then(gate, pool, [1, 2, 3, 4, 5])
+        gate.go.release(3)
+        assert [futures[n].result(PATIENCE_S) for n in (0, 2)] == [10, 30]
+        assert [type(futures[n].exception(PATIENCE_S)) for n in (3, 4)] == [Panic, Panic]
