@@ -17,6 +17,7 @@ from kombu.connection import Connection
 from kombu.entity import Queue
 from kombu.exceptions import KombuError
 from kombu.pools import producers
+from kombu.transport import TRANSPORT_ALIASES
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -34,6 +35,12 @@ MESSAGE_VERSION = 1
 MAX_IDS: dict[Lane, int] = {"interactive": 1, "bulk": 64}
 MAX_MESSAGE_IDS = max(MAX_IDS.values())
 
+# Instead of kombu's own, by the scheme of the broker's URL.
+TRANSPORTS = {
+    "redis": "catalog.redis_transport:Transport",
+    "rediss": "catalog.redis_transport:Transport",
+    "sentinel": "catalog.redis_transport:SentinelTransport",
+}
 # Longest time a request waits for a broker that does not answer: twice this, for connecting and for sending.
 SEND_TIMEOUT_S = 1.0
 # Messages stay with a dead worker's connection for this long. One whose jobs take longer, on a slow device, comes
@@ -47,6 +54,7 @@ SWEEP_EXPIRES_S = 2 * 86_400.0
 def make_celery(settings: Settings) -> Celery:
     """The Celery application with every setting the queue relies on; connects to nothing yet."""
     url = settings.resolved_broker_url()
+    TRANSPORT_ALIASES.update(TRANSPORTS)
     celery = Celery("tagsmith", broker=url, set_as_current=False)
     celery.conf.update(
         # Of a URL that says nothing about certificates kombu takes whatever it is shown; what it does say comes first.

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import random
 import signal
 import subprocess
 import time
+from contextlib import closing
+from typing import Any
 
 import pytest
 
+from catalog.queue import TASK
 from tests.faults.fault import Fault
 from tests.faults.installation import PATIENCE_S, Installation, wait_for
 from tests.faults.load import Load, intake
@@ -142,6 +147,61 @@ def test_faults_of_products_and_messages_touch_nobody_else(installation: Install
     (unreadable,) = installation.outcomes([photo_job])
     assert (unreadable.status, unreadable.attempts) == ("failed", 1)
     assert unreadable.error is not None and unreadable.error["type"] == "unreadable-photo"
+
+
+def of_another_shape() -> list[bytes]:
+    """What another program, another version or a person may have put into a queue of this Redis."""
+    good = {
+        "body": "", "content-encoding": "utf-8", "content-type": "application/json",
+        "headers": {"lang": "py", "task": TASK, "id": "x", "root_id": "x", "parent_id": None, "group": None},
+        "properties": {
+            "body_encoding": "base64", "delivery_tag": "t", "delivery_info": {"exchange": "", "routing_key": "bulk"},
+        },
+    }  # fmt: skip
+    bodies = [b"[1]", b"1", b"{}", b"not json", b"[[], {}]", b"[[1], {}, {}]", b"[[null], {}, null]", b"\xff"]
+    changes: list[dict[str, Any]] = [
+        *({"body": base64.b64encode(body).decode()} for body in bodies),
+        {"body": "no base64"}, {"body": 7}, {"headers": None}, {"headers": []}, {"headers": {}}, {"properties": None},
+        {"headers": {**good["headers"], "eta": "soon"}}, {"headers": {**good["headers"], "timelimit": "x"}},
+        {"headers": {**good["headers"], "task": "unknown"}}, {"headers": {**good["headers"], "task": ["x"]}},
+        {"properties": {}}, {"properties": {**good["properties"], "delivery_tag": ["t"]}},
+        {"properties": {**good["properties"], "delivery_info": None}},
+        {"properties": {**good["properties"], "delivery_info": {"exchange": [], "routing_key": {}}}},
+        {"properties": {**good["properties"], "body_encoding": "rot13"}}, {"content-type": "application/x-python"},
+    ]  # fmt: skip
+    messages = []
+    for number, change in enumerate(changes):
+        message = {**good, **change}
+        if isinstance(message["properties"], dict) and message["properties"].get("delivery_tag") == "t":
+            message["properties"] = {**message["properties"], "delivery_tag": f"t{number}"}
+        messages.append(json.dumps(message).encode())
+    return [b"not json", b"\xff\xfe", b"[]", b"null", b"1", b'"x"', b"{}", *messages]
+
+
+def test_what_is_no_message_of_ours_is_dropped_and_ends_no_worker(
+    installation: Installation, fault: Fault
+) -> None:
+    """In the queues, and among those that a worker has not acknowledged, which each new one looks through first."""
+    shapes = of_another_shape()
+    with closing(installation.broker()) as broker:
+        for place, left in enumerate(
+            [b"no json", b"[]", b"1", b"[1, 2]", b'["x", "", "bulk"]', b"null", shapes[-1]]
+        ):
+            broker.hset("unacked", f"left {place}", left)
+            broker.zadd("unacked_index", {f"left {place}": 1})
+        worker = installation.start_worker(batch_seconds=0.1)
+        jobs = installation.accept(names(8))
+        installation.wait_until_ended(jobs)
+        for queue in ("bulk", "interactive", "sweep"):
+            broker.lpush(queue, *shapes)
+        strike = fault.strikes()
+        jobs += installation.accept(names(8, "after"))
+        fault.recovers(strike)
+        count = fault.ends("what is no message of ours", jobs)
+        wait_for(lambda: not broker.hlen("unacked"), "every message to be acknowledged or dropped")
+        assert not any(broker.llen(queue) for queue in ("bulk", "interactive", "sweep"))
+    assert count.succeeded == count.accepted == 16
+    assert worker.poll() is None
 
 
 def test_a_device_without_memory_for_a_full_batch_runs_smaller_ones(
