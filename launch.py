@@ -73,9 +73,10 @@ def is_listening(path: Path) -> bool:
 
 
 def prepare_state(var: Path) -> None:
-    """Make the folders that supervisord writes to. Raises OSError where nothing can be written there."""
+    """Make the folders that supervisord writes to, and the lock. Raises OSError where nothing can be written there."""
     log = var / "log"
     log.mkdir(parents=True, exist_ok=True)
+    (var / OWN_LOCK).open("a").close()
     # A folder that is there already may be another user's, or on a disk that is full or read-only.
     with tempfile.TemporaryFile(dir=log, buffering=0) as probe:
         probe.write(b"\0")

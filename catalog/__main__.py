@@ -22,12 +22,8 @@ from catalog.views import STATUSES, Status
 KEY_FILE = "api-key"
 FIRST_TENANT = "default"
 LONGEST_NAME = 200
-UNLISTABLE = {
-    "Cc",
-    "Cs",
-    "Zl",
-    "Zp",
-}  # categories of Unicode: control characters, halves of others, ends of lines
+# Categories of Unicode: control characters, halves of others, ends of lines and of paragraphs.
+UNLISTABLE = {"Cc", "Cs", "Zl", "Zp"}
 
 
 def a_text(context: click.Context, parameter: click.Parameter, given: str | None) -> str | None:

@@ -44,7 +44,8 @@ class QoS(redis.QoS):
 
 
 class _DropsTheUnreadable:
-    QoS, Message = QoS, Message
+    QoS = QoS
+    Message = Message
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
