@@ -54,20 +54,17 @@ class PhotoUrlFetcher:
         if not urls:
             return []
         busy = "Too many photos are being fetched; try again shortly."
-        # One stop for all of them: a connection that was kept from one photo serves the next of its host.
-        with (
-            self._slots.take(1, tenant_id, busy),
-            open_session() as session,
-            _hard_stop(session, _DEADLINE_S),
-        ):
-            deadline = self._clock() + _DEADLINE_S
-            return [
-                self._fetch(session, url, f"photo {number}", deadline) for number, url in enumerate(urls, 1)
-            ]
+        with self._slots.take(1, tenant_id, busy), open_session() as session:
+            deadline = self._clock() + _DEADLINE_S  # before the stop, which looks like the end of a body
+            # One stop for all of them: a connection that was kept from one photo serves the next of its host.
+            with _hard_stop(session, _DEADLINE_S):
+                return [
+                    self._fetch(session, url, f"photo {number}", deadline)
+                    for number, url in enumerate(urls, 1)
+                ]
 
     def _fetch(self, session: requests.Session, url: str, name: str, deadline: float) -> bytes:
-        if self._clock() >= deadline:
-            raise _unreachable(name, f"the photos did not arrive within {_DEADLINE_S:g} s")
+        self._check(deadline, name)
         try:
             with session.get(
                 url, stream=True, headers={"Accept": "image/*", "Accept-Encoding": "identity"}
@@ -98,11 +95,15 @@ class PhotoUrlFetcher:
             data += chunk
             if len(data) > self._max_bytes:
                 raise too_large(name, self._max_bytes)
-            if self._clock() > deadline:
-                raise _unreachable(name, f"the photos did not arrive within {_DEADLINE_S:g} s")
+            self._check(deadline, name)
+        self._check(deadline, name)
         if announced.isdecimal() and len(data) < int(announced):
             raise _unreachable(name, "the server closed the connection too early")
         return bytes(data)
+
+    def _check(self, deadline: float, name: str) -> None:
+        if self._clock() >= deadline:
+            raise _unreachable(name, f"the photos did not arrive within {_DEADLINE_S:g} s")
 
 
 def open_session() -> HTTPSession:

@@ -262,6 +262,14 @@ def test_a_slow_server_is_given_up_for_all_photos_together(answer_with: Callable
     assert len(server.requests) == 1
 
 
+def test_a_body_that_the_hard_stop_ended_is_no_whole_photo(answer_with: Callable[..., Server]) -> None:
+    """Where the server had not said how long it is, nothing else tells."""
+    answer_with(b"the first half", headers={"Content-Length": ""})
+    times = iter([0.0, 0.0, 5.0, 20.0])
+    with pytest.raises(ProblemError, match="did not arrive within 20 s"):
+        PhotoUrlFetcher(Settings(), clock=lambda: next(times)).fetch_all([URL], ACCOUNT)
+
+
 def test_the_hard_stop_ends_a_connection_that_drips(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = socket.socketpair()
     with open_session() as session, ours, theirs:
