@@ -235,7 +235,7 @@ def serve(env: dict[str, str], with_samples: bool) -> int:
         log = Path(env["TAGSMITH_VAR"]) / "log" / "supervisord.log"
         where = f": see {log}" if log.exists() else ""
         print(f"supervisord ended by itself ({status}){where}", file=sys.stderr)
-    stop_orphans()  # of a supervisord that was killed, perhaps while it stopped
+    stop_orphans(Path(env["TAGSMITH_VAR"]))  # of a supervisord that was killed, perhaps while it stopped
     return 0 if stopping else status or 1
 
 
@@ -282,8 +282,11 @@ def wait_for(process: subprocess.Popen[bytes]) -> int:
     return process.returncode
 
 
-def stop_orphans() -> None:
-    """Ends all that are children of this process: asks each once, and in the end kills."""
+def stop_orphans(var: Path) -> None:
+    """Ends all that are children of this process: asks each once, and in the end kills. The servers go last: a worker
+    needs them to write down what it has done.
+    """
+    servers = set[int]().union(*map(holders, held_locks(var)))
     asked: set[int] = set()
     give_up_at = time.monotonic() + ORPHANS_STOP_S
     with suppress(ChildProcessError):  # none is left
@@ -292,7 +295,8 @@ def stop_orphans() -> None:
                 pass
             late = time.monotonic() > give_up_at
             # One that ends may leave children, which are ours from then on.
-            for pid in own_children():
+            children = own_children()
+            for pid in children if late else [pid for pid in children if pid not in servers] or children:
                 if late or pid not in asked:
                     asked.add(pid)
                     with suppress(ProcessLookupError):

@@ -209,6 +209,29 @@ def test_what_a_killed_supervisord_leaves_is_stopped(started: Started) -> None:
     assert psutil.wait_procs(started.rest, timeout=EVENTUALLY_S)[1] == []
 
 
+def test_of_what_is_left_the_servers_are_stopped_last(root: Path, tmp_path: Path) -> None:
+    program = (
+        "import fcntl, pathlib, signal, sys, time; name, lock = sys.argv[1:];"
+        "held = open(lock, 'w'); fcntl.flock(held, fcntl.LOCK_EX);"
+        "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(.3), print(name, flush=True), sys.exit()));"
+        "print('ready', flush=True); signal.pause()"
+    )
+    stop = (
+        "import launch, pathlib, subprocess, sys; var = pathlib.Path(sys.argv[1]);"
+        "run = lambda name, lock: subprocess.Popen([sys.executable, '-c', sys.argv[2], name, str(var / lock)]);"
+        "left = [run('server', 'postgres.lock'), run('worker', 'other.lock')];"
+        "sys.stdin.readline(); launch.stop_orphans(var)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", stop, str(tmp_path), program],
+        cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as stopping:  # fmt: skip
+        assert stopping.stdout is not None
+        assert [stopping.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
+        assert stopping.communicate("go\n", timeout=EVENTUALLY_S)[0] == "worker\nserver\n"
+    assert stopping.returncode == 0
+
+
 def test_a_killed_launcher_takes_all_along(started: Started) -> None:
     started.launcher.kill()
     assert psutil.wait_procs([started.supervisord, *started.rest], timeout=EVENTUALLY_S)[1] == []
