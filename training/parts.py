@@ -10,6 +10,7 @@ from pathlib import Path
 
 from models.taxonomy import Taxonomy
 from training.errors import DataError
+from training.readable import digest_of
 from training.recipe import SplitSection
 from training.split import PARTS, Part, part_of
 from training.table import Row, normalised
@@ -66,14 +67,19 @@ def warn_of_shared_photos(parts: Mapping[Part, Sequence[Row]], digests: Mapping[
         )
 
 
-def warn_of_shared_titles(added: Sequence[Row], measured: Sequence[Row]) -> None:
+def warn_of_shared_products(added: Sequence[Row], measured: Sequence[Row]) -> None:
     """Of products of other tables: where those group by another rule, one product is of two groups."""
     titles = {normalised(row.title) for row in measured} - {""}
-    shared = sum(normalised(row.title) in titles for row in added)
+    photos = {digest_of(photo) for row in measured for photo in row.photos} if added else set()
+    shared = sum(
+        normalised(row.title) in titles or any(digest_of(photo) in photos for photo in row.photos)
+        for row in added
+    )
     if shared:
         print(
-            f"{shared} products of other tables have the title of one that this run is measured on, so figures and "
-            "promises may be of products that training saw: give all tables a `group` column of the same rule, or none",
+            f"{shared} products of other tables have the title or a photo of one that this run is measured on, so "
+            "figures and promises may be of products that training saw: give all tables a `group` column of the same "
+            "rule, or none",
             file=sys.stderr,
         )
 

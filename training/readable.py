@@ -54,4 +54,13 @@ def look(photo: Path) -> tuple[bytes, str]:
         decode(content, least=1)
     except (OSError, UnreadablePhoto) as error:
         return b"", f"{photo}: {error}"
-    return blake2b(content, digest_size=16).digest(), ""
+    return digest(content), ""
+
+
+def digest_of(photo: Path) -> bytes:
+    """The same of a photo that is known to be readable."""
+    return digest(photo.read_bytes())
+
+
+def digest(content: bytes) -> bytes:
+    return blake2b(content, digest_size=16).digest()

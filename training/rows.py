@@ -6,7 +6,7 @@ from pathlib import Path
 from models.taxonomy import Taxonomy
 from training.distillation import with_teachers
 from training.few_shot import few_shot
-from training.parts import warn_of_shared_titles
+from training.parts import warn_of_shared_products
 from training.pseudo_labels import with_pseudo_labels
 from training.recipe import Recipe
 from training.replay import Replay
@@ -34,7 +34,7 @@ def rows_to_train_on(
         rows = with_pseudo_labels(rows, taxonomy, recipe.pseudo_labels, recipe.split, kept, workers)
     if replay is not None:
         rows = [*rows, *replay.rows]
-    warn_of_shared_titles(rows[own:], measured)
+    warn_of_shared_products(rows[own:], measured)
     rows = within_scope(rows, taxonomy.scopes)[0]
     if recipe.distillation is not None:
         rows = with_teachers(

@@ -74,9 +74,24 @@ def test_a_product_of_another_table_with_the_title_of_a_measured_one_is_told(tmp
     recipe = Recipe(name="tiny", backbones=BackbonesSection(checkpoint="models/starter"))
     taken = rows_to_train_on(recipe, own, measured, TAXONOMY, old, tmp_path)
     assert [row.title for row in taken] == ["green shirt", "Red Shirt!", "blue shoe"]
-    assert capsys.readouterr().err.startswith("1 products of other tables have the title of one")
+    assert capsys.readouterr().err.startswith("1 products of other tables have the title or a photo")
     rows_to_train_on(recipe, own, measured[1:], TAXONOMY, old, tmp_path)
     assert capsys.readouterr().err == ""
+
+
+def test_a_product_of_another_table_with_a_photo_of_a_measured_one_is_told(tmp_path, capsys):
+    """Whatever the file is called, and its product."""
+    for name, colour in (("a.jpg", "red"), ("b.jpg", "red"), ("c.jpg", "blue")):
+        (tmp_path / name).write_bytes(picture(colour))
+    measured = [Row("2", "red shirt", "", (tmp_path / "a.jpg",), "of the shop", {})]
+    added = [
+        Row("3", "crimson top", "", (tmp_path / "c.jpg", tmp_path / "b.jpg"), "x", {"colour": ("red",)}),
+        Row("4", "blue top", "", (tmp_path / "c.jpg",), "y", {"colour": ("blue",)}),
+    ]
+    recipe = Recipe(name="tiny", backbones=BackbonesSection(checkpoint="models/starter"))
+    old = Replay(tiny_checkpoint(), tuple(added), ())
+    rows_to_train_on(recipe, [], measured, TAXONOMY, old, tmp_path)
+    assert capsys.readouterr().err.startswith("1 products of other tables have the title or a photo")
 
 
 def test_what_is_learned_is_one_line_and_a_long_list_is_cut():
