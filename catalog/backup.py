@@ -30,7 +30,7 @@ LOCK_TIMEOUT_S = 30  # for what web and workers are at
 def dump(settings: Settings, file: Path) -> None:
     """Writes the file, for its owner only, and in one piece or not at all. Raises BackupFailed."""
     try:
-        file = file.resolve(strict=False)  # of a link, what it leads to
+        file = file.resolve()  # of a link, what it leads to
         if file.name == "-" or (file.exists() and not file.is_file()):
             raise BackupFailed(f"{file} is no file that could be replaced: give another one")
         _dump(settings, file)

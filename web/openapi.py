@@ -28,8 +28,8 @@ DESCRIPTION = """\
 Send a product (a title, a description, photos), get a job at once, and read its tags seconds later.
 
 Every error is a problem document (RFC 9457), but for the report of `/readyz`; its `type` can be opened in a
-browser. Every call under `/v1` needs an API key: `Authorization: Bearer <key>`. Times are UTC (RFC 3339). A
-product or job of another account answers 404."""
+browser, or is `about:blank` where the status says all there is. Every call under `/v1` needs an API key:
+`Authorization: Bearer <key>`. Times are UTC (RFC 3339). A product or job of another account answers 404."""
 
 _SCHEMAS = "#/components/schemas/"
 _PROBLEM_REF = {"$ref": _SCHEMAS + "Problem"}
