@@ -155,6 +155,7 @@ class Served:
         self._change: Change | None = None
         self._take_over(*self._loaded(settings.checkpoint))
         memory.give_back()
+        memory.let_go_of_libraries()
 
     @property
     def runtime(self) -> Runtime:

@@ -198,7 +198,7 @@ class TestSelectPins:
     def test_a_worker_is_installed_with_what_torch_links_and_without_flask(self, root: Path) -> None:
         names = self.names(root, ["worker"])
         assert {"torch", "transformers", "open-clip-torch", "nvidia-cublas", "triton"} <= names
-        assert not {"flask", "pytest", "matplotlib", "psutil"} & names
+        assert not {"flask", "pytest", "matplotlib"} & names
 
     def test_the_cpu_image_leaves_out_only_what_a_gpu_alone_can_use(self, root: Path) -> None:
         assert self.names(root, ["worker"]) - self.names(root, ["worker"], "cpu") == {

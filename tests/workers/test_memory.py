@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -22,6 +23,17 @@ def test_what_was_freed_between_pieces_in_use_is_given_back() -> None:
     before = process.memory_info().rss
     memory.give_back()
     assert before - process.memory_info().rss > PIECES * PIECE_BYTES / 2
+
+
+def test_of_the_libraries_only_that_stays_in_memory_which_is_used() -> None:
+    def in_memory() -> int:
+        maps = psutil.Process().memory_maps(grouped=False)
+        return sum(mapped.rss for mapped in maps if ".so" in mapped.path and not mapped.anonymous)
+
+    before = in_memory()
+    memory.let_go_of_libraries()
+    assert in_memory() < before / 2
+    assert json.loads("[1.5]") == [1.5]
 
 
 def test_torch_and_transformers_come_up_as_a_worker_wants_them() -> None:
