@@ -80,10 +80,9 @@ class Batcher(Generic[Item, Result]):
         self._ready: ReadyQueue[Item, Result] = ReadyQueue()
         self._staged: Staged[Item, Result] | None = None  # the batch after the running one
         self._running: list[list[Entry[Item, Result]]] = [[] for _ in self._runners]
-        self._staging = False
+        self._staging: list[Entry[Item, Result]] = []  # what the stager is at
         self.settled = 0  # batches since the start: who waits sees by it that the device goes on
         self._closed = False
-        self._broken = False  # a thread died; nothing more can be run
 
         self._over = threading.Event()
         self._workers: list[threading.Thread] = []
@@ -123,7 +122,8 @@ class Batcher(Generic[Item, Result]):
     def ready(self) -> int:
         """How many items wait for the device."""
         with self._lock:
-            return len(self._ready) + (len(self._staged.entries) if self._staged else 0)
+            staged = self._staged.entries if self._staged else []
+            return len(self._ready) + len(self._staging) + len(staged)
 
     def forget_witness(self) -> None:
         """The item that went well is current no more, see `is_current`."""
@@ -173,8 +173,7 @@ class Batcher(Generic[Item, Result]):
                 pass
         except BaseException as error:
             with self._lock:
-                self._closed = self._broken = True
-                self._staging = False
+                self._closed = True
                 self._refuse_waiting()
                 self._refuse_running(f"a thread of the batcher died: {error!r}")
                 self._wake()
@@ -185,7 +184,8 @@ class Batcher(Generic[Item, Result]):
         waiting = self._ready.drain()
         if self._staged is not None:
             waiting += self._staged.entries
-            self._staged = None
+        waiting += self._staging
+        self._staged, self._staging = None, []
         self._runners[0].refuse(waiting, BatcherClosed("the batcher was closed before this item ran"))
 
     def _refuse_running(self, reason: str) -> None:
@@ -294,20 +294,13 @@ class Batcher(Generic[Item, Result]):
             self._stager.wait_for(lambda: self._closed or self._should_stage())
             if self._closed:
                 return False
-            entries = self._take()
-            self._staging = True
+            self._staging = entries = self._take()
             self._wake()
-        staged: Staged[Item, Result] | None = None
-        try:
-            staged = self._runners[0].stage(entries)
-        finally:
-            with self._lock:
-                self._staging = False
-                if staged is None or self._broken:
-                    self._runners[0].refuse(entries, BatcherClosed("a thread of the batcher died"))
-                else:
-                    self._staged = staged
-                self._wake()
+        staged = self._runners[0].stage(entries)
+        with self._lock:
+            if self._staging:  # else it was refused meanwhile
+                self._staged, self._staging = staged, []
+            self._wake()
         return True
 
     def _should_stage(self) -> bool:

@@ -34,6 +34,8 @@ class Gate:
         self.allowed = threading.Semaphore(0)
         self.collated: list[list[str]] = []
         self.was_collated = threading.Semaphore(0)
+        self.may_be_ready = threading.Event()  # a batch that is being made ready waits for it
+        self.may_be_ready.set()
         self.poisoned: set[str] = set()
         self.on_forward: Callable[[int], None] = lambda size: None
 
@@ -49,6 +51,7 @@ class Gate:
     def collate(self, items: list[tuple[str, int]]) -> list[tuple[str, int]]:
         self.collated.append([name for name, _ in items])
         self.was_collated.release()
+        assert self.may_be_ready.wait(PATIENCE)
         return items
 
     def wait_for_a_forward(self) -> None:
@@ -93,6 +96,7 @@ def make_batcher(gate: Gate) -> Iterator[Callable[..., Batcher[tuple[str, int], 
         return batcher
 
     yield make
+    gate.may_be_ready.set()
     gate.let_through(1000)
     for batcher in made:
         batcher.close(drain=False, timeout=PATIENCE)
@@ -519,20 +523,11 @@ def test_closing_with_a_drain_runs_what_was_queued(gate: Gate, make_batcher: Any
     assert results(futures) == ["A", "B", "C"]
 
 
-def test_closing_with_a_drain_runs_the_batch_that_is_being_made_ready(
-    gate: Gate, make_batcher: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ready = threading.Event()
-
-    def make_ready(items: list[tuple[str, int]]) -> list[tuple[str, int]]:
-        gate.was_collated.release()
-        assert items[0][0] == "a" or ready.wait(PATIENCE)
-        return items
-
-    monkeypatch.setattr(gate, "collate", make_ready)
+def test_closing_with_a_drain_runs_the_batch_that_is_being_made_ready(gate: Gate, make_batcher: Any) -> None:
     batcher = make_batcher(max_batch=1)
     futures = put(batcher, "a")
     gate.wait_for_a_forward()
+    gate.may_be_ready.clear()
     futures += put(batcher, "b")
     for _ in range(2):
         gate.wait_for_a_collate()
@@ -542,7 +537,7 @@ def test_closing_with_a_drain_runs_the_batch_that_is_being_made_ready(
         threading.Event().wait(0.001)
     gate.let_through(2)
     batcher._workers[0].join(0.2)  # it must not end before it has run what comes
-    ready.set()
+    gate.may_be_ready.set()
     assert results(futures) == ["A", "B"]
     closing.join(PATIENCE)
 
@@ -575,6 +570,26 @@ def test_a_shutdown_that_cannot_wait_leaves_no_future_open(gate: Gate, make_batc
     for future in futures:
         with pytest.raises(BatcherClosed):
             future.result(timeout=0)
+
+
+@pytest.mark.parametrize("drain", [True, False])
+def test_a_shutdown_that_cannot_wait_leaves_no_future_open_of_a_batch_that_is_being_made_ready(
+    gate: Gate, make_batcher: Any, drain: bool
+) -> None:
+    batcher = make_batcher(max_batch=1)
+    futures = put(batcher, "a")
+    gate.wait_for_a_forward()
+    gate.may_be_ready.clear()
+    futures += put(batcher, "b")
+    for _ in range(2):
+        gate.wait_for_a_collate()
+    assert batcher.ready() == 1
+    batcher.close(drain=drain, timeout=0)
+    assert [type(future.exception(timeout=0)) for future in futures] == [BatcherClosed] * 2
+    gate.may_be_ready.set()
+    gate.let_through()
+    batcher.close(drain=drain, timeout=PATIENCE)
+    assert gate.batches == [["a"]], "what was refused is run no more"
 
 
 def test_a_result_that_comes_after_its_future_was_refused_is_dropped(gate: Gate, make_batcher: Any) -> None:
