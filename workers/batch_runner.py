@@ -1,8 +1,8 @@
-"""Runs one batch on the device until each of its items has a result or a verdict.
+"""Runs batches on one device until each of their items has a result or a verdict.
 
-Has no thread and no queue: the batcher calls it on a device thread. This is where an error is pinned on the
-item that caused it, where running out of memory makes batches smaller, and where it is noticed that the device
-itself is broken.
+Has no thread and no queue: the batcher calls it on its device threads, several at once where the limits allow it. This
+is where an error is pinned on the item that caused it, where running out of memory makes batches smaller, and where it
+is noticed that the device itself is broken.
 
     BatcherError
     ├── BatcherFull           no room within the time the submitter gave
@@ -102,24 +102,19 @@ class BatchRunner(Generic[Item, Result]):
         give_up: Callable[[str], None],
         observe: Callable[[BatchReport], None],
         clock: Callable[[], float],
-        busy: BusyTime,
-        limit: BatchLimit,
-        health: DeviceHealth[Item, Result],
+        is_current: Callable[[Item], bool],
     ) -> None:
-        """`busy`, `limit` and `health` are those of the device, shared with the other runners that have batches on
-        it.
-        """
-        self._limit = limit
-        self._health = health
+        self.limit = BatchLimit(limits.max_batch, limits.recover_after)
+        self.health: DeviceHealth[Item, Result] = DeviceHealth(is_current, limits.give_up_after, give_up)
+        self._busy = BusyTime(clock)
         self._forward = forward
         self._collate = collate
         self._limits = limits
         self._give_up = give_up
         self._observe = observe
         self._clock = clock
-        self._busy = busy
         self._resolving = threading.Lock()  # a shutdown that loses patience resolves from another thread
-        # When what runs now began, by thread: a batch is readied on one while another runs. Read by the watchdog.
+        # When what runs now began, by thread: several batches are readied and run at once. Read by the watchdog.
         self._began: dict[int, float] = {}
         self._watching = threading.Lock()  # guards it: a batch that is over must not come back
 
@@ -139,7 +134,7 @@ class BatchRunner(Generic[Item, Result]):
         device_works = False  # whether anything went well after the last failure: a device may die in between
         while pending:
             part = pending.pop()
-            if not isinstance(part, Staged) and len(part) > self._limit.now:
+            if not isinstance(part, Staged) and len(part) > self.limit.now:
                 pending += _halves(part)  # made before the limit fell
                 continue
             staged = part if isinstance(part, Staged) else self.stage(part)
@@ -150,7 +145,7 @@ class BatchRunner(Generic[Item, Result]):
                 self.refuse(staged.entries, error)
             except Exception as error:
                 if isinstance(error, OutOfMemory):
-                    self._limit.out_of_memory(len(staged.entries))
+                    self.limit.out_of_memory(len(staged.entries))
                 if len(staged.entries) == 1:
                     failures.append((staged.entries[0], error))
                     device_works = False
@@ -158,7 +153,7 @@ class BatchRunner(Generic[Item, Result]):
                     pending += _halves(staged.entries)
             else:
                 device_works = True
-                self._health.went_well(staged.entries[-1])
+                self.health.went_well(staged.entries[-1])
                 for entry, result in zip(staged.entries, results, strict=True):
                     self._resolve(entry, result)
         if failures:
@@ -225,7 +220,7 @@ class BatchRunner(Generic[Item, Result]):
             failure = error
             raise
         else:
-            self._limit.clean()
+            self.limit.clean()
             return results
         finally:
             self._report(staged.entries, began, failure, again)
@@ -259,10 +254,10 @@ class BatchRunner(Generic[Item, Result]):
             verdict.__cause__ = error
             self.refuse([entry], verdict)
         if not device_works:
-            self._health.failed(failures[-1][1], began, self._clock())
+            self.health.failed(failures[-1][1], began, self._clock())
 
     def _witness_still_works(self) -> bool:
-        witness = self._health.witness
+        witness = self.health.witness
         if witness is None:
             return False
         try:
@@ -270,7 +265,7 @@ class BatchRunner(Generic[Item, Result]):
         except Exception:
             # What brought us here is reported with its own error; this run only decides whose fault it is.
             return False
-        self._health.went_well(witness)
+        self.health.went_well(witness)
         return True
 
 

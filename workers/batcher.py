@@ -23,10 +23,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Generic
 
-from workers.batch_limit import BatchLimit
 from workers.batch_runner import BatcherClosed, BatcherFull, BatchReport, BatchRunner, Limits, Staged
-from workers.busy_time import BusyTime
-from workers.device_health import DeviceHealth
 from workers.pace import Pace
 from workers.ready_queue import Entry, Item, ReadyQueue, Result
 
@@ -62,15 +59,9 @@ class Batcher(Generic[Item, Result]):
         self._observe = observe
         self._urgent_at = float("-inf")  # when the last urgent item came
         self._pace = Pace(limits.patient_forward_s, limits.max_batch)
-        busy, self._limit = BusyTime(clock), BatchLimit(limits.max_batch, limits.recover_after)
-        self._health: DeviceHealth[Item, Result] = DeviceHealth(is_current, limits.give_up_after, give_up)
-        # One for each batch in flight; what they learn of the device is one.
-        self._runners: list[BatchRunner[Item, Result]] = [
-            BatchRunner(
-                forward, collate, limits, give_up, self._learn, clock, busy, self._limit, self._health
-            )
-            for _ in range(limits.in_flight + limits.for_urgent)
-        ]
+        self._runner: BatchRunner[Item, Result] = BatchRunner(
+            forward, collate, limits, give_up, self._learn, clock, is_current
+        )
 
         self._lock = threading.RLock()  # guards all below
         # Each kind of thread waits for its own: to wake all of them for every item costs more than to prepare it.
@@ -79,7 +70,10 @@ class Batcher(Generic[Item, Result]):
         self._stager = threading.Condition(self._lock)
         self._ready: ReadyQueue[Item, Result] = ReadyQueue()
         self._staged: Staged[Item, Result] | None = None  # the batch after the running one
-        self._running: list[list[Entry[Item, Result]]] = [[] for _ in self._runners]
+        # By device thread: one for each batch that may be in flight.
+        self._running: list[list[Entry[Item, Result]]] = [
+            [] for _ in range(limits.in_flight + limits.for_urgent)
+        ]
         self._staging: list[Entry[Item, Result]] = []  # what the stager is at
         self.settled = 0  # batches since the start: who waits sees by it that the device goes on
         self._closed = False
@@ -117,7 +111,7 @@ class Batcher(Generic[Item, Result]):
     @property
     def max_batch(self) -> int:
         """The limit in force: lower than the configured one for a while after the device ran out of memory."""
-        return self._limit.now
+        return self._runner.limit.now
 
     def ready(self) -> int:
         """How many items wait for the device."""
@@ -127,13 +121,13 @@ class Batcher(Generic[Item, Result]):
 
     def forget_witness(self) -> None:
         """The item that went well is current no more, see `is_current`."""
-        self._health.forget_witness()
+        self._runner.health.forget_witness()
 
     # -- life --------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         steps = {
-            f"device-{slot}": functools.partial(self._run_next, slot) for slot in range(len(self._runners))
+            f"device-{slot}": functools.partial(self._run_next, slot) for slot in range(len(self._running))
         }
         self._workers = [
             threading.Thread(target=self._until_closed, args=(step,), name=f"batcher-{name}", daemon=True)
@@ -186,11 +180,11 @@ class Batcher(Generic[Item, Result]):
             waiting += self._staged.entries
         waiting += self._staging
         self._staged, self._staging = None, []
-        self._runners[0].refuse(waiting, BatcherClosed("the batcher was closed before this item ran"))
+        self._runner.refuse(waiting, BatcherClosed("the batcher was closed before this item ran"))
 
     def _refuse_running(self, reason: str) -> None:
-        for runner, entries in zip(self._runners, self._running, strict=True):
-            runner.refuse(entries, BatcherClosed(reason))
+        for entries in self._running:
+            self._runner.refuse(entries, BatcherClosed(reason))
 
     def _wake(self) -> None:
         """Whoever has something to do since this change. It is called again once that one has begun."""
@@ -207,7 +201,6 @@ class Batcher(Generic[Item, Result]):
 
     def _run_next(self, slot: int) -> bool:
         """Wait for work and settle one batch; False when closed and nothing is left to run."""
-        runner = self._runners[slot]
         with self._lock:
             self._devices.wait_for(lambda: self._has_work() or (self._closed and not self._staging))
             if not self._has_work():
@@ -217,7 +210,7 @@ class Batcher(Generic[Item, Result]):
             entries = staged.entries if staged else self._take(urgent_only=beside)
             self._running[slot] = entries
             self._wake()
-        runner.settle(staged or runner.stage(entries))
+        self._runner.settle(staged or self._runner.stage(entries))
         with self._lock:
             self._running[slot] = []
             self.settled += 1
@@ -296,7 +289,7 @@ class Batcher(Generic[Item, Result]):
                 return False
             self._staging = entries = self._take()
             self._wake()
-        staged = self._runners[0].stage(entries)
+        staged = self._runner.stage(entries)
         with self._lock:
             if self._staging:  # else it was refused meanwhile
                 self._staged, self._staging = staged, []
@@ -319,9 +312,8 @@ class Batcher(Generic[Item, Result]):
         looked = self._clock()
         while not self._over.wait(pause):
             late, looked = self._clock() - looked - pause, self._clock()
-            for runner in self._runners:
-                # A container that was paused, say. (A driver that holds all threads up looks alike, and is seen later.)
-                if late > STOOD_STILL_S:
-                    runner.stood_still(late)
-                if runner.hangs():
-                    return
+            # A container that was paused, say. (A driver that holds all threads up looks alike, and is seen later.)
+            if late > STOOD_STILL_S:
+                self._runner.stood_still(late)
+            if self._runner.hangs():
+                return

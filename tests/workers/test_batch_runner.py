@@ -8,7 +8,6 @@ from itertools import pairwise
 
 import pytest
 
-from workers.batch_limit import BatchLimit
 from workers.batch_runner import (
     BatchReport,
     BatchRunner,
@@ -19,7 +18,6 @@ from workers.batch_runner import (
     ResultCountMismatch,
     Staged,
 )
-from workers.busy_time import BusyTime
 from workers.device_health import DeviceHealth
 from workers.ready_queue import Entry
 
@@ -56,11 +54,7 @@ class Bench:
         self.device = Device()
         self.reports: list[BatchReport] = []
         self.gave_up: list[str] = []
-        self.limit = BatchLimit(limits.get("max_batch", 32), limits.get("recover_after", 20))
         self.outdated: set[int] = set()
-        self.health: DeviceHealth[int, int] = DeviceHealth(
-            lambda item: item not in self.outdated, limits.get("give_up_after", 3), self.gave_up.append
-        )
         self.runner: BatchRunner[int, int] = BatchRunner(
             forward or self.device,
             list,
@@ -68,9 +62,7 @@ class Bench:
             self.gave_up.append,
             self.reports.append,
             lambda: self.device.now,
-            BusyTime(lambda: self.device.now),
-            self.limit,
-            self.health,
+            lambda item: item not in self.outdated,
         )
 
     def run(self, *items: int) -> list[Entry[int, int]]:
@@ -145,17 +137,6 @@ def test_a_device_that_dies_between_two_items_is_blamed_for_those_after() -> Non
     assert outcomes(bench.run(1, 2, 3, 4)) == [2, 4, "DeviceFailed", "DeviceFailed"]
 
 
-def test_runners_of_one_device_share_what_they_know_of_it() -> None:
-    bench, beside = Bench(give_up_after=2), Bench()
-    beside.runner._health = bench.health
-    bench.run(1)
-    beside.device.poisoned = {2}
-    assert outcomes(beside.run(2)) == ["ItemFailed"], "shown by what went well on the other"
-    bench.device.broken = beside.device.broken = True
-    assert outcomes(bench.run(3)) == outcomes(beside.run(3)) == ["DeviceFailed"]
-    assert len(bench.gave_up) == 1, "two failures in a row, one on each"
-
-
 def test_batches_that_were_on_the_device_together_when_it_failed_count_once() -> None:
     gave_up: list[str] = []
     health: DeviceHealth[int, int] = DeviceHealth(lambda item: True, 2, gave_up.append)
@@ -217,7 +198,7 @@ def test_out_of_memory_halves_max_batch_and_loses_nobody() -> None:
     bench = Bench(max_batch=8)
     bench.device.memory = 3
     assert outcomes(bench.run(*range(8))) == [item * 2 for item in range(8)]
-    assert bench.limit.now == 2
+    assert bench.runner.limit.now == 2
     assert bench.device.sizes == [8, 4, 2, 2, 2, 2]
 
 
@@ -225,14 +206,14 @@ def test_max_batch_never_falls_under_one() -> None:
     bench = Bench(max_batch=2)
     bench.device.memory = 0
     bench.run(1, 2)
-    assert bench.limit.now == 1
+    assert bench.runner.limit.now == 1
 
 
 def test_a_batch_of_one_that_did_not_fit_beside_others_does_not_make_batches_of_one() -> None:
     bench = Bench(max_batch=32)
     bench.device.memory = 0
     bench.run(1)
-    assert bench.limit.now == 16
+    assert bench.runner.limit.now == 16
 
 
 def test_an_item_that_alone_is_out_of_memory_is_not_blamed() -> None:
@@ -255,11 +236,11 @@ def test_max_batch_recovers_by_one_after_enough_clean_batches() -> None:
     bench = Bench(max_batch=8, recover_after=3)
     bench.device.memory = 4
     bench.run(*range(8))
-    limits = [bench.limit.now]
+    limits = [bench.runner.limit.now]
     bench.device.memory = 1000
     for _ in range(14):
         bench.run(1)
-        limits.append(bench.limit.now)
+        limits.append(bench.runner.limit.now)
     assert limits[0] == 4
     assert sorted(limits) == limits
     assert limits[-1] == 8
@@ -414,22 +395,12 @@ def test_an_item_that_is_current_no_longer_is_no_witness() -> None:
 def test_a_witness_is_forgotten_and_what_is_not_current_is_not_remembered() -> None:
     bench = Bench()
     bench.run(1)
-    bench.health.forget_witness()
+    bench.runner.health.forget_witness()
     bench.outdated = {3}
     bench.run(3)
     bench.outdated = set()
     bench.device.poisoned = {2}
     assert outcomes(bench.run(2)) == ["DeviceFailed"]
-
-
-def test_runners_of_one_device_share_its_limit() -> None:
-    bench, beside = Bench(max_batch=8, recover_after=3), Bench(max_batch=8, recover_after=3)
-    beside.runner._limit = bench.limit
-    bench.device.memory = 2
-    bench.run(1, 2, 3, 4)
-    assert bench.limit.now == 4
-    beside.run(1)
-    assert bench.limit.now == 5
 
 
 @pytest.mark.parametrize("step", ["collate", "forward"])

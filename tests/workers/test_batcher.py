@@ -784,8 +784,7 @@ def test_a_watchdog_that_comes_late_takes_it_for_a_pause_of_the_whole_process(
     batcher.submit(("a", 1), urgent=True, timeout=0)
     gate.wait_for_a_forward()
     reasons: list[str] = []
-    for runner in batcher._runners:
-        runner._give_up = reasons.append
+    batcher._runner._give_up = reasons.append
     batcher._over.set()  # the watchdog of its own ends
     batcher._over = Over()
     batcher._watch()
