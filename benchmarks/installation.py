@@ -70,11 +70,13 @@ def free_port() -> int:
         return port
 
 
-def wait_until_ready(base_url: str, process: subprocess.Popen[bytes] | None, logs: Path) -> None:
-    deadline = time.monotonic() + READY_WITHIN_S
+def wait_until_ready(base_url: str, process: subprocess.Popen[bytes], logs: Path) -> None:
+    """Raises NotRunningError where it takes too long, or the process has ended."""
+    deadline, reason = time.monotonic() + READY_WITHIN_S, "not ready"
     with Client(base_url) as client:
         while time.monotonic() < deadline:
-            if process is not None and process.poll() is not None:
+            if process.poll() is not None:
+                reason = f"it ended with status {process.returncode}"
                 break
             try:
                 if client.request("GET", "/readyz")[0] == 200:
