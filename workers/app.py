@@ -115,7 +115,7 @@ def create_app(settings: Settings, load_runtime: Callable[[Settings], Any]) -> C
 
     @celery.task(name=TASK, bind=True, shared=False)
     def tag_products(self: Task, message: dict[str, Any]) -> None:
-        # Of anything else Celery would neither acknowledge the message nor take another in its place.
+        # After a BaseException Celery would neither acknowledge the message nor take another in its place.
         with panics_as_exceptions():
             taken = serving.tag(message, lane=self.request.delivery_info["routing_key"])
         if not taken:
@@ -145,7 +145,8 @@ def create_app(settings: Settings, load_runtime: Callable[[Settings], Any]) -> C
         def start(self, parent: Any) -> None:
             if SWEEPS not in celery.amqp.queues.consume_from:
                 log.error("this worker takes no sweeps: start it with --queues sweep,interactive,bulk")
-            # Loading takes long, Celery's handler only makes a note of the wish, and there is no job yet to finish.
+            # Loading takes long, and Celery's handler would only note that it should stop afterwards. There is no job
+            # to finish yet, so the signal ends the process at once.
             celerys = signal.signal(signal.SIGTERM, signal.SIG_DFL)
             try:
                 serving.start()
@@ -233,7 +234,8 @@ class Serving:
         )
         self._served = Served(self._load_runtime, settings, observe=self._model_served)
         answer_commands(self._served)
-        # A connection of its own: behind the threads of a slow database's messages it would come too late every time.
+        # A connection of its own: where the database is slow, messages hold all others, and a renewal that waited for
+        # one would come too late.
         self._lease_engine = make_engine(settings.model_copy(update={"database_pool": 1}))
         self._leases = LeaseKeeper(self._lease_engine, settings, self._send)
         self._heartbeat = Heartbeat(settings.var, worker, self._batcher.alive)
@@ -276,7 +278,7 @@ class Serving:
 
     def _model_served(self, runtime: Runtime) -> None:
         self._metrics.model_served(runtime)
-        self._batcher.forget_witness()  # of the model before, which they would keep in memory
+        self._batcher.forget_witness()  # an item of the model before, which it would keep in memory
 
     def _send(self, job_ids: Sequence[str], lane: Lane) -> None:
         send(self._celery, job_ids, lane)

@@ -49,7 +49,7 @@ class Batcher(Generic[Item, Result]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`give_up(reason)` must end the process: it is called when the device hangs or keeps failing. `is_current`:
-        whether an item that went well tells that the device works, for those that come now.
+        whether running this item again, which went well once, would still show that the device works for new ones.
         """
         self._limits = limits
         self._length = length
@@ -120,7 +120,7 @@ class Batcher(Generic[Item, Result]):
             return len(self._ready) + len(self._staging) + len(staged)
 
     def forget_witness(self) -> None:
-        """The item that went well is current no more, see `is_current`."""
+        """What is current has changed, see `is_current`: the item that is kept to try the device with is dropped."""
         self._runner.health.forget_witness()
 
     # -- life --------------------------------------------------------------------------------------------
@@ -187,7 +187,9 @@ class Batcher(Generic[Item, Result]):
             self._runner.refuse(entries, BatcherClosed(reason))
 
     def _wake(self) -> None:
-        """Whoever has something to do since this change. It is called again once that one has begun."""
+        """Wakes who has something to do after this change: one thread of a kind, which calls this again once it has
+        begun.
+        """
         if self._closed:
             for waiting in (self._submitters, self._devices, self._stager):
                 waiting.notify_all()
@@ -229,7 +231,9 @@ class Batcher(Generic[Item, Result]):
         return idle and not self._staging and len(self._ready) > 0
 
     def _urgent_goes_beside(self) -> bool:
-        """Whether what is urgent should start beside what runs. Beside its like it waits, and grows together."""
+        """Whether what is urgent should start beside what runs. Beside an urgent batch it waits, and becomes one with
+        what else comes.
+        """
         urgent_runs = any(entry.urgent for entries in self._running for entry in entries)
         return self._others_run() and not urgent_runs and self._ready.waiting(urgent=True) > 0
 
@@ -245,8 +249,8 @@ class Batcher(Generic[Item, Result]):
         return taken
 
     def _size(self) -> int:
-        """Of the next batch. Full ones while nobody is in a hurry; else as many as are quick, and where somebody waits
-        all that is urgent and one more, or more of those up to half of what is quick.
+        """How many items the next batch may hold: `max_batch` while nobody is in a hurry, else as many as are quick.
+        Where urgent items wait it is those and one patient item, or more of these up to half of what is quick.
         """
         if not self._people_are_around():
             return self.max_batch

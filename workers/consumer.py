@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 
 
 class SurvivingConsumer(Consumer):
-    """Tells a lost connection nothing any more about the messages that came over it.
+    """Says nothing to a lost connection about the messages that came over it.
 
     celery and kombu 5.7.0 do, twice, and each time end the worker with an AttributeError: at once, when they put
     unacknowledged messages back over the connection that was just lost; and later, when a task that went on in

@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 def renew(session: Session, tokens: Sequence[str], lease_s: float) -> set[str]:
     """Extend the leases; returns the tokens that still hold one.
 
-    That of a row which somebody else has locked is left for the next time: to wait for it could cost all the others.
+    A row that somebody else has locked is left for the next time: to wait for it could cost all other leases.
     """
     until = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, lease_s)
     mine = Job.lease_token.in_(tokens), Job.status == "running"

@@ -162,8 +162,8 @@ class Outcomes:
                     if isinstance(error, DatabaseBusy) and not patient:
                         raise
                     tries += 1
-                    # One that fails alone was cut off, or in a deadlock: to stop for that would take a second. And a
-                    # row that somebody else holds keeps no other job.
+                    # A first failure may be a lost connection or a deadlock, which is no reason to take no messages.
+                    # Nor is a row that somebody else holds, which delays this job alone.
                     if tries > 1 and not isinstance(error, DatabaseBusy):
                         self._breaker.failed()
                     # Twice at least: the time may have passed because this process stood still, and the database not.

@@ -40,7 +40,7 @@ class ReadyQueue(Generic[Item, Result]):
     def __init__(self) -> None:
         self._urgent: deque[Entry[Item, Result]] = deque()
         self._patient: deque[Entry[Item, Result]] = deque()
-        # Whether the oldest patient entry was not in the last batch that it might have been in, and in the one before.
+        # Whether the last batch left out the oldest patient entry, and whether the one before it did.
         self._passed_over = self._passed_before = False
 
     def __len__(self) -> int:
@@ -78,7 +78,7 @@ class ReadyQueue(Generic[Item, Result]):
         entry that is over either by itself runs alone, since no smaller batch exists. Urgent entries go
         first, but the oldest patient entry keeps one place: otherwise a stream of urgent ones could keep an
         import in the queue for good. Where there is no place for it, in a batch of one or beside a long urgent entry,
-        it leads the next batch. `urgent_only` is for a batch beside one of those others.
+        it leads the next batch. `urgent_only` leaves all patient entries out.
         """
         batch: list[Entry[Item, Result]] = []
         longest = weight = 0

@@ -25,7 +25,7 @@ from workers.panics import panics_as_exceptions
 
 log = structlog.get_logger(__name__)
 
-# A runtime is told to be gone before its weights are; that they are takes the thread that let go of it a moment.
+# The finalizer of a runtime runs before its weights are freed, which then takes the thread that let go of it a moment.
 WEIGHTS_GONE_S = 1.0
 
 
@@ -72,7 +72,7 @@ class Runtime(Protocol):
         """How many the photo tower has to run on."""
 
     def collate(self, examples: list[Any], *, patient: bool) -> Any:
-        """Of `patient` examples nobody waits for any."""
+        """`patient`: nobody waits for any of the examples."""
 
     def forward(self, batch: Any) -> Sequence[Any]: ...
 

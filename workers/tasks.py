@@ -55,10 +55,10 @@ class TagProducts:
 
     # A room that stays full for so long gives the message back, well before the queue's visibility timeout would.
     PATIENCE_S = 30.0
-    # So long a message waits for a database that does not answer: it may answer others, and what waits here is missing
-    # to them.
+    # How long a message waits for a database that does not answer this worker. It may answer other workers, and what
+    # waits here they cannot take.
     CLAIM_PATIENCE_S = 5.0
-    # A device that has settled no batch for the time of so many forwards is waited for no longer.
+    # A device that has settled no batch for so many times the time-out of a forward is waited for no longer.
     SILENCE_IN_FORWARDS = 2
 
     def __init__(
@@ -187,7 +187,8 @@ class TagProducts:
                 embedding_cache.TEXTS.recall(session, texts, version, max_age_days),
             )
 
-        # A trial is not worth the wait of whose product it is: another worker may be let in.
+        # While the database refuses this worker, a message is taken as a trial: its product must not wait for that,
+        # since another worker may be let in.
         patience_s = 0.0 if self._breaker.tripped else self.CLAIM_PATIENCE_S
         return self.outcomes.persistently("claim", claim_them, patience_s)
 
