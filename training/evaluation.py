@@ -301,14 +301,13 @@ def evaluate(
     workers: int,
     condition: Condition = "as_is",
     wordings: Iterable[str] = (),
-    quiet: bool = False,
 ) -> dict[str, Any]:
     """The document of `evaluate --json` for the checkpoint at `path`; it names a condition other than as_is.
 
     `wordings` tell values beside those of the taxonomy, for `masked_titles`.
     """
     seen = shown(rows, condition, checkpoint.taxonomy, wordings)
-    logits = evaluate_rows(checkpoint.model, seen, checkpoint.preprocessor, workers, quiet=quiet)
+    logits = evaluate_rows(checkpoint.model, seen, checkpoint.preprocessor, workers, quiet=False)
     targets = targets_of(rows, checkpoint.taxonomy)
     entries = report(logits, targets, checkpoint.taxonomy, checkpoint.calibration)
     return document(path, rows, condition, entries)
