@@ -26,12 +26,19 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
 from catalog.embedded.foreground import become, own_account
+from catalog.embedded.processes import (
+    environment_of,
+    holders,
+    is_held,
+    processes,
+    stop_children,
+    wait_for,
+)
 from catalog.errors import SettingsError
 from catalog.settings import Settings
 
@@ -103,37 +110,9 @@ def of_an_earlier_start(var: Path, control: Path) -> list[int]:
     return sorted(started.union(*map(holders, held_locks(var))))
 
 
-def held_locks(var: Path, names: Sequence[str] = LOCKS) -> list[Path]:
-    """The lock files that somebody holds."""
-    held = []
-    for path in (var / name for name in names):
-        with suppress(FileNotFoundError), path.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                held.append(path)
-    return held
-
-
-def holders(lock: Path) -> set[int]:
-    """Of the lock file, as far as this process may see them: proc(5), locks."""
-    inode = str(lock.stat().st_ino)
-    return {
-        int(pid)
-        for _, kind, *_, pid, place, _, _ in map(str.split, Path("/proc/locks").read_text().splitlines())
-        if kind == "FLOCK" and place.rpartition(":")[2] == inode and int(pid) > 0
-    }
-
-
-def processes() -> Iterator[int]:
-    return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
-
-
-def environment_of(pid: int) -> list[bytes]:
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:  # it has ended, or is somebody else's
-        return []
+def held_locks(var: Path) -> list[Path]:
+    """Those of LOCKS that somebody holds."""
+    return [lock for lock in (var / name for name in LOCKS) if is_held(lock)]
 
 
 def obstacle(settings: Settings, var: Path, control: Path) -> str | None:
@@ -149,7 +128,7 @@ def obstacle(settings: Settings, var: Path, control: Path) -> str | None:
                 f"{Path(sys.executable).parent}/supervisorctl -s unix://{control} shutdown, "
                 "or give this one a TAGSMITH_VAR of its own."
             )
-        if held_locks(var, [OWN_LOCK]):
+        if is_held(var / OWN_LOCK):
             return being_started(var)
         if pids := of_an_earlier_start(var, control):
             return (
@@ -273,45 +252,9 @@ def speak_to(control: Path, supervisord: subprocess.Popen[bytes]) -> None:
         time.sleep(0.02)
 
 
-def wait_for(process: subprocess.Popen[bytes]) -> int:
-    """The child's exit status. Takes all others that end until then: none of them stays as a zombie."""
-    while process.returncode is None:
-        pid, status = os.waitpid(-1, 0)
-        if pid == process.pid:
-            process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode
-
-
 def stop_orphans(var: Path) -> None:
-    """Ends all that are children of this process: asks each once, and in the end kills. The servers go last: a worker
-    needs them to write down what it has done.
-    """
-    servers = set[int]().union(*map(holders, held_locks(var)))
-    asked: set[int] = set()
-    give_up_at = time.monotonic() + ORPHANS_STOP_S
-    with suppress(ChildProcessError):  # none is left
-        while True:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-            late = time.monotonic() > give_up_at
-            # One that ends may leave children, which are ours from then on.
-            children = own_children()
-            for pid in children if late else [pid for pid in children if pid not in servers] or children:
-                if late or pid not in asked:
-                    asked.add(pid)
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
-            time.sleep(0.1)
-
-
-def own_children() -> list[int]:
-    children = []
-    for pid in processes():
-        with suppress(OSError):  # it has ended since the folder was listed
-            # Behind the command, which is in parentheses and may contain anything: its state and its parent.
-            if int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) == os.getpid():
-                children.append(pid)
-    return children
+    """What supervisord has left. The servers go last: a worker needs them to write down what it has done."""
+    stop_children(set[int]().union(*map(holders, held_locks(var))), ORPHANS_STOP_S)
 
 
 def main() -> int:

@@ -30,6 +30,7 @@ from catalog.embedded.foreground import (
     socket_folder,
     unprivileged_account,
 )
+from catalog.embedded.processes import processes
 
 # The newest version of the wheel makes new data; older data keeps the version that made it.
 NEWEST = 18
@@ -198,13 +199,9 @@ def _is_child(pid: int) -> bool:
 def _processes(cluster: str) -> list[int]:
     """The processes whose title carries the cluster's name: the server and every child of it."""
     found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            title = (entry / "cmdline").read_bytes()
-        except OSError:  # it has ended since the folder was listed
-            continue
-        if cluster.encode() in title and b"postgres" in title:
-            found.append(int(entry.name))
+    for pid in processes():
+        with suppress(OSError):  # it has ended since the folder was listed
+            title = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if cluster.encode() in title and b"postgres" in title:
+                found.append(pid)
     return found
