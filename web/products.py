@@ -9,16 +9,15 @@ from collections.abc import Callable, Sequence
 import structlog
 from apiflask import APIBlueprint
 from flask import Response, jsonify, request
-from sqlalchemy.orm import Session
 
 from catalog import photos as catalog_photos
 from catalog import products
 from catalog.database import transaction
 from catalog.errors import Unavailable
 from catalog.idempotency import IdempotencyKey
-from catalog.views import JobView, ProductView
+from catalog.views import ProductView
 from web import authentication, problems
-from web.acceptance import Acceptance
+from web.acceptance import Write
 from web.authentication import tenant_id
 from web.identifiers import PRODUCT, checked
 from web.intake import Upload, fingerprint
@@ -96,7 +95,7 @@ def create_product(query_data: NoQuery) -> Response:
             raise ProblemError(problems.EMPTY_PRODUCT, "The product has neither a title nor a photo.")
         request_key = _request_key(key, upload)
 
-        def write(prepared: Sequence[PreparedPhoto]) -> Callable[[Session], tuple[ProductView, JobView]]:
+        def write(prepared: Sequence[PreparedPhoto]) -> Write:
             return lambda session: products.accept(
                 session,
                 tenant_id=tenant_id(),
@@ -109,15 +108,7 @@ def create_product(query_data: NoQuery) -> Response:
                 settings=services().settings,
             )
 
-        acceptance = services().acceptor.accept(
-            tenant_id(),
-            request_key,
-            lambda: services().intake.photos_of(upload, tenant_id()),
-            _prepared,
-            write,
-            services().precedence.of(content.lane),
-        )
-    return _accepted(acceptance)
+        return _accepted(upload, request_key, write)
 
 
 @bp.patch("/<product_id>")
@@ -140,7 +131,7 @@ def change_product(product_id: str, query_data: NoQuery) -> Response:
         if not photos_change and not given & {"title", "description"}:
             raise ProblemError(problems.NOTHING_TO_CHANGE, problems.NOTHING_TO_CHANGE.advice)
 
-        def write(prepared: Sequence[PreparedPhoto]) -> Callable[[Session], tuple[ProductView, JobView]]:
+        def write(prepared: Sequence[PreparedPhoto]) -> Write:
             change = upload.content
             return lambda session: products.revise(
                 session,
@@ -153,16 +144,7 @@ def change_product(product_id: str, query_data: NoQuery) -> Response:
                 settings=services().settings,
             )
 
-        request_key = _request_key(key, upload)
-        acceptance = services().acceptor.accept(
-            tenant_id(),
-            request_key,
-            lambda: services().intake.photos_of(upload, tenant_id()),
-            _prepared,
-            write,
-            services().precedence.of(upload.content.lane),
-        )
-    return _accepted(acceptance)
+        return _accepted(upload, _request_key(key, upload), write)
 
 
 @bp.get("")
@@ -252,7 +234,19 @@ def _request_key(key: str | None, upload: Upload[ProductIn] | Upload[ProductChan
     return IdempotencyKey(tenant_id(), key, fingerprint(request, upload))
 
 
-def _accepted(acceptance: Acceptance) -> Response:
+def _accepted(
+    upload: Upload[ProductIn] | Upload[ProductChange],
+    key: IdempotencyKey | None,
+    write: Callable[[Sequence[PreparedPhoto]], Write],
+) -> Response:
+    acceptance = services().acceptor.accept(
+        tenant_id(),
+        key,
+        lambda: services().intake.photos_of(upload, tenant_id()),
+        _prepared,
+        write,
+        services().precedence.of(upload.content.lane),
+    )
     answer = acceptance.answer
     response = Response(answer.body, answer.status, answer.headers, content_type="application/json")
     if acceptance.job is None:
