@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.checkpoint import Checkpoint, load
+from models.checkpoint import Checkpoint, load, one_kind_of_error
 from models.taxonomy import Attribute, Taxonomy
 from training.errors import RecipeError
 from training.evaluation import evaluate_rows
@@ -28,7 +28,9 @@ def with_teachers(
     """The rows with what the teachers say of each. Raises RecipeError where they can teach nothing."""
     if not kept.is_file():
         beside = kept.with_suffix(".new")
-        save_file({"probabilities": ask(rows, taxonomy, section, workers).half()}, beside)
+        said = ask(rows, taxonomy, section, workers)
+        with one_kind_of_error(beside):
+            save_file({"probabilities": said.half()}, beside)
         beside.replace(kept)
     said = load_file(kept)["probabilities"].float()
     return [replace(row, taught=of_one) for row, of_one in zip(rows, said, strict=True)]

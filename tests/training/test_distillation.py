@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from models.checkpoint import save
 from models.taxonomy import Attribute, Taxonomy
@@ -64,6 +65,15 @@ def test_values_are_told_apart_by_name_and_an_attribute_with_an_unknown_value_is
     assert kind is None
     theirs = answers(tiny_checkpoint(), ROWS)[0][:, [2, 0]]
     torch.testing.assert_close(colour, theirs / theirs.sum(dim=1, keepdim=True), atol=1e-3, rtol=0)
+
+
+def test_a_disk_that_is_full_is_an_error_of_the_system(teacher, tmp_path, monkeypatch):
+    def full_disk(*_):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("training.distillation.save_file", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        with_teachers(ROWS, TAXONOMY, section(teacher), tmp_path / "kept", 0)
 
 
 def test_a_teacher_of_another_trade_is_refused(teacher, tmp_path):
