@@ -1,11 +1,6 @@
 """The benchmark of growth: its arithmetic, the simulated device, and its document from real workers."""
 
-import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -14,9 +9,6 @@ from benchmarks.__main__ import main
 from benchmarks.backing import Load
 from benchmarks.growth import Step, queue, step_size, summary, table
 from benchmarks.simulated_worker import Device, SimulatedRuntime
-from catalog.settings import PREFIX
-
-REPOSITORY = Path(__file__).parent.parent.parent
 
 
 def step(workers=2, jobs=1000, took_s=10.0, **load):
@@ -96,23 +88,8 @@ def test_a_list_of_workers_that_is_none_is_refused():
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_document_of_real_workers(tmp_path):
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    out = tmp_path / "growth.json"
-    process = subprocess.run(
-        [
-            *(sys.executable, "-m", "benchmarks", "growth", "--workers", "2", "--seconds", "0.5"),
-            *("--device-ms", "5,1", "--json", "--out", str(out)),
-        ],
-        cwd=REPOSITORY,
-        env=clean,
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert process.returncode == 0, process.stderr
-    document = json.loads(process.stdout)
-    assert document == json.loads(out.read_text())
+def test_the_document_of_real_workers(run_benchmark):
+    document = run_benchmark("growth", "--workers", "2", "--seconds", "0.5", "--device-ms", "5,1")
     assert [one["workers"] for one in document["steps"]] == [2]
     for one in document["steps"]:
         assert one["jobs_per_s"] > 0 and 0 < one["device_share"] < 1.1

@@ -1,19 +1,14 @@
 """The benchmark of intake: its photos, its arithmetic, and its document from a real web process."""
 
 import io
-import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from benchmarks.intake import SIDE, PhotoMaker, Round, memory, summary, table
-from catalog.settings import PREFIX
-
-REPOSITORY = Path(__file__).parent.parent.parent
 
 
 def test_photos_have_the_size_that_is_asked_for_and_no_two_are_alike():
@@ -48,23 +43,8 @@ def test_memory_covers_the_children_of_a_process():
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_document_of_a_real_web_process(tmp_path):
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    out = tmp_path / "intake.json"
-    process = subprocess.run(
-        [
-            *(sys.executable, "-m", "benchmarks", "intake", "--requests", "6", "--rounds", "2"),
-            *("--photo-bytes", "150000", "--json", "--out", str(out)),
-        ],
-        cwd=REPOSITORY,
-        env=clean,
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert process.returncode == 0, process.stderr
-    document = json.loads(process.stdout)
-    assert document == json.loads(out.read_text())
+def test_the_document_of_a_real_web_process(run_benchmark):
+    document = run_benchmark(*("intake", "--requests", "6", "--rounds", "2", "--photo-bytes", "150000"))
     assert len(document["rounds"]) == 2 and document["photo_kb"] == pytest.approx(150, rel=0.15)
     assert document["ratio"] == pytest.approx(document["post_per_s"] / document["decode_per_s"], rel=0.02)
     assert document["memory_mb"]["after_all_rounds"]["peak_rss"] > 0

@@ -1,12 +1,7 @@
 """The products of the service's benchmark, its arithmetic, and its document from a whole installation."""
 
 import io
-import json
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -18,13 +13,9 @@ from benchmarks.saturation import LaneNotHeldError, held, tagged_in
 from benchmarks.service import Round, full_batches, run_round, summary, table
 from catalog.database import transaction
 from catalog.products import accept
-from catalog.settings import PREFIX, Settings
-from models.checkpoint import save
+from catalog.settings import Settings
 from samples.client import read_samples
-from tests.tiny_tagger import tiny_checkpoint
 
-REPOSITORY = Path(__file__).parent.parent.parent
-PATIENCE_S = 500
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
@@ -188,29 +179,8 @@ def test_a_lane_without_a_worker_cannot_be_held():
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_document_of_a_whole_installation(tmp_path):
-    save(tiny_checkpoint(), tmp_path / "checkpoint")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    out = tmp_path / "service.json"
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "benchmarks", "service"),
-            *("--products", "12", "--rounds", "2", "--json", "--out", str(out)),
-        ],
-        cwd=REPOSITORY,
-        env={**clean, "TAGSMITH_CHECKPOINT": str(tmp_path / "checkpoint"), "TAGSMITH_DEVICE": "cpu"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        stdout, stderr = process.communicate(timeout=PATIENCE_S)
-    finally:
-        process.terminate()  # it stops its installation, which a kill would leave behind
-        process.wait()
-    assert process.returncode == 0, stderr
-    document = json.loads(stdout)
-    assert document == json.loads(out.read_text())
+def test_the_document_of_a_whole_installation(run_benchmark):
+    document = run_benchmark("service", "--products", "12", "--rounds", "2")
     assert document["lane"] == "bulk" and document["products"] == 12 and len(document["rounds"]) == 2
     assert document["model"]["name"] == "tiny"
     assert document["settings"]["device"] == "cpu" and document["settings"]["threads"] >= 1

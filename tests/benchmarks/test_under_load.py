@@ -1,11 +1,6 @@
 """The benchmark under load: its arrivals, its arithmetic, and its document from a whole installation."""
 
 import itertools
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -27,12 +22,6 @@ from benchmarks.under_load import (
 )
 from catalog.database import transaction
 from catalog.products import accept
-from catalog.settings import PREFIX
-from models.checkpoint import save
-from tests.tiny_tagger import tiny_checkpoint
-
-REPOSITORY = Path(__file__).parent.parent.parent
-PATIENCE_S = 500
 
 
 def test_arrivals_are_random_at_the_rate_and_the_same_for_a_seed():
@@ -155,29 +144,10 @@ def test_the_summary_holds_percentiles_of_all_and_the_median_of_each_round():
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_document_of_a_whole_installation(tmp_path):
-    save(tiny_checkpoint(), tmp_path / "checkpoint")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    out = tmp_path / "under-load.json"
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "benchmarks", "under-load", "--products", "2", "--import", "150"),
-            *("--seconds", "1", "--rounds", "1", "--json", "--out", str(out)),
-        ],
-        cwd=REPOSITORY,
-        env={**clean, "TAGSMITH_CHECKPOINT": str(tmp_path / "checkpoint"), "TAGSMITH_DEVICE": "cpu"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+def test_the_document_of_a_whole_installation(run_benchmark):
+    document = run_benchmark(
+        *("under-load", "--products", "2", "--import", "150", "--seconds", "1", "--rounds", "1")
     )
-    try:
-        stdout, stderr = process.communicate(timeout=PATIENCE_S)
-    finally:
-        process.terminate()  # it stops its installation, which a kill would leave behind
-        process.wait()
-    assert process.returncode == 0, stderr
-    document = json.loads(stdout)
-    assert document == json.loads(out.read_text())
     assert document["saturation_per_s"] > 0
     assert all(document["ms"][f"load {share}"]["p50"] > 0 for share in SHARES)
     assert "1 rounds of 2 products" in table(document)
