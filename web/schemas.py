@@ -12,9 +12,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
 
 from catalog.places import MAX_POSITION
+from catalog.views import Lane, Status
 
-Lane = Literal["interactive", "bulk"]
-Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 Decision = Literal["auto", "review", "abstain"]
 
 
