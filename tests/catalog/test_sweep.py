@@ -444,6 +444,33 @@ def test_claim_and_sweep_read_no_ended_jobs(shop: "Shop", engine: Engine) -> Non
     assert not any("Seq Scan on jobs" in plan for plan in on_jobs)
 
 
+def test_the_removal_of_a_photo_reads_nothing_of_what_others_hold(shop: "Shop", engine: Engine) -> None:
+    """By the photo's name alone an index that begins with the tenant would be read whole, once for each photo."""
+    many = "FROM generate_series(1, 5000) AS n"
+    shop.sql(
+        "INSERT INTO products (id, tenant_id, title, description, job_id) "
+        f"SELECT 'prd_' || n, :tenant, '', '', '' {many}",
+        tenant=shop.tenant,
+    )
+    shop.sql(
+        "INSERT INTO photos (tenant_id, id, width, height, bytes, media_type) "
+        f"SELECT :tenant, 'photo_' || n, 1, 1, 1, '' {many}",
+        tenant=shop.tenant,
+    )
+    shop.sql(
+        "INSERT INTO product_photos (product_id, position, tenant_id, photo_id) "
+        f"SELECT 'prd_' || n, 0, :tenant, 'photo_' || n {many}",
+        tenant=shop.tenant,
+    )
+    shop.delete(shop.accept(photos=[shop.photo("a")])[0].id)
+    shop.sql("UPDATE photos SET released_at = released_at - interval '1 day'")
+    shop.sql("ANALYZE product_photos, photos")
+    plans = plans_of(engine, lambda: sweep(engine, Lanes().send, Lanes().waiting, shop.settings))
+    [plan] = [plan for plan in plans if "product_photos" in plan]
+    assert "Seq Scan" not in plan
+    assert "Index Cond: ((tenant_id = " in plan
+
+
 def plans_of(engine: Engine, action: object) -> list[str]:
     """The plans of every statement that the action runs."""
     statements: list[tuple[str, object]] = []
