@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import click
 from sqlalchemy import Engine
@@ -25,10 +26,12 @@ LONGEST_NAME = 200
 # Categories of Unicode: control characters, halves of others, ends of lines and of paragraphs.
 UNLISTABLE = {"Cc", "Cs", "Zl", "Zp"}
 
+Given = TypeVar("Given", str, tuple[str, ...], None)
 
-def a_text(context: click.Context, parameter: click.Parameter, given: str | None) -> str | None:
-    """Which bytes that are no UTF-8 are not."""
-    if given is not None and any(unicodedata.category(character) == "Cs" for character in given):
+
+def a_text(context: click.Context, parameter: click.Parameter, given: Given) -> Given:
+    """Which bytes that are no UTF-8 are not; or several."""
+    if given is not None and any(unicodedata.category(character) == "Cs" for character in "".join(given)):
         raise click.BadParameter("it is not valid UTF-8")
     return given
 
@@ -138,7 +141,7 @@ def list_keys(tenant: str | None, as_json: bool) -> None:
 
 
 @key.command(epilog="Example: python -m catalog key revoke 2c26b46b68ffc68f")
-@click.argument("key_id")
+@click.argument("key_id", callback=a_text)
 def revoke(key_id: str) -> None:
     """Make the key of this id, see `key list`, useless from the next request on."""
     with _engine() as (_, engine), database.transaction(engine) as session:
@@ -173,7 +176,7 @@ def list_jobs(status: Status, tenant: str | None, limit: int, as_json: bool) -> 
 
 
 @job.command(epilog="Example: python -m catalog job replay --all-failed --tenant my-shop")
-@click.argument("job_ids", nargs=-1)
+@click.argument("job_ids", nargs=-1, callback=a_text)
 @click.option("--all-failed", is_flag=True, help="All failed jobs whose product is still as it was.")
 @click.option("--tenant", callback=a_text, help="With --all-failed: only those of the tenant of this name.")
 def replay(job_ids: tuple[str, ...], all_failed: bool, tenant: str | None) -> None:

@@ -55,6 +55,14 @@ def test_a_tenant_has_any_name_of_one_line(environment: dict[str, str], tenant: 
     assert run(environment, "key", "list", "--tenant", "\udcff").exit_code == 2
 
 
+@pytest.mark.parametrize("command", [("key", "revoke"), ("job", "replay")])
+def test_an_id_that_is_no_text_is_refused_in_words(
+    environment: dict[str, str], command: tuple[str, str]
+) -> None:
+    result = run(environment, *command, "\udcff")
+    assert (result.exit_code, "not valid UTF-8" in result.output) == (2, True)
+
+
 def test_jobs_are_not_pruned_by_an_age_that_is_no_number(environment: dict[str, str]) -> None:
     result = run(environment, "job", "prune", "--older-than-days", "nan")
     assert (result.exit_code, "not a number" in result.output) == (2, True)
