@@ -25,6 +25,15 @@ from catalog.settings import Settings
 from catalog.tables import Base, Product
 
 LOCK_TIMEOUT_S = 30  # for what web and workers are at
+# A dump leaves the search path empty.
+_REFUSE_A_NEWER_DUMP = """
+RESET search_path;
+DO $$ DECLARE its text := (SELECT version_num FROM alembic_version); BEGIN
+    IF its > '{newest}' THEN
+        RAISE 'the dump is of a newer version (revision %, and this one knows {newest}): restore it with that one', its;
+    END IF;
+END $$;
+"""
 
 
 def dump(settings: Settings, file: Path) -> None:
@@ -89,7 +98,8 @@ def restore(settings: Settings, engine: Engine, file: Path, *, replace: bool = F
             writer.stdin.write(begin.encode())
             shutil.copyfileobj(reader.stdout, writer.stdin)
             if reader.wait() == 0:  # else psql finds no COMMIT, and takes back all of it
-                writer.stdin.write(b"COMMIT;\n")
+                refuse = _REFUSE_A_NEWER_DUMP.format(newest=database.newest_revision())
+                writer.stdin.write(f"{refuse}COMMIT;\n".encode())
         if reader.returncode != 0 or writer.returncode != 0:
             complaints.seek(0)
             raise BackupFailed(_in_one_line(complaints.read()) or "pg_restore or psql was ended")

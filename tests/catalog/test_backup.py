@@ -121,6 +121,23 @@ def test_nothing_is_lost_to_the_first_half_of_a_dump(
     assert shop.product(product.id) == product
 
 
+def test_nothing_is_lost_to_a_dump_of_a_newer_version(
+    shop: "Shop", engine: Engine, settings: Settings, tmp_path: Path
+) -> None:
+    product, _ = shop.accept("A navy shirt")
+    file = tmp_path / "tagsmith.dump"
+    shop.sql("UPDATE alembic_version SET version_num = '9999'")
+    try:
+        backup.dump(settings, file)
+    finally:
+        shop.sql("UPDATE alembic_version SET version_num = :own", own=database.newest_revision())
+    shop.sql("UPDATE products SET title = 'Sent later'")
+    with pytest.raises(BackupFailed, match=r"newer version \(revision 9999, and this one knows "):
+        backup.restore(settings, engine, file, replace=True)
+    assert shop.product(product.id).title == "Sent later"
+    database.check(engine)
+
+
 @pytest.mark.parametrize("own", ["TABLE notes (line text)", "VIEW notes AS SELECT id FROM jobs"])
 def test_nothing_is_lost_to_a_dump_that_does_not_fit_beside_what_else_is_there(
     shop: "Shop", engine: Engine, settings: Settings, tmp_path: Path, own: str
