@@ -471,6 +471,22 @@ def test_the_removal_of_a_photo_reads_nothing_of_what_others_hold(shop: "Shop", 
     assert "Index Cond: ((tenant_id = " in plan
 
 
+def test_a_sweep_sorts_not_all_photos_that_nobody_holds(shop: "Shop", engine: Engine) -> None:
+    """Of a store that removes nothing there are more and more of them."""
+    shop.sql(
+        "INSERT INTO photos (tenant_id, id, width, height, bytes, media_type, released_at) "
+        "SELECT :tenant, lpad(to_hex(n), 64, '0'), 1, 1, 1, '', now() - interval '1 day' - n * interval '1 s' "
+        "FROM generate_series(1, 5000) AS n",
+        tenant=shop.tenant,
+    )
+    shop.sql("ANALYZE photos")
+    settings = shop.settings.model_copy(update={"sweep_interval_s": 0.1})
+    plans = plans_of(engine, lambda: sweep(engine, Lanes().send, Lanes().waiting, settings))
+    [plan] = [plan for plan in plans if "released_at <= " in plan]
+    assert "Index Scan using ix_photos_released_at" in plan
+    assert "Sort" not in plan
+
+
 def plans_of(engine: Engine, action: object) -> list[str]:
     """The plans of every statement that the action runs."""
     statements: list[tuple[str, object]] = []
