@@ -133,12 +133,16 @@ def ping(engine: Engine) -> None:
 
 
 def check(engine: Engine) -> None:
-    """Asks PostgreSQL whether it is ready for this version. Raises DatabaseUnavailable, or its kin SchemaOutdated.
+    """Asks PostgreSQL whether it is ready for this version and takes what is written to it. Raises DatabaseUnavailable,
+    or its kin SchemaOutdated.
 
     A schema that is ahead is fine: while a new version takes over, the one before it goes on.
     """
     with transaction(engine) as session:
         revision = session.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        only_reads = session.execute(text("SHOW transaction_read_only")).scalar_one() == "on"
+    if only_reads:
+        raise DatabaseUnavailable("the database only reads, as a standby does")
     newest = newest_revision()
     if revision is None or revision < newest:
         raise SchemaOutdated(f"its schema is of revision {revision}, not {newest}")

@@ -14,7 +14,7 @@ from sqlalchemy import CheckConstraint, Engine, event, inspect, text
 
 from catalog import database, embedding_cache
 from catalog.database import make_engine, migrate, newest_revision
-from catalog.errors import NotMigrated, SchemaOutdated
+from catalog.errors import DatabaseUnavailable, NotMigrated, SchemaOutdated
 from catalog.settings import Settings
 from catalog.tables import Base
 from catalog.tenants import create_tenant
@@ -138,6 +138,20 @@ def test_a_schema_that_is_behind_is_outdated_and_one_that_is_ahead_is_not(
         with pytest.raises(NotMigrated, match="newer version"):
             migrate(behind)
         behind.dispose()
+
+
+def test_a_database_that_only_reads_is_not_ready(engine: Engine, settings: Settings) -> None:
+    """As after a failover to a standby that nobody has promoted: every product would be refused."""
+    with another_database(engine, settings) as url:
+        standby = make_engine(url)
+        migrate(standby)
+        database.check(standby)
+        with standby.begin() as connection:
+            connection.execute(text("ALTER DATABASE empty SET default_transaction_read_only = on"))
+        standby.dispose()
+        with pytest.raises(DatabaseUnavailable, match="only reads"):
+            database.check(standby)
+        standby.dispose()
 
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
