@@ -23,6 +23,8 @@ bp = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", tag="Jobs")
 bp.before_request(authentication.require_key)
 
 _PROBLEMS = (problems.UNAUTHORIZED, problems.NOT_FOUND, problems.INVALID_PARAMETERS, problems.UNAVAILABLE)
+# Their reasons are an exception's words, which name hosts and files of ours: they are for `catalog job list`.
+_FOR_OPERATORS = ("photo-store-unavailable", "unprepared")
 
 
 @bp.get("/<job_id>")
@@ -88,6 +90,8 @@ def job_document(job: JobView, place: Place | None) -> dict[str, object]:
 def _error(problem: Problem) -> JobError:
     """The stored `type` is a bare name; outside it is the address of its page."""
     error = JobError.model_validate(problem)
+    if error.type in _FOR_OPERATORS:
+        _, error.detail = problems.JOB_ENDINGS[error.type]
     if "/" not in error.type and ":" not in error.type:
         error.type = f"/problems/{error.type}"
     return error

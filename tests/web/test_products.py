@@ -16,13 +16,15 @@ from flask import Flask
 from PIL import Image
 from pydantic import SecretStr
 
-from catalog import photos, tenants
+from catalog import jobs, photos, tenants
 from catalog.database import transaction
 from catalog.errors import DatabaseUnavailable, StoreUnavailable
 from catalog.photo_store import PhotoStore
 from catalog.settings import Settings
+from catalog.views import problem
 from tests.web.seller import Seller, Stored, encoded, form, picture
 from web import envelopes
+from web.problems import JOB_ENDINGS
 
 
 @pytest.fixture
@@ -213,6 +215,21 @@ def test_a_change_makes_a_new_job_and_keeps_what_is_not_named(seller: Seller, jp
     assert old["status"] == "cancelled"
     assert old["error"]["type"] == "/problems/superseded"
     assert seller.client.get(old["error"]["type"]).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["photo-store-unavailable", "unprepared"])
+def test_why_the_world_failed_a_job_names_no_file_of_ours_to_a_seller(
+    seller: Seller, engine: Any, settings: Settings, kind: str
+) -> None:
+    job_id = seller.send(title="Shoes").json["job"]["id"]
+    reason = problem(
+        kind, "The world", "[Errno 5] Input/output error: '/srv/tagsmith/photos/ab/cd.model_view'"
+    )
+    with transaction(engine) as session:
+        (claimed,) = jobs.claim(session, "interactive", [job_id], worker="a test", settings=settings)
+        assert jobs.fail(session, claimed, reason)
+    error = seller.get(f"/v1/jobs/{job_id}").json["error"]
+    assert error == {"type": f"/problems/{kind}", "title": "The world", "detail": JOB_ENDINGS[kind][1]}
 
 
 def test_photos_of_a_change_replace_all_photos(seller: Seller, jpeg: bytes) -> None:
