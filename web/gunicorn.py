@@ -11,10 +11,13 @@ pydantic. The worker loads those after the fork, with the application.
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import json
 import socket
 import threading
+import time
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -28,6 +31,8 @@ from web import problems
 _HEADERS_TIMEOUT_S = 3.0
 # Between two pieces of a body, and for each piece of an answer that a client takes.
 _SOCKET_TIMEOUT_S = 30.0
+# Where the process has all files that it may have, until it looks again whether there is one for who waits.
+_NO_FILE_S = 0.1
 # malloc.h of glibc. Bodies and pixels above the threshold are mapped by themselves and given back at once.
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 _HEAPS = 2
@@ -40,13 +45,34 @@ _MMAP_BYTES = 128 * 1024
 
 
 class BoundedWorker(ThreadWorker):
-    """Threads that no slow client can keep: gunicorn itself waits for headers and bodies without end."""
+    """Threads that no slow client can keep: gunicorn itself waits for headers and bodies without end.
+
+    And a process that goes on where the system gives it no further file or thread: gunicorn ends it, with all requests.
+    """
+
+    def accept(self, listener: socket.socket) -> None:
+        try:
+            super().accept(listener)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            self.log.warning("connection not accepted for now: %s", error)
+            time.sleep(_NO_FILE_S)
+
+    def enqueue_req(self, conn: TConn) -> None:
+        try:
+            super().enqueue_req(conn)
+        except RuntimeError as error:
+            # It is queued all the same for the threads there are, and closes with its answer, of which nobody is told.
+            self.nr_conns -= 1
+            self.log.warning("connection waits for another's thread: %s", error)
 
     def handle(self, conn: TConn) -> Any:
         clock = threading.Timer(_HEADERS_TIMEOUT_S, _end_reading, [conn])
         clock.daemon = True
         conn.headers_clock = clock
-        clock.start()
+        with suppress(RuntimeError):  # the system has no thread left to give
+            clock.start()
         try:
             return super().handle(conn)
         finally:

@@ -5,6 +5,7 @@ import http.client
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from catalog.settings import PREFIX, Settings
 from tests.conftest import REPOSITORY, EmbeddedServers
 from tests.web.seller import encoded, picture
 from web.__main__ import command
+from web.gunicorn import BoundedWorker
 from web.precedence import MOST_IN_LINE
 
 START_S = 90
@@ -298,6 +300,39 @@ def test_what_is_no_request_is_refused_in_the_same_form(process: Process, subtes
     log = process.log.read_text()
     assert "request refused: InvalidHeader" in log
     assert "tsk_secret" not in log
+
+
+def test_a_process_that_may_open_no_more_files_goes_on(process: Process) -> None:
+    worker = process.worker()
+    limit = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+    held = len(list(Path(f"/proc/{worker}/fd").iterdir()))
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, (held + 4, limit[1]))
+    try:
+        connections = [process.connect() for _ in range(8)]
+        refused = "connection not accepted for now"
+        deadline = time.monotonic() + START_S
+        while refused not in process.log.read_text():
+            assert time.monotonic() < deadline, process.log.read_text()
+            time.sleep(0.05)
+    finally:
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, limit)
+    for connection in connections:
+        connection.close()
+    with closing(process.connection()) as answered:
+        answered.request("GET", "/healthz")
+        assert answered.getresponse().status == 200
+    assert process.worker() == worker
+
+
+def test_a_connection_that_gets_no_thread_of_its_own_is_taken_by_those_there_are() -> None:
+    class OutOfThreads:
+        def submit(self, *_: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+    worker = BoundedWorker.__new__(BoundedWorker)
+    worker.tpool, worker.log, worker.nr_conns = OutOfThreads(), logging.getLogger("web.test"), 1
+    worker.enqueue_req(object())
+    assert worker.nr_conns == 0
 
 
 def test_a_stop_sends_the_bulk_jobs_that_wait_for_their_message(
