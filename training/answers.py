@@ -66,5 +66,7 @@ def placed(own: NDArray[np.bool_], attribute: Attribute, values: Sequence[str]) 
 
 def owners(rows: Sequence[Row]) -> tuple[NDArray[np.int64], int]:
     """The number of each row's group, (N,), and how many groups there are."""
-    names, owner = np.unique([row.group for row in rows], return_inverse=True)
-    return owner, len(names)
+    # Not NumPy's own `unique`: a group may be a whole description, and an array has room for the longest in every row.
+    groups = sorted({row.group for row in rows})
+    place = {group: number for number, group in enumerate(groups)}
+    return np.array([place[row.group] for row in rows], np.int64), len(groups)
