@@ -75,7 +75,7 @@ def held(out: Path) -> Iterator[None]:
             shutil.rmtree(half_saved)
         try:
             yield
-        except (TrainingError, ModelsError):
+        except (TrainingError, ModelsError, FloatingPointError):  # the last one of too high rates
             if not any(out.glob("*/progress.json")):
                 shutil.rmtree(out, ignore_errors=True)
             raise

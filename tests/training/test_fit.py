@@ -198,6 +198,13 @@ def test_what_a_killed_process_left_half_saved_is_removed_by_the_next(tmp_path):
         assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "lock"]
 
 
+def test_rates_that_end_a_run_at_once_leave_its_folder_to_lower_ones(tmp_path):
+    (tmp_path / "run").mkdir()
+    with pytest.raises(FloatingPointError), held(tmp_path / "run"):
+        raise FloatingPointError("tagging: the loss is nan at step 1: lower the rates")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_is_of_the_files_that_the_recipe_names_as_well(recipe, catalogue, tmp_path):
     (tmp_path / "words.txt").write_text("shoe, boot\n")
     augment = recipe.augment.model_copy(update={"thesaurus": str(tmp_path / "words.txt")})
