@@ -65,15 +65,16 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
     Raises RecipeError, DataError, AnotherRun, and models' BackboneUnavailable or CheckpointError.
     """
     table, declared = read_catalogue(data, recipe.data)
-    warn(table.skipped)
     split = split_rows(data, table.rows, recipe.split)
-    taxonomy, skipped = make_taxonomy(table, split["train"], declared)
-    warn(skipped)
     replay = None
     if recipe.replay is not None:
         seed, checkpoint = recipe.train.seed, recipe.backbones.checkpoint
         replay = read_replay(recipe.replay, checkpoint, recipe.split, table.rows, seed)
-        taxonomy = replay.extended(taxonomy)
+    known = replay.names & table.rows[0].values.keys() if replay is not None else frozenset()
+    taxonomy, skipped = make_taxonomy(table, split["train"], declared, known)
+    warn({name: why for name, why in (table.skipped | skipped).items() if name not in known})
+    if replay is not None:
+        taxonomy = replay.extended(taxonomy, split["train"])
     for part in ("train", "validation"):
         if not any(row.values.get(attribute.name) for row in split[part] for attribute in taxonomy):
             raise DataError(f"{data}: no row of the {part} part has a label, give more or a larger share")

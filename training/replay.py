@@ -33,9 +33,15 @@ class Replay:
     rows: tuple[Row, ...]
     test: tuple[Row, ...]
 
-    def extended(self, taxonomy: Taxonomy) -> Taxonomy:
+    @property
+    def names(self) -> frozenset[str]:
+        """Of the older attributes."""
+        return frozenset(attribute.name for attribute in self.old.taxonomy)
+
+    def extended(self, taxonomy: Taxonomy, rows: Sequence[Row] = ()) -> Taxonomy:
         """The older taxonomy with the attributes and values that the new data add, each at its end, and with the scopes
-        that are declared now.
+        that are declared now. A column in which the new `rows` have too few values for a choice, such as all of one new
+        kind, adds them all the same.
 
         Raises RecipeError where an attribute takes one value here and several there, or scopes run in a circle.
         """
@@ -48,7 +54,12 @@ class Replay:
                     f"[replay]: {attribute.name!r} takes one value in one of the tables and several in the other, "
                     "name it in data.multiple or rename the column"
                 )
-            added = tuple(value for value in other.values if value not in attribute.values)
+            found = other.values
+            if other is attribute and not attribute.multiple:  # cells of several were not taken apart
+                found = tuple(
+                    dict.fromkeys(value for row in rows for value in row.values.get(attribute.name, ()))
+                )
+            added = tuple(value for value in found if value not in attribute.values)
             scope = other.applies_when or attribute.applies_when
             attributes.append(replace(attribute, values=attribute.values + added, applies_when=scope))
         try:

@@ -8,7 +8,7 @@ import html
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -188,12 +188,16 @@ def not_an_attribute(rows: Sequence[Row], name: str) -> str:
 
 
 def make_taxonomy(
-    table: Table, training_rows: Sequence[Row], declared: Declared | None = None
+    table: Table,
+    training_rows: Sequence[Row],
+    declared: Declared | None = None,
+    known: Collection[str] = (),
 ) -> tuple[Taxonomy, dict[str, str]]:
     """The attributes with the values that the training rows hold, most frequent first; and why a column
     fell out. What is declared has its own list of values, and its scope.
 
-    Raises DataError where a column that was asked for, or every column, has nothing to choose from.
+    Raises DataError where a column that was asked for, or every column, has nothing to choose from; those that are
+    `known` to an older checkpoint have its values.
     """
     declared = declared or Declared()
     attributes, skipped = [], {}
@@ -210,7 +214,7 @@ def make_taxonomy(
             )
         else:
             skipped[name] = f"{len(count)} values in the rows to train on, at least two are needed"
-    asked = [name for name in skipped if name in table.named]
+    asked = [name for name in skipped if name in table.named and name not in known]
     if asked or not attributes:
         name = (asked or list(skipped))[0]
         raise DataError(f"attribute {name!r} has {skipped[name]}")

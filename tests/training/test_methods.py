@@ -171,6 +171,20 @@ def test_going_on_with_replay_keeps_the_old_values_and_measures_what_was_forgott
     assert checkpoint.metrics["rows"]["train"] > 120
 
 
+@pytest.mark.parametrize("named", [(), ("kind", "colour")])
+def test_going_on_with_products_of_one_new_value_learns_it(
+    recipe_with, catalogue, starter, tmp_path, capsys, named
+):
+    lines = ["title,kind,colour"] + [f"new hat {n},hat,{('red', 'blue')[n % 2]}" for n in range(60)]
+    (tmp_path / "new.csv").write_text("\n".join(lines))
+    settings = ("backbones.text=", "backbones.photo=", "backbones.photo_weights=", "data.multiple=[]")
+    settings = (*settings, f"backbones.checkpoint={starter}", f"replay.table={catalogue}", "train.epochs=1")
+    recipe = recipe_with(*settings, f"data.attributes={json.dumps(named)}")
+    checkpoint = load(fit(recipe, tmp_path / "new.csv", tmp_path / "run"))
+    assert checkpoint.taxonomy.attributes[1].values == ("shirt", "shoe", "hat")
+    assert "'kind' is not used" not in capsys.readouterr().err
+
+
 def test_pseudo_labels_fill_what_the_table_left_empty(recipe_with, catalogue, starter, tmp_path):
     recipe = recipe_with(f"pseudo_labels.teacher={starter}", "pseudo_labels.confidence=0.6", "train.epochs=1")
     fit(recipe, catalogue, tmp_path / "run")

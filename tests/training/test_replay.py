@@ -73,6 +73,12 @@ def test_the_old_values_stay_in_their_places_and_new_ones_follow(old):
     assert extended.attributes[2].multiple
 
 
+def test_a_column_of_one_new_value_adds_it(old):
+    hats = [Row(str(n), "hat", "", (), f"h{n}", {"size": ("S",), "kind": ("hat",)}) for n in range(3)]
+    extended = read(old).extended(Taxonomy((Attribute("size", ("S", "M")),)), hats)
+    assert extended.attributes[1] == Attribute("kind", ("shirt", "shoe", "hat"))
+
+
 def test_an_attribute_of_one_value_here_and_several_there_is_refused(old):
     with pytest.raises(RecipeError, match="'colour' takes one value"):
         read(old).extended(Taxonomy((Attribute("colour", ("red", "blue"), multiple=True),)))
