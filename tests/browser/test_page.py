@@ -166,6 +166,40 @@ def test_a_service_for_other_machines_asks_for_a_key_once(
 
 
 @pytest.mark.usefixtures("worker")
+def test_a_service_that_can_give_no_token_now_does_not_ask_for_a_key(
+    serve: Callable[..., str], open_page: Callable[..., Page]
+) -> None:
+    """Its database is away for a moment: no key would help."""
+    page = open_page(serve())
+    status, key = page.get_by_role("status"), page.get_by_label("API key")
+    is_away = True
+
+    def give(route: Route) -> None:
+        if is_away:
+            route.fulfill(status=503, json={"title": "Try again later", "status": 503})
+        else:
+            route.continue_()
+
+    page.route("**/page/token", give)
+    page.get_by_label("Title").fill("Shoes")
+    page.get_by_role("button", name="Tag this product").click()
+    expect(page.get_by_role("alert")).to_have_text("Try again later")
+    expect(status).to_have_text("Not sent.")
+    expect(key).to_be_hidden()
+    is_away = False
+    page.route("**/v1/jobs/*", lambda route: route.abort())
+    page.get_by_role("button", name="Tag this product").click()
+    expect(status).to_contain_text("trying again…")
+    is_away = True
+    page.reload()
+    expect(status).to_contain_text("trying again…")  # the product sent before is followed all the same
+    expect(key).to_be_hidden()
+    is_away = False
+    page.unroute("**/v1/jobs/*")
+    expect(page.locator("#tags > li")).to_have_count(3)
+
+
+@pytest.mark.usefixtures("worker")
 def test_a_job_that_cannot_be_asked_for_is_followed_again_later(
     serve: Callable[..., str], open_page: Callable[..., Page], engine: Engine
 ) -> None:

@@ -17,14 +17,20 @@ async function access() {
   if (token) return token;
   if (element("app").dataset.asksForKey === "false") {
     const response = await fetch("/page/token", { method: "POST" }).catch(() => { throw SILENCE; });
+    const body = await bodyOf(response);
     if (response.ok) {
-      token = (await response.json()).token;
+      if (body === undefined) throw SILENCE;
+      token = body.token;
       return token;
     }
+    if (response.status >= 500) throw told(response, body); // no key would help
   }
   keyForm.hidden = false;
   throw { title: "An API key is needed", needsKey: true };
 }
+
+const bodyOf = (response) => response.json().catch(() => undefined); // undefined: cut off, or not of this service
+const told = ({ status }, body) => ({ title: `The service answered ${status}`, detail: "", ...body, status });
 
 // The document that the API answers with. Throws a problem {title, detail, status, lost, needsKey}: `lost` when the
 // request may have been done, `needsKey` when the form that asks for a key is shown.
@@ -42,11 +48,8 @@ export async function call(path, options = {}, again = true) {
     if (keyWasOurs && again) return call(path, options, false); // the service was started anew
     keyForm.hidden = false;
   }
-  const body = status === 204 ? null : await response.json().catch(() => undefined);
-  if (!response.ok) {
-    const lost = LOST.includes(status);
-    throw { title: `The service answered ${status}`, detail: "", ...body, status, lost, needsKey };
-  }
+  const body = status === 204 ? null : await bodyOf(response);
+  if (!response.ok) throw { ...told(response, body), lost: LOST.includes(status), needsKey };
   if (body === undefined) throw { ...SILENCE, lost: true }; // cut off
   return body;
 }
