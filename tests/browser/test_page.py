@@ -611,6 +611,19 @@ def test_the_pages_fit_a_phone(serve: Callable[..., str], open_page: Callable[..
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path
 
 
+def test_all_text_is_as_large_as_the_browser_is_set_to(
+    serve: Callable[..., str], open_page: Callable[..., Page]
+) -> None:
+    address = serve()
+    page = open_page(address, width=400, height=740)
+    for path in ("", "/docs", "/problems"):
+        if path:
+            page.goto(address + path)
+        page.evaluate("document.documentElement.style.fontSize = '32px'")  # as a browser's own setting does
+        assert page.evaluate("getComputedStyle(document.body).fontSize") == "32px"
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path
+
+
 def test_what_a_seller_writes_is_shown_as_text(
     serve: Callable[..., str], open_page: Callable[..., Page]
 ) -> None:
