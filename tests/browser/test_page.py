@@ -592,6 +592,21 @@ def test_bars_are_printed(serve: Callable[..., str], open_page: Callable[..., Pa
 
 
 @pytest.mark.usefixtures("worker")
+def test_bars_can_be_seen_in_a_contrast_theme(
+    serve: Callable[..., str], open_page: Callable[..., Page]
+) -> None:
+    page = open_page(serve())
+    page.emulate_media(forced_colors="active")
+    page.get_by_label("Title").fill("Shoes")
+    page.get_by_role("button", name="Tag this product").click()
+    expect(page.locator("#tags > li")).to_have_count(3)
+    bars = page.locator("#tags > li").first.locator(".bar span")
+    ground = "part => getComputedStyle(part).backgroundColor"
+    assert page.locator("body").evaluate(ground) not in [bar.evaluate(ground) for bar in bars.all()]
+    assert bars.count() == 3
+
+
+@pytest.mark.usefixtures("worker")
 def test_the_pages_fit_a_phone(serve: Callable[..., str], open_page: Callable[..., Page]) -> None:
     address = serve()
     page = open_page(address, width=360, height=740)
