@@ -4,9 +4,12 @@ Knows nothing of the network. Decoding, resizing and tokenizing all release the 
 prepare at once. Legend: T tokens, P photos, S side in pixels.
 """
 
+import html
 import io
 import math
 import os
+import re
+import unicodedata
 import warnings
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -27,6 +30,9 @@ PHOTO_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF")
 # A picture that is to be made smaller still has so many times the pixels of either side.
 ROOM = 1.25
 NO_TOKENS = np.zeros(0, dtype=np.int64)
+# What shops export descriptions with. `&copy` without its semicolon may be the middle of a name.
+ENTITY = re.compile(r"&#?\w+;")
+MARKUP = re.compile(r"</?[a-z][^<>]*>", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ class Preprocessor:
 
     def tokens(self, title: str, description: str) -> tuple[np.ndarray, np.ndarray]:
         """Token ids and segment ids, int64 (T,) each: title and description as a pair of segments."""
-        title, description = title.strip(), description.strip()
+        title, description = in_words(title), in_words(description)
         if not title and not description:
             return NO_TOKENS, NO_TOKENS
         # A description alone is the second segment as well: what it names is not what a title calls the product.
@@ -118,6 +124,23 @@ class Preprocessor:
         """uint8 (P, 3, S, S), also for P = 0."""
         side = self.config.photo_size
         return np.stack(photos) if photos else np.zeros((0, 3, side, side), dtype=np.uint8)
+
+
+def in_words(text: str) -> str:
+    """The words of a text as a vocabulary has them: without HTML, set apart from emoji and other symbols, and in the
+    plain form of letters and digits that have wide or ornate ones.
+
+    To a BERT's tokenizer `Red❤Dress` and `Ｎｉｋｅ` are each one word, which it does not know, and so is `Nike®`.
+    """
+    plain = MARKUP.sub(" ", ENTITY.sub(lambda entity: html.unescape(entity[0]), text))
+    return plain.translate({ord(char): in_word(char) for char in set(plain) if not char.isascii()}).strip()
+
+
+def in_word(char: str) -> str:
+    kind = unicodedata.category(char)
+    if kind.startswith("S"):
+        return f" {char} "
+    return unicodedata.normalize("NFKC", char) if kind.startswith("L") or kind == "Nd" else char
 
 
 def decode(photo: bytes, least: int = 0) -> Image.Image:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from models import Product, UnreadablePhoto
-from models.preprocessing import decode
+from models.preprocessing import decode, in_words
 from tests.tiny_tagger import picture, tiny_checkpoint
 
 
@@ -102,6 +102,35 @@ def test_a_description_alone_is_text_too_and_no_title(preprocessor):
     alone = preprocessor(Product(description="soft cotton"))
     assert alone.type_ids.tolist() == [0, 0, 1, 1, 1]
     assert alone.token_ids.tolist()[2:] == preprocessor(Product("red", "soft cotton")).token_ids.tolist()[3:]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("Red❤Shirt", "Red ❤ Shirt"),
+        ("★Nike® Shirt🔥", "★ Nike ®  Shirt 🔥"),
+        ("Men´s Shirt 20€", "Men ´ s Shirt 20 €"),
+        ("红色Ｔ恤（５ＸＬ）", "红色T恤（5XL）"),
+        ("𝐑𝐞𝐝 ﬁt", "Red fit"),
+        ("Men&#39;s A &amp; B&nbsp;", "Men's A & B"),
+        ('<p class="x">Red<br/>Shirt</p>', "Red Shirt"),
+        ("&lt;b&gt;Red&lt;/b&gt; Shirt", "Red  Shirt"),
+        ("5 < 6 > 4 <3 AT&T;R&D &copy", "5 < 6 > 4 <3 AT&T;R&D &copy"),
+        ("ein größeres Hemd, जींस, ジーンズ", "ein größeres Hemd, जींस, ジーンズ"),
+    ],
+)
+def test_words_are_free_of_what_a_vocabulary_does_not_know_them_with(written, read):
+    assert in_words(written) == read
+
+
+def test_a_word_beside_a_symbol_is_the_same_word(preprocessor):
+    known = set(preprocessor(Product("red shirt", "blue")).token_ids.tolist())
+    found = preprocessor(Product("ｒｅｄ❤shirt", "<b>blue</b>❤")).token_ids.tolist()
+    assert known <= set(found)
+
+
+def test_markup_without_a_word_is_no_text(preprocessor):
+    assert preprocessor(Product("<br>", "<p>&nbsp;</p>")).tokens == 0
 
 
 def test_long_text_is_cut_at_the_limit(preprocessor):
