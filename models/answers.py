@@ -4,28 +4,27 @@ Tensors in and tensors out, and whatever is there the same operations, so that `
 Legend: B products, P photos, T tokens, D width of the fused space, A attributes, W all values together.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from models.calibration import Calibration, indices, probabilities
+from models.calibration import Calibration, indices
 from models.fusion import FusionTagger
-from models.scope import InScope, in_scope
+from models.scope import in_scope
 from models.taxonomy import Taxonomy
 
 
 class Answers(NamedTuple):
     """On the CPU. `confidence` of the fused head and what `text` and `photos` alone say, float32 (B, W) each; `offered`
     bool (B, A), whether an attribute is asked for; `pattern` int64 (B, A), an index of PATTERNS, whose numbers count;
-    `familiar`, `has_text` and `has_photos` bool (B,); `embedding` float32 (B, D).
+    `vouched` bool (B, W), see `Calibration.vouched_at`; `has_text`, `has_photos` bool (B,); `embedding` float32 (B, D).
     """
 
     confidence: Tensor
     offered: Tensor
     pattern: Tensor
-    familiar: Tensor
+    vouched: Tensor
     text: Tensor
     photos: Tensor
     has_text: Tensor
@@ -62,30 +61,19 @@ class Answering(nn.Module):
                 )
             ],
         )
+        text, photos = self.calibration.alone(text_only, photo_only, self.taxonomy)
+        vouched = self.calibration.vouched_at(text_only, photo_only, of, self.taxonomy)
         return Answers(
-            confidence=values_of(scoped),
+            confidence=torch.cat([one.confidence for one in scoped], dim=1),
             offered=torch.stack([one.offered for one in scoped], dim=1),
             pattern=torch.stack(by_attribute, dim=1),
-            familiar=self.calibration.familiar_at(text_only, photo_only, of, self.taxonomy),
-            text=values_of(self.alone(text_only, [one.text_only for one in attributes])),
-            photos=values_of(self.alone(photo_only, [one.photo_only for one in attributes])),
+            vouched=torch.cat(vouched, dim=1),
+            text=torch.cat(text, dim=1),
+            photos=torch.cat(photos, dim=1),
             has_text=has_text,
             has_photos=has_photos,
             embedding=on_cpu(output.embedding),
         )
-
-    def alone(self, logits: Sequence[Tensor], temperatures: Sequence[float]) -> tuple[InScope, ...]:
-        """What the heads of one modality say of every attribute."""
-        said = [
-            probabilities(head, temperature, attribute.multiple)
-            for head, temperature, attribute in zip(logits, temperatures, self.taxonomy, strict=True)
-        ]
-        return in_scope(self.taxonomy, said)
-
-
-def values_of(scoped: Sequence[InScope]) -> Tensor:
-    """(B, W)."""
-    return torch.cat([one.confidence for one in scoped], dim=1)
 
 
 def on_cpu(logits: Tensor) -> Tensor:

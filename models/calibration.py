@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from models.errors import CheckpointError
 from models.product import Decision
+from models.scope import in_scope
 from models.taxonomy import Taxonomy
 
 Pattern = Literal["both", "text", "photos"]
@@ -106,16 +107,12 @@ class AttributeCalibration:
         silent = probabilities(text_only, self.text_only, multiple).amax(dim=1) < ABSTAIN_BELOW
         return torch.where((of == BOTH) & silent, PHOTOS, of)
 
-    def decide(self, confidence: float, pattern: Pattern, familiar: bool = True) -> Decision:
-        """`auto` from the threshold on, which is never under `least_auto`, for products that are `familiar`."""
+    def decide(self, confidence: float, pattern: Pattern, vouched: bool = True) -> Decision:
+        """`auto` from the threshold on, which is never under `least_auto`, for a value that is `vouched` for."""
         threshold = self.auto_from[pattern]
         if not confidence >= ABSTAIN_BELOW:  # nor NaN
             return "abstain"
-        if (
-            threshold is None
-            or not familiar
-            or confidence < max(threshold, least_auto(self.target_precision))
-        ):
+        if threshold is None or not vouched or confidence < max(threshold, least_auto(self.target_precision)):
             return "review"
         return "auto"
 
@@ -139,26 +136,35 @@ class Calibration:
         )
         return cls(tuple(neutral for _ in taxonomy))
 
-    def familiar(
-        self, text_only: Sequence[Tensor], photo_only: Sequence[Tensor], of: list[Pattern], taxonomy: Taxonomy
-    ) -> list[bool]:
-        """For products of these patterns and logits of either modality's own heads, (B, V) each.
-
-        One that has both needs only one that is familiar: a poor title says little, and its photo is as good as ever.
-        """
-        known: list[bool] = self.familiar_at(text_only, photo_only, indices_of(of), taxonomy).tolist()
-        return known
-
-    def familiar_at(
+    def vouched_at(
         self, text_only: Sequence[Tensor], photo_only: Sequence[Tensor], of: Tensor, taxonomy: Taxonomy
-    ) -> Tensor:
-        """The same by indices, int64 (B,); bool (B,)."""
-        heads: dict[Modality, Sequence[Tensor]] = {"text": text_only, "photos": photo_only}
-        known = {}
-        for modality, logits in heads.items():
-            limit = self.familiar_from[modality]
-            known[modality] = familiarity(logits, taxonomy) >= (-torch.inf if limit is None else limit)
-        return (known["text"] & (of != PHOTOS)) | (known["photos"] & (of != TEXT))
+    ) -> tuple[Tensor, ...]:
+        """By logits (B, V) of either modality's own heads, and by indices int64 (B,) of the products' patterns: of each
+        attribute bool (B, V), whether what is familiar vouches for a value.
+
+        Of a product that has both one may be strange: a poor title says little, and its photo is as good as ever. But a
+        text of another kind may say much that is wrong, so the familiar one has to offer the value by itself.
+        """
+        by_text = (self.familiar_at(text_only, "text", taxonomy) & (of != PHOTOS)).unsqueeze(1)  # (B, 1)
+        by_photos = (self.familiar_at(photo_only, "photos", taxonomy) & (of != TEXT)).unsqueeze(1)
+        no_stranger = (by_text & by_photos) | (of != BOTH).unsqueeze(1)
+        return tuple(
+            (by_text & (no_stranger | (told >= ABSTAIN_BELOW)))
+            | (by_photos & (no_stranger | (shown >= ABSTAIN_BELOW)))
+            for told, shown in zip(*self.alone(text_only, photo_only, taxonomy), strict=True)
+        )
+
+    def familiar_at(self, logits: Sequence[Tensor], modality: Modality, taxonomy: Taxonomy) -> Tensor:
+        """bool (B,): whether texts or photos of these logits of their own heads are like those it was calibrated on."""
+        limit = self.familiar_from[modality]
+        return familiarity(logits, taxonomy) >= (-torch.inf if limit is None else limit)
+
+    def alone(
+        self, text_only: Sequence[Tensor], photo_only: Sequence[Tensor], taxonomy: Taxonomy
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """What text and photos say of every attribute by themselves, (B, V) each: the evidence of a tag."""
+        text = said(text_only, [one.text_only for one in self.attributes], taxonomy)
+        return text, said(photo_only, [one.photo_only for one in self.attributes], taxonomy)
 
     def patterns_for(
         self, of: list[Pattern], text_only: Sequence[Tensor], taxonomy: Taxonomy
@@ -224,6 +230,13 @@ def familiarity(logits: Sequence[Tensor], taxonomy: Taxonomy) -> Tensor:
     if not choices:
         return logits[0].new_zeros(logits[0].shape[0])  # not its len(), which a trace keeps
     return torch.stack([head.logsumexp(dim=1) for head in choices]).mean(dim=0)
+
+
+def said(logits: Sequence[Tensor], temperatures: Sequence[float], taxonomy: Taxonomy) -> tuple[Tensor, ...]:
+    """What the heads of one modality say, in scope, (B, V) each."""
+    heads = zip(logits, temperatures, taxonomy, strict=True)
+    alone = [probabilities(head, temperature, attribute.multiple) for head, temperature, attribute in heads]
+    return tuple(one.confidence for one in in_scope(taxonomy, alone))
 
 
 def probabilities(logits: Tensor, temperature: float, multiple: bool) -> Tensor:

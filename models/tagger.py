@@ -207,7 +207,9 @@ class Tagger:
                 alone = Alone(
                     told.text[own] if told.has_text else None, told.photos[own] if told.has_photos else None
                 )
-                tags += choose(attribute, calibration, pattern, told.confidence[own], alone, told.familiar)
+                tags += choose(
+                    attribute, calibration, pattern, told.confidence[own], alone, told.vouched[own]
+                )
         return tuple(tags)
 
 
@@ -217,7 +219,7 @@ def choose(
     pattern: Pattern,
     confidences: list[float],
     evidence: Alone,
-    familiar: bool = True,
+    vouched: Sequence[bool],
 ) -> list[Tag]:
     """The tags of one attribute of one product, most confident first.
 
@@ -240,7 +242,7 @@ def choose(
             attribute.name,
             attribute.values[v],
             confidences[v],
-            calibration.decide(confidences[v], pattern, familiar),
+            calibration.decide(confidences[v], pattern, vouched[v]),
             evidence.of(v),
             rest,
         )

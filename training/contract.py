@@ -24,7 +24,7 @@ from training.applicable import known
 from training.calibrate import calibrate, certainty_of
 from training.catalogue import rows_for
 from training.errors import DataError
-from training.evaluation import familiar_in, judged, labelled, offers, said, those
+from training.evaluation import at_offers, judged, labelled, offers, said, those, vouched_in
 from training.readable import require_readable
 from training.recipe import CalibrationSection
 from training.seen import Seen, see, shows
@@ -135,7 +135,7 @@ def tried(calibration: Calibration, taxonomy: Taxonomy, seen: Seen) -> Iterator[
     for pattern, run in seen.runs.items():
         scoped, of = said(run, taxonomy, calibration), shows(run.patterns, pattern)
         by_attribute = calibration.patterns_for(run.served, run.text_only, taxonomy)
-        familiar = familiar_in(run, taxonomy, calibration)
+        vouched = vouched_in(run, taxonomy, calibration)
         for index, attribute in enumerate(taxonomy):
             auto_from, target = calibration.attributes[index].auto_from, seen.targets[index]
             if all(auto_from[each] is None for each in those(by_attribute[index], of)):
@@ -145,7 +145,8 @@ def tried(calibration: Calibration, taxonomy: Taxonomy, seen: Seen) -> Iterator[
             offered = confidence >= ABSTAIN_BELOW
             limits = [auto_from[each] for each in those(by_attribute[index], met)]
             least = torch.tensor([np.inf if limit is None else limit for limit in limits]).unsqueeze(1)
-            auto = offered & (confidence >= least) & familiar[met].unsqueeze(1)
+            sure = at_offers(vouched[index][met], scoped[index].confidence[met], attribute)
+            auto = offered & (confidence >= least) & sure
             asked = offered.sum() if attribute.multiple else (labelled(target, attribute) & of | met).sum()
             precision = float(right[auto].float().mean()) if auto.any() else None
             yield attribute.name, pattern, Kept(precision, int(auto.sum()) / max(1, int(asked)))

@@ -19,7 +19,14 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from models.calibration import ABSTAIN_BELOW, AttributeCalibration, Calibration, Pattern, patterns
+from models.calibration import (
+    ABSTAIN_BELOW,
+    AttributeCalibration,
+    Calibration,
+    Pattern,
+    indices_of,
+    patterns,
+)
 from models.checkpoint import Checkpoint, version
 from models.fusion import FusionTagger
 from models.preprocessing import Preprocessor
@@ -125,7 +132,7 @@ def report(
     entries = {}
     scoped, truth = said(logits, taxonomy, calibration), known(targets, taxonomy)
     of = calibration.patterns_for(logits.served, logits.text_only, taxonomy)
-    familiar = familiar_in(logits, taxonomy, calibration)
+    vouched = vouched_in(logits, taxonomy, calibration)
     for index, attribute in enumerate(taxonomy):
         if (labelled(targets[index], attribute) & logits.seen).any():
             entries[attribute.name] = entry(
@@ -137,7 +144,7 @@ def report(
                 scoped[index],
                 truth[index],
                 of[index],
-                familiar,
+                vouched[index],
             )
     return entries
 
@@ -151,10 +158,9 @@ def said(logits: Logits, taxonomy: Taxonomy, calibration: Calibration) -> tuple[
     )
 
 
-def familiar_in(logits: Logits, taxonomy: Taxonomy, calibration: Calibration) -> Tensor:
-    """bool (N,)."""
-    found = calibration.familiar(logits.text_only, logits.photo_only, logits.served, taxonomy)
-    return torch.tensor(found, dtype=torch.bool)
+def vouched_in(logits: Logits, taxonomy: Taxonomy, calibration: Calibration) -> tuple[Tensor, ...]:
+    """bool (N, V) of each attribute."""
+    return calibration.vouched_at(logits.text_only, logits.photo_only, indices_of(logits.served), taxonomy)
 
 
 def entry(
@@ -166,7 +172,7 @@ def entry(
     scoped: InScope,
     truth: Known,
     of: list[Pattern],
-    familiar: Tensor,
+    vouched: Tensor,
 ) -> dict[str, Any]:
     """The heads are judged by the rows with a label, offers as a buyer meets them (see `judged`); `of` are the patterns
     as far as this attribute goes. Of several values the fused figures are those of what is offered: nearly all the
@@ -178,9 +184,9 @@ def entry(
     confidence, right = offers(scoped.confidence[met], target[met], attribute)
     each = confidence.shape[1]
     by = [pattern for pattern in those(of, met) for _ in range(each)]
-    like = familiar[met].repeat_interleave(each).tolist()
+    sure = at_offers(vouched[met], scoped.confidence[met], attribute).flatten().tolist()
     confidence, right = confidence.flatten(), right.flatten()
-    decisions = [calibration.decide(*one) for one in zip(confidence.tolist(), by, like, strict=True)]
+    decisions = [calibration.decide(*one) for one in zip(confidence.tolist(), by, sure, strict=True)]
     auto = torch.tensor([decision == "auto" for decision in decisions], dtype=torch.bool)
     considered, fused = int((rows | met).sum()), score(attribute, logits.fused[index][rows], labels)
     precision = float(right[auto].float().mean()) if auto.any() else None
@@ -235,6 +241,11 @@ def offers(probability: Tensor, target: Tensor, attribute: Attribute) -> tuple[T
         return probability, target > 0.5
     confidence, value = probability.max(dim=1, keepdim=True)
     return confidence, value == target.unsqueeze(1)
+
+
+def at_offers(known: Tensor, probability: Tensor, attribute: Attribute) -> Tensor:
+    """What is known of every value, (N, V), of those that `offers` gives."""
+    return known if attribute.multiple else known.gather(1, probability.argmax(dim=1, keepdim=True))
 
 
 def score(attribute: Attribute, logits: Tensor, target: Tensor) -> dict[str, float | None]:

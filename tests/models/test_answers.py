@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.answers import Answering, Answers
-from models.calibration import PATTERNS, AttributeCalibration, Calibration, patterns
+from models.calibration import PATTERNS, AttributeCalibration, Calibration, indices_of, patterns
 from models.fusion import FusionTagger
 from models.names import key_of
 from models.scope import in_scope
@@ -85,7 +85,8 @@ def test_the_answers_are_those_of_the_calibration_by_patterns(shape):
     assert torch.equal(answers.offered, torch.stack([one.offered for one in scoped], dim=1))
     named = [[PATTERNS[index] for index in column] for column in answers.pattern.T.tolist()]
     assert named == by_attribute
-    assert answers.familiar.tolist() == found.familiar(output.text_only, output.photo_only, of, SCOPED)
+    vouched = found.vouched_at(output.text_only, output.photo_only, indices_of(of), SCOPED)
+    assert torch.equal(answers.vouched, torch.cat(vouched, dim=1))
     assert torch.equal(answers.embedding, output.embedding)
 
 

@@ -6,7 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.calibration import PATTERNS, AttributeCalibration, Calibration, familiarity, patterns
+from models.calibration import (
+    PATTERNS,
+    AttributeCalibration,
+    Calibration,
+    familiarity,
+    indices_of,
+    patterns,
+)
 from models.errors import CheckpointError
 from models.taxonomy import Attribute, Taxonomy
 
@@ -112,7 +119,7 @@ def test_a_doubtful_value_is_not_auto_however_sure_the_others_are(target, confid
 
 
 @pytest.mark.parametrize(
-    ("pattern", "confidence", "familiar", "decision"),
+    ("pattern", "confidence", "vouched", "decision"),
     [
         ("both", 0.9, True, "auto"),
         ("both", 0.89, True, "review"),
@@ -121,12 +128,12 @@ def test_a_doubtful_value_is_not_auto_however_sure_the_others_are(target, confid
         ("both", 0.49, False, "abstain"),
     ],
 )
-def test_auto_is_what_reaches_the_threshold_of_its_pattern_and_is_familiar(
-    pattern, confidence, familiar, decision
+def test_auto_is_what_reaches_the_threshold_of_its_pattern_and_is_vouched_for(
+    pattern, confidence, vouched, decision
 ):
     auto_from = {"both": 0.9, "text": None, "photos": 0.5}  # of texts alone nothing is promised
     calibration = AttributeCalibration(0.95, dict.fromkeys(PATTERNS, 1.0), auto_from)
-    assert calibration.decide(confidence, pattern, familiar) == decision
+    assert calibration.decide(confidence, pattern, vouched) == decision
 
 
 def test_what_was_never_calibrated_goes_to_a_person():
@@ -150,18 +157,30 @@ def test_what_no_logit_rises_for_is_less_familiar_than_what_one_does():
     assert strange == pytest.approx(math.log(math.exp(0.5) + 1)), "several values at once say nothing of it"
 
 
-def test_a_product_is_strange_where_nothing_that_it_has_is_familiar():
+def test_what_is_familiar_vouches_for_what_it_offers_where_the_rest_is_strange():
     colour = Taxonomy((Attribute("colour", ("red", "green")),))
-    known, strange = [6.0, 0.0], [0.5, 0.0]
-    text, photos = (
-        torch.tensor([known, strange, strange, known, strange]),
-        torch.tensor([strange, known, strange, strange, strange]),
-    )
-    of = ["both", "both", "both", "photos", "text"]
-    found = Calibration((), {"text": 3.0, "photos": 3.0}).familiar((text,), (photos,), of, colour)
-    assert found == [True, True, False, False, False]
-    anything = Calibration((), {"text": None, "photos": 3.0}).familiar((text,), (photos,), of, colour)
-    assert anything == [True, True, True, False, True]
+    red, green, strange = [6.0, 0.0], [0.0, 6.0], [0.5, 0.0]
+    both, neither, only_red, only_green = [True, True], [False, False], [True, False], [False, True]
+    cases = [
+        ("both", red, green, both),
+        ("both", red, strange, only_red),
+        ("both", strange, green, only_green),
+        ("both", strange, strange, neither),
+        ("text", red, strange, both),
+        ("text", strange, green, neither),
+        ("photos", strange, green, both),
+        ("photos", red, strange, neither),
+    ]
+    of = indices_of([pattern for pattern, *_ in cases])
+    text, photos = (torch.tensor([case[column] for case in cases]) for column in (1, 2))
+
+    def vouched(**familiar_from):
+        found = Calibration((calibration(),), familiar_from).vouched_at((text,), (photos,), of, colour)
+        return found[0].tolist()
+
+    assert vouched(text=3.0, photos=3.0) == [expected for *_, expected in cases]
+    assert vouched(text=None, photos=None) == [both] * len(cases)
+    assert vouched(text=None, photos=3.0)[3] == only_red, "half sure is enough"
 
 
 def test_calibration_comes_back_as_it_was_written_also_that_of_older_checkpoints():

@@ -131,7 +131,9 @@ def test_the_embedding_has_unit_length(tagger):
 )
 def test_a_decision_follows_the_threshold_of_what_is_present(confidence, pattern, decision, value):
     rest = (1 - confidence) / 4
-    (tag,) = choose(COLOUR, CALIBRATION, pattern, [rest, confidence, rest, rest, rest], evidence(5))
+    (tag,) = choose(
+        COLOUR, CALIBRATION, pattern, [rest, confidence, rest, rest, rest], evidence(5), [True] * 5
+    )
     assert (tag.decision, tag.value, tag.confidence) == (decision, value, confidence)
 
 
@@ -151,7 +153,7 @@ def test_what_a_strange_product_is_tagged_with_goes_to_a_person(tagger):
 
 
 def test_alternatives_are_the_next_three_and_never_the_value():
-    (tag,) = choose(COLOUR, CALIBRATION, "both", [0.05, 0.6, 0.2, 0.1, 0.05], evidence(5))
+    (tag,) = choose(COLOUR, CALIBRATION, "both", [0.05, 0.6, 0.2, 0.1, 0.05], evidence(5), [True] * 5)
     assert [(a.value, a.confidence) for a in tag.alternatives] == [
         ("blue", 0.2),
         ("black", 0.1),
@@ -161,29 +163,29 @@ def test_alternatives_are_the_next_three_and_never_the_value():
 
 
 def test_an_abstained_value_is_still_the_first_alternative():
-    (tag,) = choose(COLOUR, CALIBRATION, "both", [0.1, 0.4, 0.3, 0.1, 0.1], evidence(5))
+    (tag,) = choose(COLOUR, CALIBRATION, "both", [0.1, 0.4, 0.3, 0.1, 0.1], evidence(5), [True] * 5)
     assert tag.value is None
     assert tag.alternatives[0].value == "green"
 
 
 def test_of_two_values_that_are_as_likely_one_is_offered():
-    (tag,) = choose(COLOUR, CALIBRATION, "both", [0.0, 0.5, 0.5, 0.0, 0.0], evidence(5))
+    (tag,) = choose(COLOUR, CALIBRATION, "both", [0.0, 0.5, 0.5, 0.0, 0.0], evidence(5), [True] * 5)
     assert (tag.value, tag.alternatives[0].value) == ("green", "blue")
 
 
 def test_a_multiple_attribute_offers_every_likely_value():
-    offered = choose(MATERIAL, CALIBRATION, "both", [0.95, 0.2, 0.6], evidence(3))
+    offered = choose(MATERIAL, CALIBRATION, "both", [0.95, 0.2, 0.6], evidence(3), [True] * 3)
     assert [(tag.value, tag.decision) for tag in offered] == [("cotton", "auto"), ("wool", "review")]
 
 
 def test_a_multiple_attribute_without_a_likely_value_abstains_once():
-    (tag,) = choose(MATERIAL, CALIBRATION, "both", [0.3, 0.2, 0.1], evidence(3))
+    (tag,) = choose(MATERIAL, CALIBRATION, "both", [0.3, 0.2, 0.1], evidence(3), [True] * 3)
     assert (tag.value, tag.decision) == (None, "abstain")
 
 
 def test_a_promise_kept_by_the_surer_values_lets_no_unlikely_one_through():
     generous = AttributeCalibration(0.9, CALIBRATION.temperature, dict.fromkeys(PATTERNS, 0.3))
-    (tag,) = choose(COLOUR, generous, "both", [0.1, 0.4, 0.3, 0.1, 0.1], evidence(5))
+    (tag,) = choose(COLOUR, generous, "both", [0.1, 0.4, 0.3, 0.1, 0.1], evidence(5), [True] * 5)
     assert (tag.value, tag.decision) == (None, "abstain")
 
 
@@ -270,9 +272,9 @@ def test_features_that_float16_cannot_hold_are_not_to_be_remembered(tagger, monk
 
 
 def test_the_tags_of_a_multiple_attribute_and_its_alternatives_come_most_likely_first():
-    offered = choose(MATERIAL, CALIBRATION, "both", [0.6, 0.2, 0.95], evidence(3))
+    offered = choose(MATERIAL, CALIBRATION, "both", [0.6, 0.2, 0.95], evidence(3), [True] * 3)
     assert [tag.value for tag in offered] == ["wool", "cotton"]
-    (tag,) = choose(MATERIAL, CALIBRATION, "both", [0.1, 0.2, 0.3], evidence(3))
+    (tag,) = choose(MATERIAL, CALIBRATION, "both", [0.1, 0.2, 0.3], evidence(3), [True] * 3)
     assert [a.value for a in tag.alternatives] == ["wool", "linen", "cotton"]
     assert (tag.confidence, tag.evidence.text) == (0.3, 0.2)
 

@@ -153,7 +153,7 @@ def test_all_but_two_in_a_hundred_of_the_shops_own_products_are_familiar():
     seen = Seen({"both": run, "text": run, "photos": run}, (logits.argmax(dim=1),), np.arange(1000))
     found = calibrate(seen, colour, CalibrationSection())
     assert found.familiar_from["photos"] is None, "no row has one"
-    assert sum(found.familiar((logits,), (logits,), run.patterns, colour)) == 980
+    assert int(found.familiar_at((logits,), "text", colour).sum()) == 980
 
 
 def test_rows_of_which_nothing_is_left_to_see_move_no_number():

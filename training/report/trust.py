@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.calibration import AttributeCalibration, Pattern
 from models.taxonomy import Attribute
-from training.evaluation import ECE_BINS, ece, familiar_in, judged, labelled, offers, those
+from training.evaluation import ECE_BINS, at_offers, ece, judged, labelled, offers, those, vouched_in
 from training.report.measured import Measured
 from training.seen import SHOWN
 from training.table import Row
@@ -71,12 +71,12 @@ def trust_of(measured: Measured, index: int) -> tuple[Trust, ...]:
                 calibration.patterns_for(run.served, run.text_only[index], attribute.multiple), met
             )
             by = [each for each in of_offers for _ in range(confidence.shape[1])]
-            familiar = familiar_in(run, measured.checkpoint.taxonomy, measured.checkpoint.calibration)[met]
-            like = familiar.repeat_interleave(confidence.shape[1]).tolist()
+            vouched = vouched_in(run, measured.checkpoint.taxonomy, measured.checkpoint.calibration)[index]
+            sure = at_offers(vouched[met], scoped.confidence[met], attribute).flatten().tolist()
             # Where the attribute applies and nothing is offered, nothing is covered.
             asked = int((labelled(target, attribute) & of | met).sum())
             found.append(
-                trust(confidence.flatten(), right.flatten(), by, like, asked, attribute, calibration, pattern)
+                trust(confidence.flatten(), right.flatten(), by, sure, asked, attribute, calibration, pattern)
             )
     return tuple(found)
 
@@ -91,19 +91,19 @@ def trust(
     confidence: Tensor,
     right: Tensor,
     by: Sequence[Pattern],
-    familiar: Sequence[bool],
+    vouched: Sequence[bool],
     asked: int,
     attribute: Attribute,
     calibration: AttributeCalibration,
     pattern: Pattern,
 ) -> Trust:
-    """From confidences, whether they were right, the patterns whose numbers decide on them and whether their products
-    are `familiar`, (N,) each; `asked` are the rows that coverage is a share of.
+    """From confidences, whether they were right, the patterns whose numbers decide on them and whether they are
+    `vouched` for, (N,) each; `asked` are the rows that coverage is a share of.
 
     Of several values only those that are offered count, as in `evaluate`.
     """
     auto_from = calibration.auto_from[pattern]
-    decisions = [calibration.decide(*one) for one in zip(confidence.tolist(), by, familiar, strict=True)]
+    decisions = [calibration.decide(*one) for one in zip(confidence.tolist(), by, vouched, strict=True)]
     sure = torch.tensor([decision == "auto" for decision in decisions], dtype=torch.bool)
     if attribute.multiple:
         offered = torch.tensor([decision != "abstain" for decision in decisions], dtype=torch.bool)
