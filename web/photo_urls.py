@@ -74,7 +74,8 @@ class PhotoUrlFetcher:
             raise ProblemError(
                 problems.PHOTO_URL_REFUSED, f"{name}: the address is not on the public internet."
             ) from error
-        except (requests.RequestException, HTTPError, OSError, UnicodeError) as error:
+        # ValueError: of names that cannot be, and of numbers in headers with thousands of digits.
+        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             raise _unreachable(name, _reason(error)) from error
 
     def _read(self, response: requests.Response, name: str, deadline: float) -> bytes:

@@ -217,6 +217,7 @@ def test_what_is_not_a_picture_is_refused_like_a_file(
         (b"x" * 500, 200, {"Content-Length": "99999999"}, "photo-too-large"),
         (b"x" * 1001, 200, {}, "photo-too-large"),
         (b"x" * 10, 200, {"Content-Length": "20"}, "photo-url-unreachable"),
+        (b"x" * 10, 200, {"Content-Length": "1" * 5000}, "photo-url-unreachable"),
     ],
 )
 def test_only_a_whole_picture_of_bounded_size_is_taken(
