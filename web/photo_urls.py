@@ -109,7 +109,7 @@ class PhotoUrlFetcher:
 
 def open_session() -> HTTPSession:
     """A session that reaches public addresses over https and nothing else."""
-    session = HTTPSession(
+    session = _Session(
         Config(
             # Theirs would be mounted here and taken out below: `_StoppableAdapter` is one.
             ip_filter_enable=False,
@@ -123,6 +123,11 @@ def open_session() -> HTTPSession:
     session.adapters.clear()
     session.mount("https://", _StoppableAdapter(is_https_proto=True))
     return session
+
+
+class _Session(HTTPSession):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None, ever: to say where a redirect leads requests reads all of its body first, unpacked and of any size."""
 
 
 def _check_form(url: str, name: str) -> None:

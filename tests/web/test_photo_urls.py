@@ -230,6 +230,20 @@ def test_only_a_whole_picture_of_bounded_size_is_taken(
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize(
+    "location", ["https://images.example.com/new.jpg", "https://[::1", "https://a\u2100b/"]
+)
+def test_of_a_redirect_nothing_is_read(
+    answer_with: Callable[..., Server], monkeypatch: pytest.MonkeyPatch, location: str
+) -> None:
+    """Its body may be without end or packed, and where it leads need be no address."""
+    answer_with(b"x" * 100, 302, {"Location": location.encode().decode("latin-1")})
+    monkeypatch.setattr(HTTPResponse, "read", lambda *_, **__: pytest.fail("its body was read"))
+    with pytest.raises(ProblemError) as caught:
+        PhotoUrlFetcher(Settings()).fetch_all([URL], ACCOUNT)
+    assert caught.value.kind.slug == "photo-url-refused"
+
+
 def test_a_picture_of_the_largest_size_is_taken(answer_with: Callable[..., Server]) -> None:
     largest = b"x" * 1000
     answer_with(largest, headers={"Content-Length": "1000"})
