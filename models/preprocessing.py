@@ -167,6 +167,7 @@ def decode(photo: bytes, least: int = 0) -> Image.Image:
         OSError,
         ValueError,
         SyntaxError,
+        RuntimeError,  # of AVIF
         Image.DecompressionBombError,
         Image.DecompressionBombWarning,
     ) as error:

@@ -33,7 +33,9 @@ def test_other_formats_stay_shut(file_format):
         decode(picture(file_format=file_format))
 
 
-@pytest.mark.parametrize("content", [b"", b"not a picture", picture()[:200]])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a picture", picture()[:200], picture(file_format="AVIF").replace(b"iloc", b"free")]
+)
 def test_broken_bytes_are_refused(preprocessor, content):
     with pytest.raises(UnreadablePhoto):
         preprocessor(Product(photos=(content,)))
