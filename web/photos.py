@@ -122,6 +122,9 @@ class PhotoIntake:
     @contextmanager
     def _room_for(self, picture: Image.Image, tenant_id: str) -> Iterator[None]:
         pixels = picture.width * picture.height
+        if picture.format == "AVIF":
+            # Its decoder shrinks what is larger than the header says, up to 268 million pixels from a file of 2 kB.
+            pixels = max(pixels, _LARGE_PIXELS + 1)
         busy = "Too many large photos are being read; try again shortly."
         alone = self._large_slot if pixels > _LARGE_PIXELS else nullcontext()
         with self._pixels.take(pixels, tenant_id, busy), alone:

@@ -334,6 +334,21 @@ def test_a_small_photo_does_not_wait_for_large_ones() -> None:
         intake._large_slot.acquire()
 
 
+def test_an_avif_may_be_larger_than_it_says_and_waits_for_large_ones() -> None:
+    intake = PhotoIntake(Settings())
+    data = encoded(picture(640, 480), "AVIF")
+    at = data.index(b"ispe") + 8
+    data = data[:at] + struct.pack(">II", 64, 48) + data[at + 8 :]
+    with ThreadPoolExecutor() as pool, intake._large_slot:
+        waits = pool.submit(intake.prepare, data, "photo 1", ACCOUNT)
+        while not (intake._pixels._held[ACCOUNT] or waits.done()):
+            time.sleep(0.01)
+        assert intake._pixels._held[ACCOUNT] > photos._LARGE_PIXELS
+        intake._large_slot.release()
+        assert waits.result(timeout=30).ref.width == 64
+        intake._large_slot.acquire()
+
+
 def test_one_account_cannot_take_all_threads_with_photos_that_wait_for_their_turn() -> None:
     intake = PhotoIntake(Settings(max_photo_pixels=4000 * 3001))
     large = encoded(Image.new("L", (4000, 3001)), "PNG")
