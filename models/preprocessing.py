@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from tokenizers import Tokenizer
 
 from models.errors import CheckpointError, UnreadablePhoto
@@ -144,7 +144,7 @@ def in_word(char: str) -> str:
 
 
 def decode(photo: bytes, least: int = 0) -> Image.Image:
-    """An RGB picture; transparency becomes white, as shops show it.
+    """An upright RGB picture; transparency becomes white, as shops show it.
 
     With `least`, a side in pixels, a JPEG is decoded at the smallest of its own scales (1/2, 1/4, 1/8) that has as much
     on either side: its pixels are then a fourth of the work, or less.
@@ -158,7 +158,7 @@ def decode(photo: bytes, least: int = 0) -> Image.Image:
             if least:
                 picture.draft(None, (least, least))
             picture.load()
-            return to_rgb(picture)
+            return to_rgb(upright(picture))
     except Image.UnidentifiedImageError as error:  # its own words name an object in memory
         raise UnreadablePhoto(
             f"a photo cannot be decoded: it is none of {', '.join(PHOTO_FORMATS)}"
@@ -172,6 +172,17 @@ def decode(photo: bytes, least: int = 0) -> Image.Image:
         Image.DecompressionBombWarning,
     ) as error:
         raise UnreadablePhoto(f"a photo cannot be decoded: {error}") from error
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """Turned as its camera says, which intake has done to what is served. Where it says nothing that can be read the
+    picture stays as it is, there as well.
+    """
+    try:
+        ImageOps.exif_transpose(picture, in_place=True)
+    except Exception:  # a stranger's bytes: whatever is wrong with them, the pixels could be read
+        return picture
+    return picture
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:

@@ -41,6 +41,23 @@ def test_broken_bytes_are_refused(preprocessor, content):
         preprocessor(Product(photos=(content,)))
 
 
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "AVIF"])
+def test_a_photo_that_its_camera_turns_is_upright_as_it_is_served(file_format):
+    exif, stream, shown = Image.Exif(), io.BytesIO(), Image.new("RGB", (60, 40), "blue")
+    shown.paste("red", (0, 0, 20, 40))
+    exif[0x0112] = 6
+    shown.transpose(Image.Transpose.ROTATE_90).save(stream, file_format, exif=exif.tobytes())
+    found = np.asarray(decode(stream.getvalue())).astype(int)
+    assert found.shape == (40, 60, 3)
+    assert np.abs(found - np.asarray(shown)).mean() < 10
+
+
+def test_what_a_camera_says_and_nobody_can_read_turns_nothing():
+    stream = io.BytesIO()
+    Image.new("RGB", (60, 40)).save(stream, "JPEG", exif=b"Exif\0\0garbage")
+    assert decode(stream.getvalue()).size == (60, 40)
+
+
 def test_transparency_becomes_white():
     stream = io.BytesIO()
     Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(stream, "PNG")
