@@ -294,6 +294,36 @@ def test_the_hard_stop_ends_a_connection_that_drips(monkeypatch: pytest.MonkeyPa
             assert ours.recv(1) == b""  # would wait for ever
 
 
+def test_the_hard_stop_passes_what_is_closed_already() -> None:
+    closed, (ours, theirs) = socket.socket(), socket.socketpair()
+    closed.close()
+    with open_session() as session, ours, theirs:
+        session.get_adapter("https://").sockets.extend([closed, ours.dup()])  # type: ignore[attr-defined]
+        with photo_urls._hard_stop(session, 0.05):
+            assert ours.recv(1) == b""  # would wait for ever
+
+
+def test_nothing_waits_for_the_deadline_of_what_is_done(answer_with: Callable[..., Server]) -> None:
+    answer_with(b"x")
+    PhotoUrlFetcher(Settings()).fetch_all([URL], ACCOUNT)
+    assert not [
+        clock
+        for clock in threading.enumerate()
+        if isinstance(clock, threading.Timer) and not clock.finished.is_set()
+    ]
+
+
+def test_a_certificate_that_is_not_valid_is_named(
+    answer_with: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send(*args: Any, **kwargs: Any) -> Any:
+        raise requests.exceptions.SSLError("self-signed certificate of 10.0.0.1")
+
+    monkeypatch.setattr(answer_with(b""), "send", send)
+    with pytest.raises(ProblemError, match="its certificate is not valid"):
+        PhotoUrlFetcher(Settings()).fetch_all([URL], ACCOUNT)
+
+
 def test_the_stop_of_all_photos_ends_a_connection_that_was_kept_from_the_one_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

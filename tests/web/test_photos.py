@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, JpegImagePlugin
 
 from catalog.settings import Settings
 from tests.web.seller import encoded, picture
@@ -87,6 +87,20 @@ def test_a_colour_profile_stays(intake: PhotoIntake) -> None:
     for kind in ("JPEG", "PNG", "WEBP"):
         data = encoded(picture(), kind, icc_profile=profile)
         assert opened(intake.prepare(data, "photo 1", ACCOUNT).original).info["icc_profile"] == profile
+
+
+@pytest.mark.parametrize(("mode", "stays"), [("RGB", True), ("L", True), ("RGBA", True), ("CMYK", False)])
+def test_a_profile_stays_with_a_turned_photo_whose_numbers_it_describes(
+    intake: PhotoIntake, mode: str, stays: bool
+) -> None:
+    kind = "JPEG" if mode == "CMYK" else "PNG"
+    data = encoded(picture(mode=mode), kind, exif=exif_of(6), icc_profile=b"a profile")
+    assert (b"a profile" in intake.prepare(data, "photo 1", ACCOUNT).original) == stays
+
+
+def test_a_turned_photo_longer_than_a_jpeg_can_be_is_made_smaller(intake: PhotoIntake) -> None:
+    data = encoded(Image.new("RGB", (65_501, 3)), "PNG", exif=exif_of(6))
+    assert intake.prepare(data, "photo 1", ACCOUNT).ref.height == 65_500
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
@@ -181,6 +195,21 @@ def test_the_model_view_looks_like_the_photo(intake: PhotoIntake, kind: str) -> 
     assert distance(view, drawn.resize(view.size, Image.Resampling.LANCZOS)) < 3
 
 
+def test_the_model_view_keeps_the_colour_of_each_pixel(intake: PhotoIntake) -> None:
+    view = opened(intake.prepare(encoded(picture(700, 900)), "photo 1", ACCOUNT).model_view)
+    assert JpegImagePlugin.get_sampling(view) == 0
+
+
+def test_of_a_large_jpeg_only_a_reduced_scale_is_decoded(
+    intake: PhotoIntake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[tuple[int, int]] = []
+    model_view = photos._model_view
+    monkeypatch.setattr(photos, "_model_view", lambda p, side: decoded.append(p.size) or model_view(p, side))
+    intake.prepare(encoded(picture(3000, 4000)), "photo 1", ACCOUNT)
+    assert decoded == [(375, 500)]
+
+
 @pytest.mark.parametrize("kept", [{}, {"progressive": True}, {"exif": exif_of(6)}])
 def test_a_small_jpeg_is_its_own_model_view(intake: PhotoIntake, kept: dict[str, Any]) -> None:
     """What the model was calibrated on is what it gets to see: a second encoding moves confidences."""
@@ -240,6 +269,13 @@ def test_a_jpeg_with_odd_segments_is_still_cleaned(intake: PhotoIntake) -> None:
     assert intake.prepare(filled, "photo 1", ACCOUNT).original == clean
 
 
+def test_a_jpeg_that_is_written_anew_loses_its_comment_as_well(intake: PhotoIntake) -> None:
+    data = encoded(picture(300, 400), comment=b"secret")
+    tables = data.index(b"\xff\xdb")
+    prepared = intake.prepare(data[:tables] + b"\0" + data[tables:], "photo 1", ACCOUNT)
+    assert b"secret" not in prepared.original + prepared.model_view
+
+
 @pytest.mark.parametrize("marker", [*range(0xE0, 0xF0), 0xFE])
 def test_a_segment_of_a_jpeg_that_the_pixels_do_not_need_is_dropped(intake: PhotoIntake, marker: int) -> None:
     clean = encoded(picture(300, 400))
@@ -253,6 +289,12 @@ def test_what_says_how_the_colours_of_a_jpeg_are_to_be_read_stays(intake: PhotoI
     assert intake.prepare(data, "photo 1", ACCOUNT).original == data
 
 
+def test_a_jpeg_with_restart_markers_is_stored_as_it_came(intake: PhotoIntake) -> None:
+    data = encoded(picture(300, 400), restart_marker_rows=1)
+    assert b"\xff\xd0" in data
+    assert intake.prepare(data, "photo 1", ACCOUNT).original == data
+
+
 def png_chunk(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
@@ -262,6 +304,21 @@ def test_a_chunk_of_a_png_that_the_pixels_do_not_need_is_dropped(intake: PhotoIn
     clean = encoded(picture(), "PNG")
     data = clean[:33] + png_chunk(name, b"secret") + clean[33:]
     assert intake.prepare(data, "photo 1", ACCOUNT).original == clean
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (b"gAMA", struct.pack(">I", 45455)), (b"cHRM", struct.pack(">8I", *[31270] * 8)), (b"sRGB", b"\0"),
+        (b"cICP", b"\x09\x10\0\1"), (b"sBIT", b"\5\6\5"), (b"bKGD", bytes(6)), (b"pHYs", bytes(9)),
+    ],
+)  # fmt: skip
+def test_what_says_how_the_colours_of_a_png_are_to_be_read_stays(
+    intake: PhotoIntake, name: bytes, content: bytes
+) -> None:
+    clean = encoded(picture(), "PNG")
+    data = clean[:33] + png_chunk(name, content) + clean[33:]
+    assert intake.prepare(data, "photo 1", ACCOUNT).original == data
 
 
 def test_a_png_that_cannot_be_read_without_a_chunk_of_its_own_is_written_anew(intake: PhotoIntake) -> None:
@@ -288,6 +345,13 @@ def many_scans(count: int) -> bytes:
     data = encoded(picture(64, 64), "JPEG", progressive=True)
     last, end = data.rindex(b"\xff\xda"), data.rindex(b"\xff\xd9")
     return data[:end] + data[last:end] * count + data[end:]
+
+
+def test_as_many_scans_as_there_may_be_are_read(intake: PhotoIntake) -> None:
+    most = photos._MOST_SCANS - many_scans(0).count(photos._SCAN)
+    assert intake.prepare(many_scans(most), "photo 1", ACCOUNT).ref.width == 64
+    with pytest.raises(ProblemError, match=f"JPEG of {photos._MOST_SCANS + 1} scans"):
+        intake.prepare(many_scans(most + 1), "photo 1", ACCOUNT)
 
 
 @pytest.mark.parametrize("cut_off", [0, 2])
@@ -317,6 +381,37 @@ def test_fill_bytes_are_passed_at_once(intake: PhotoIntake) -> None:
     data = encoded(picture(64, 64), "JPEG")
     prepared = intake.prepare(data[:2] + b"\xff" * 5_000_000 + data[2:], "photo 1", ACCOUNT)
     assert prepared.original == data
+
+
+def test_whatever_is_read_of_a_photo_is_read_in_one_of_a_few_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    intake, data = PhotoIntake(Settings()), encoded(picture())
+    intake._slots = threading.BoundedSemaphore(2)
+    free: list[tuple[str, int]] = []
+    strip, model_view = photos.metadata.strip, photos._model_view
+
+    def stripped(data: bytes, kind: str) -> Any:
+        free.append(("container", intake._slots._value))
+        return strip(data, kind)
+
+    def viewed(picture: Image.Image, side: int) -> Image.Image:
+        free.append(("pixels", intake._slots._value))
+        return model_view(picture, side)
+
+    monkeypatch.setattr(photos.metadata, "strip", stripped)
+    monkeypatch.setattr(photos, "_model_view", viewed)
+    intake.prepare(data, "photo 1", ACCOUNT)
+    assert free == [("container", 1), ("pixels", 1)]
+
+
+def test_that_there_is_no_memory_is_no_fault_of_the_photo(
+    intake: PhotoIntake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(picture: Image.Image, side: int) -> Image.Image:
+        raise MemoryError
+
+    monkeypatch.setattr(photos, "_model_view", no_memory)
+    with pytest.raises(MemoryError):
+        intake.prepare(encoded(picture()), "photo 1", ACCOUNT)
 
 
 def test_a_small_photo_does_not_wait_for_large_ones() -> None:
