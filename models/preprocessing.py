@@ -74,13 +74,17 @@ class Preprocessor:
 
     @classmethod
     def from_files(cls, config: Preprocessing, tokenizer_folder: Path) -> "Preprocessor":
-        """Raises CheckpointError when the folder has no fast tokenizer."""
+        """Raises CheckpointError when the folder has no fast tokenizer, or a damaged one."""
         path = tokenizer_folder / "tokenizer.json"
         if not path.is_file():
             raise CheckpointError(
                 f"{path} is missing: the text tower needs a fast tokenizer (tokenizer.json)"
             )
-        return cls(config, Tokenizer.from_file(str(path)))
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises nothing narrower
+            raise CheckpointError(f"{path} is no tokenizer: {error}") from error
+        return cls(config, tokenizer)
 
     def __call__(self, product: Product) -> Example:
         """Raises UnreadablePhoto when a photo cannot be decoded."""

@@ -139,6 +139,13 @@ def test_truncated_weights_are_refused(path):
         load(path)
 
 
+def test_a_truncated_tokenizer_is_named(path):
+    file = path / "tokenizer" / "tokenizer.json"
+    file.write_text(file.read_text()[:-100])
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json is no tokenizer"):
+        load(path)
+
+
 def test_a_taxonomy_of_another_size_does_not_load(path):
     taxonomy = json.loads((path / "taxonomy.json").read_text())
     taxonomy["attributes"][0]["values"].append("violet")
