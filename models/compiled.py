@@ -117,14 +117,17 @@ def read_towers(folder: Path, precisions: Any) -> tuple[TextTower, PhotoTower]:
 
 
 def write_towers(folder: Path, text: TextTower, photo: PhotoTower) -> None:
-    """Those that are compiled; the weights of a trained one are the checkpoint's own."""
+    """Those that are compiled; the weights of a trained one are the checkpoint's own. Raises OSError."""
     for name, network in networks(text, photo).items():
         import openvino
 
         # In float16 like the weights of a trained checkpoint, except where float32 is the point: norms are folded into
         # the weights here, and rounding the products is not rounding the factors.
         halved = network.precision != "float32"
-        openvino.save_model(network.model, folder / f"{name}.xml", compress_to_fp16=halved)
+        try:
+            openvino.save_model(network.model, folder / f"{name}.xml", compress_to_fp16=halved)
+        except RuntimeError as error:  # all that OpenVINO raises, and it has removed its files by then
+            raise OSError(f"the {name} tower cannot be written to {folder}: {error}") from error
 
 
 def openvino_core() -> "openvino.Core":

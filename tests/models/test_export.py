@@ -147,6 +147,15 @@ def test_it_can_be_saved_again_and_answers_the_same(int8, examples, tmp_path):
         torch.testing.assert_close(a, b)
 
 
+def test_a_disk_that_is_full_is_told_in_a_line(bf16, tmp_path, monkeypatch):
+    def full_disk(*_, **__):
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setattr("openvino.save_model", full_disk)
+    with pytest.raises(OSError, match="tower cannot be written"):
+        save(load(bf16[0]), tmp_path / "again")
+
+
 def test_a_large_batch_of_mixed_lengths_is_answered_as_by_torch(source, bf16, examples):
     with torch.inference_mode():
         one, other = (load(path).model(collate(examples)) for path in (source, bf16[0]))
