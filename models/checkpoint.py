@@ -76,6 +76,22 @@ def save(checkpoint: Checkpoint, path: Path) -> str:
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
     shutil.rmtree(beside, ignore_errors=True)
+    try:
+        write(checkpoint, beside)
+    except BaseException:  # of a full disk it would hold what is left, under a name that nobody sees
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    if path.exists():
+        # Of a process that was killed here: in containers another one soon has its number.
+        shutil.rmtree(replaced, ignore_errors=True)
+        path.rename(replaced)
+    beside.rename(path)
+    shutil.rmtree(replaced, ignore_errors=True)
+    return version(path)
+
+
+def write(checkpoint: Checkpoint, beside: Path) -> None:
+    """All its files, into a new folder. Raises OSError."""
     (beside / "tokenizer").mkdir(parents=True)
     config = checkpoint.model.config
     write_json(
@@ -105,13 +121,6 @@ def save(checkpoint: Checkpoint, path: Path) -> str:
         save_file(weights, beside / "model.safetensors")
     (beside / "model.safetensors").chmod(0o644)  # safetensors writes 0600, and a worker may be another user
     write_towers(beside, checkpoint.model.text_tower, checkpoint.model.photo_tower)
-    if path.exists():
-        # Of a process that was killed here: in containers another one soon has its number.
-        shutil.rmtree(replaced, ignore_errors=True)
-        path.rename(replaced)
-    beside.rename(path)
-    shutil.rmtree(replaced, ignore_errors=True)
-    return version(path)
 
 
 @contextmanager

@@ -159,7 +159,7 @@ def test_a_folder_that_is_no_checkpoint_says_so(tmp_path):
         load(tmp_path)
 
 
-def test_a_failed_save_leaves_the_earlier_checkpoint(path, monkeypatch):
+def test_a_failed_save_leaves_the_earlier_checkpoint_and_nothing_beside(path, monkeypatch):
     before = version(path)
 
     def full_disk(*_):
@@ -170,6 +170,7 @@ def test_a_failed_save_leaves_the_earlier_checkpoint(path, monkeypatch):
         save(tiny_checkpoint(), path)
     assert version(path) == before
     load(path)
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_saving_twice_replaces_and_leaves_nothing_beside(path):
