@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 from werkzeug.datastructures import Headers
 
 from catalog.settings import Settings
 from web import problems
+from web.gunicorn import BoundedWorker
 from web.intake import Intake
 from web.photo_urls import PhotoUrlFetcher
 from web.problems import ProblemError, ProblemKind
@@ -24,8 +27,8 @@ DOCUMENT = b'{"title": "Shoes"}'
 class Clock:
     """Stands for `threading.Timer`: goes off when the test says so, where it was started and not cancelled."""
 
-    def __init__(self, seconds: float, call: Callable[[], None]) -> None:
-        self.seconds, self.call, self.runs = seconds, call, False
+    def __init__(self, seconds: float, call: Callable[..., None], arguments: Sequence[Any] = ()) -> None:
+        self.seconds, self.call, self.runs = seconds, partial(call, *arguments), False
 
     def start(self) -> None:
         self.runs = True
@@ -70,8 +73,8 @@ class Line:
 def line(monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
     made: list[Clock] = []
 
-    def make(seconds: float, call: Callable[[], None]) -> Clock:
-        made.append(Clock(seconds, call))
+    def make(*arguments: Any) -> Clock:
+        made.append(Clock(*arguments))
         return made[-1]
 
     monkeypatch.setattr("threading.Timer", make)
@@ -131,3 +134,49 @@ def test_what_goes_wrong_while_a_body_is_read_is_no_defect_of_ours(
 
     line.before_read = fail
     assert refused(line) is kind
+
+
+@pytest.fixture
+def worker() -> BoundedWorker:
+    return BoundedWorker.__new__(BoundedWorker)
+
+
+def test_headers_that_do_not_come_are_waited_for_no_longer(
+    line: Line, worker: BoundedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait_for_headers(worker: BoundedWorker, connection: Any) -> bytes:
+        line.clock.go_off()
+        received: bytes = connection.sock.recv(1)
+        return received
+
+    monkeypatch.setattr(ThreadWorker, "handle", wait_for_headers)
+    assert worker.handle(SimpleNamespace(sock=line.server)) == b""
+    assert not line.clock.runs, "the next request of the connection has a clock of its own"
+
+
+def test_a_body_has_its_own_time_once_the_headers_are_there(
+    line: Line, worker: BoundedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_a_late_body(worker: BoundedWorker, request: None, connection: Any) -> tuple[bytes, float]:
+        line.clock.go_off()
+        line.client.sendall(b"x")
+        return connection.sock.recv(1), connection.sock.gettimeout()
+
+    monkeypatch.setattr(
+        ThreadWorker, "handle", lambda worker, connection: worker.handle_request(None, connection)
+    )
+    monkeypatch.setattr(ThreadWorker, "handle_request", read_a_late_body)
+    assert worker.handle(SimpleNamespace(sock=line.server)) == (b"x", 30), (
+        "and no piece of it is waited for for ever"
+    )
+
+
+def test_a_request_for_whose_clock_there_is_no_thread_is_answered_all_the_same(
+    line: Line, worker: BoundedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_threads(clock: Clock) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Clock, "start", out_of_threads)
+    monkeypatch.setattr(ThreadWorker, "handle", lambda worker, connection: "answered")
+    assert worker.handle(SimpleNamespace(sock=line.server)) == "answered"
