@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 
+from workers.batch_limit import BatchLimit
 from workers.batch_runner import (
     BatchReport,
     BatchRunner,
@@ -245,6 +246,26 @@ def test_max_batch_recovers_by_one_after_enough_clean_batches() -> None:
     assert sorted(limits) == limits
     assert limits[-1] == 8
     assert all(later - earlier <= 1 for earlier, later in pairwise(limits))
+
+
+def test_every_step_up_takes_as_many_clean_batches_since_the_limit_last_changed() -> None:
+    limit = BatchLimit(8, recover_after=3)
+    limit.out_of_memory(8)
+    limits = []
+    for _ in range(8):
+        limit.clean()
+        limits.append(limit.now)
+    assert limits == [4, 4, 5, 5, 5, 6, 6, 6]
+    limit.out_of_memory(6)
+    limit.clean()
+    assert limit.now == 3
+
+
+def test_two_full_batches_that_did_not_fit_beside_each_other_halve_the_limit_once() -> None:
+    limit = BatchLimit(8, recover_after=3)
+    limit.out_of_memory(8)
+    limit.out_of_memory(8)
+    assert limit.now == 4
 
 
 @pytest.mark.parametrize("results", [[], [1], [1, 2, 3]])
