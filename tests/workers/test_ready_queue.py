@@ -133,6 +133,12 @@ def test_a_patient_item_that_does_not_fit_beside_an_urgent_one_leads_the_next_ba
     assert items(queue.take(2, 120)) == ["p90"]
 
 
+def test_in_batches_of_one_urgent_and_patient_items_take_turns() -> None:
+    queue = queue_of(1, 2)
+    add(queue, 5, 6, 7, urgent=True)
+    assert [items(queue.take(1, 1000)) for _ in range(5)] == [["u5"], ["p1"], ["u6"], ["p2"], ["u7"]]
+
+
 def test_the_oldest_patient_item_leads_after_younger_ones_went_before_it() -> None:
     queue = queue_of(90, 1, 1)
     add(queue, 60, urgent=True)
