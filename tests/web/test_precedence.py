@@ -49,8 +49,8 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 def patient(**changes: float) -> Precedence:
-    """One that waits as long as the test does."""
-    return Precedence(give_way_s=PATIENCE_S, turn_s=PATIENCE_S, **changes)  # type: ignore[arg-type]
+    """One that waits longer than the test does."""
+    return Precedence(give_way_s=2 * PATIENCE_S, turn_s=2 * PATIENCE_S, **changes)  # type: ignore[arg-type]
 
 
 def test_without_people_uploads_are_taken_in_as_they_come(pool: ThreadPoolExecutor) -> None:
