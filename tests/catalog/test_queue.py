@@ -195,6 +195,7 @@ def test_sending_works_again_once_the_broker_is_back(
 def test_the_settings_that_hold_the_queue_together(celery: Celery, settings: Settings) -> None:
     conf = celery.conf
     assert (conf.task_acks_late, conf.task_ignore_result, conf.accept_content) == (True, True, ["json"])
+    assert (conf.worker_prefetch_multiplier, conf.worker_concurrency) == (1, 2 * settings.max_batch)
     assert conf.broker_connection_max_retries is None
     assert conf.broker_channel_error_retry is True
     options = conf.broker_transport_options
