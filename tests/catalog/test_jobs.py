@@ -117,6 +117,14 @@ def test_a_job_put_back_is_not_due_before_its_delay(shop: "Shop") -> None:
     assert shop.claim_one(job.id).attempts == 2
 
 
+def test_a_job_is_in_the_name_of_the_worker_that_took_it_last(shop: "Shop") -> None:
+    _, job = shop.accept()
+    (claimed,) = shop.claim(job.id, worker="one")
+    assert shop.put_back(claimed)
+    assert shop.claim(job.id, worker="another")
+    assert shop.sql("SELECT worker FROM jobs") == [("another",)]
+
+
 def test_a_job_put_back_after_its_last_attempt_is_failed_with_the_last_problem(shop: "Shop") -> None:
     shop = shop.with_settings(max_attempts=3)
     _, job = shop.accept()
