@@ -2,7 +2,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from catalog import idempotency, products
 from catalog.database import transaction
@@ -105,6 +105,15 @@ def test_of_ten_twins_at_once_exactly_one_runs(shop: "Shop") -> None:
     assert accepted(shop) == 1
     assert outcomes.count("accepted") == 1
     assert set(outcomes) <= {"accepted", IdempotencyInProgress}
+
+
+def test_a_key_that_is_released_while_its_twin_looks_for_the_answer_is_asked_for_again(
+    shop: "Shop", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(shop, key_of(shop))
+    monkeypatch.setattr(idempotency, "_FIND", text(f"{idempotency._FIND} AND false"))
+    with pytest.raises(IdempotencyInProgress):
+        begin(shop, key_of(shop))
 
 
 def test_a_released_key_can_be_used_for_the_mended_request(shop: "Shop") -> None:
