@@ -56,6 +56,12 @@ def test_where_a_forward_costs_the_same_whatever_it_holds_it_stays_full() -> Non
     assert after(fixed_s=0.2, each_s=0, forwards=len(expected)) == expected
 
 
+def test_a_judgement_grows_old_also_where_batches_stay_small() -> None:
+    tried, kept = [6, *[4] * (LOOKS - 1)], [10] * (TRUST + 1)
+    expected = [32, *tried, *kept, 4]
+    assert after(fixed_s=0.08, each_s=0.0078, forwards=len(expected)) == expected
+
+
 def test_half_of_the_work_goes_into_items_where_the_fixed_cost_is_high() -> None:
     assert after(fixed_s=0.09, each_s=0.0034, forwards=20)[-1] == 26
 
