@@ -259,6 +259,22 @@ def test_urgent_items_grow_together_beside_their_like(gate: Gate, make_batcher: 
     assert results(futures) == ["NOW", "SOON", "LATER"]
 
 
+def test_urgent_items_grow_together_also_where_a_place_for_others_is_free(
+    gate: Gate, make_batcher: Any
+) -> None:
+    batcher = make_batcher(max_batch=4, in_flight=2, for_urgent=1)
+    futures = put(batcher, "a")
+    gate.wait_for_a_forward()
+    futures += put(batcher, "now", urgent=True)
+    gate.wait_for_a_forward()
+    futures += put(batcher, "soon", urgent=True)
+    assert not gate.arrived.acquire(timeout=0.05), "it waits for those that come with it"
+    futures += put(batcher, "later", urgent=True)
+    gate.let_through(3)
+    assert results(futures) == ["A", "NOW", "SOON", "LATER"]
+    assert gate.batches == [["a"], ["now"], ["soon", "later"]]
+
+
 def test_while_people_are_around_others_run_one_batch_at_a_time(gate: Gate, make_batcher: Any) -> None:
     now = [0.0]
     batcher = make_batcher(max_batch=2, in_flight=3, clock=lambda: now[0])
