@@ -75,8 +75,9 @@ def command(
             report.parent.mkdir(parents=True, exist_ok=True)  # now: measuring takes minutes
             measured = measure_all(loaded, rows, workers, telling)
             document = document_of(checkpoint, rows, condition, measured.entries[condition])
+        attributes = document["attributes"]
+        text = table(loaded.taxonomy, attributes) + scopes(loaded.taxonomy, attributes)
+        click.echo(json.dumps(document) if as_json else text)
+        if report is not None:
             table_of = metadata.name if glossary is None else f"{metadata.name} rendered by {glossary.name}"
             write_report(report, measured, document, table_of, part)
-    attributes = document["attributes"]
-    text = table(loaded.taxonomy, attributes) + scopes(loaded.taxonomy, attributes)
-    click.echo(json.dumps(document) if as_json else text)

@@ -60,7 +60,13 @@ class Chapter:
 
 
 def write_report(path: Path, measured: Measured, document: dict[str, Any], table: str, part: str) -> None:
-    path.write_text(render(measured, document, table, part), encoding="utf-8")
+    """An earlier one stays until it is whole. Raises OSError."""
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        beside.write_text(render(measured, document, table, part), encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def render(measured: Measured, document: dict[str, Any], table: str, part: str) -> str:
