@@ -74,7 +74,7 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
     taxonomy, skipped = make_taxonomy(table, split["train"], declared, known)
     warn({name: why for name, why in (table.skipped | skipped).items() if name not in known})
     if replay is not None:
-        taxonomy = replay.extended(taxonomy, split["train"])
+        taxonomy = replay.extended(taxonomy, split["train"], table.multiple, declared)
     for part in ("train", "validation"):
         if not any(row.values.get(attribute.name) for row in split[part] for attribute in taxonomy):
             raise DataError(f"{data}: no row of the {part} part has a label, give more or a larger share")

@@ -3,7 +3,7 @@ beside the new ones (experience replay, Chaudhry et al. 2019), and what it forgo
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ from models.preprocessing import Preprocessor
 from models.taxonomy import Taxonomy
 from training.catalogue import rows_for
 from training.data import targets_of
+from training.declared import Declared
 from training.errors import RecipeError
 from training.evaluation import evaluate_rows, labelled, score
 from training.readable import require_readable
 from training.recipe import ReplaySection, SplitSection
 from training.scope import within_scope
 from training.split import part_of, split_of
-from training.table import Row
+from training.table import Row, values_of
 
 
 @dataclass(frozen=True)
@@ -38,29 +39,36 @@ class Replay:
         """Of the older attributes."""
         return frozenset(attribute.name for attribute in self.old.taxonomy)
 
-    def extended(self, taxonomy: Taxonomy, rows: Sequence[Row] = ()) -> Taxonomy:
+    def extended(
+        self,
+        taxonomy: Taxonomy,
+        rows: Sequence[Row] = (),
+        multiple: Collection[str] = (),
+        declared: Declared | None = None,
+    ) -> Taxonomy:
         """The older taxonomy with the attributes and values that the new data add, each at its end, and with the scopes
         that are declared now. A column in which the new `rows` have too few values for a choice, such as all of one new
-        kind, adds them all the same.
+        kind, adds them all the same; those of `multiple` take several.
 
         Raises RecipeError where an attribute takes one value here and several there, or scopes run in a circle.
         """
+        declared = declared or Declared()
         new = {attribute.name: attribute for attribute in taxonomy}
         attributes = []
         for attribute in self.old.taxonomy:
-            other = new.pop(attribute.name, attribute)
-            if other.multiple != attribute.multiple:
+            name = attribute.name
+            if (other := new.pop(name, None)) is not None:
+                values, several, scope = other.values, other.multiple, other.applies_when
+            else:
+                values = values_of(name, rows, declared)
+                several, scope = name in multiple, declared.scopes.get(name)
+            added = tuple(value for value in values if value not in attribute.values)
+            if several != attribute.multiple and (other is not None or added):
                 raise RecipeError(
-                    f"[replay]: {attribute.name!r} takes one value in one of the tables and several in the other, "
+                    f"[replay]: {name!r} takes one value in one of the tables and several in the other, "
                     "name it in data.multiple or rename the column"
                 )
-            found = other.values
-            if other is attribute and not attribute.multiple:  # cells of several were not taken apart
-                found = tuple(
-                    dict.fromkeys(value for row in rows for value in row.values.get(attribute.name, ()))
-                )
-            added = tuple(value for value in found if value not in attribute.values)
-            scope = other.applies_when or attribute.applies_when
+            scope = scope or attribute.applies_when
             attributes.append(replace(attribute, values=attribute.values + added, applies_when=scope))
         try:
             return Taxonomy((*attributes, *new.values()))

@@ -50,7 +50,7 @@ class Row:
 @dataclass(frozen=True)
 class Table:
     """`columns` are the attributes' names, `named` those that somebody asked for; `multiple` those that take
-    several values; `skipped` says why a column is no attribute."""
+    several values, and the skipped columns with such cells; `skipped` says why a column is no attribute."""
 
     rows: tuple[Row, ...]
     columns: tuple[str, ...]
@@ -102,7 +102,7 @@ def read_table(
     kept = tuple(name for name in columns if name not in skipped)
     if not kept:
         raise DataError(f"{path} has no usable attribute column: {skipped or 'name some with --attributes'}")
-    return Table(rows, kept, named, frozenset(several & set(kept)), skipped)
+    return Table(rows, kept, named, frozenset(several & set(columns)), skipped)
 
 
 def read_rows(path: Path, frame: pd.DataFrame, columns: Sequence[str], several: set[str]) -> tuple[Row, ...]:
@@ -202,20 +202,22 @@ def make_taxonomy(
     declared = declared or Declared()
     attributes, skipped = [], {}
     for name in table.columns:
-        count = Counter(value for row in training_rows for value in row.values[name])
-        if len(count) >= 2:
-            found = [value for value, _ in count.most_common()]
-            # A value that a scope names is one however rare it is.
-            values = declared.values.get(name) or dict.fromkeys(
-                [*found, *declared.scope_values.get(name, ())]
-            )
-            attributes.append(
-                Attribute(name, tuple(values), name in table.multiple, declared.scopes.get(name))
-            )
+        found = {value for row in training_rows for value in row.values[name]}
+        if len(found) >= 2:
+            values = values_of(name, training_rows, declared)
+            attributes.append(Attribute(name, values, name in table.multiple, declared.scopes.get(name)))
         else:
-            skipped[name] = f"{len(count)} values in the rows to train on, at least two are needed"
+            skipped[name] = f"{len(found)} values in the rows to train on, at least two are needed"
     asked = [name for name in skipped if name in table.named and name not in known]
     if asked or not attributes:
         name = (asked or list(skipped))[0]
         raise DataError(f"attribute {name!r} has {skipped[name]}")
     return Taxonomy(tuple(attributes)), skipped
+
+
+def values_of(name: str, rows: Sequence[Row], declared: Declared) -> tuple[str, ...]:
+    """Those that are declared, or else those of the rows, most frequent first."""
+    count = Counter(value for row in rows for value in row.values.get(name, ()))
+    found = [value for value, _ in count.most_common()]
+    # A value that a scope names is one however rare it is.
+    return tuple(declared.values.get(name) or dict.fromkeys([*found, *declared.scope_values.get(name, ())]))

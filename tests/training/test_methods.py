@@ -185,6 +185,17 @@ def test_going_on_with_products_of_one_new_value_learns_it(
     assert "'kind' is not used" not in capsys.readouterr().err
 
 
+def test_going_on_with_products_of_one_new_value_beside_others_learns_it(
+    recipe_with, catalogue, starter, tmp_path
+):
+    lines = ["title,colour,material"] + [f"new shirt {n},{('red', 'blue')[n % 2]},hemp" for n in range(60)]
+    (tmp_path / "new.csv").write_text("\n".join(lines))
+    settings = ("backbones.text=", "backbones.photo=", "backbones.photo_weights=", "train.epochs=1")
+    recipe = recipe_with(*settings, f"backbones.checkpoint={starter}", f"replay.table={catalogue}")
+    checkpoint = load(fit(recipe, tmp_path / "new.csv", tmp_path / "run"))
+    assert "hemp" in checkpoint.taxonomy.attributes[2].values
+
+
 def test_pseudo_labels_fill_what_the_table_left_empty(recipe_with, catalogue, starter, tmp_path):
     recipe = recipe_with(f"pseudo_labels.teacher={starter}", "pseudo_labels.confidence=0.6", "train.epochs=1")
     fit(recipe, catalogue, tmp_path / "run")

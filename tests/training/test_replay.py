@@ -9,6 +9,7 @@ import torch
 from models.checkpoint import save
 from models.taxonomy import Attribute, Scope, Taxonomy
 from tests.tiny_tagger import TAXONOMY, tiny_checkpoint
+from training.declared import Declared
 from training.errors import DataError, RecipeError
 from training.recipe import ReplaySection, SplitSection
 from training.replay import read_replay, scores
@@ -77,6 +78,28 @@ def test_a_column_of_one_new_value_adds_it(old):
     hats = [Row(str(n), "hat", "", (), f"h{n}", {"size": ("S",), "kind": ("hat",)}) for n in range(3)]
     extended = read(old).extended(Taxonomy((Attribute("size", ("S", "M")),)), hats)
     assert extended.attributes[1] == Attribute("kind", ("shirt", "shoe", "hat"))
+
+
+def test_a_column_of_one_new_value_adds_it_where_it_takes_several(old):
+    hemp = [Row(str(n), "shirt", "", (), f"h{n}", {"material": ("hemp",)}) for n in range(3)]
+    new = Taxonomy((Attribute("size", ("S", "M")),))
+    extended = read(old).extended(new, hemp, multiple={"material"})
+    assert extended.attributes[2].values == ("cotton", "linen", "wool", "hemp")
+    with pytest.raises(RecipeError, match="'material' takes one value"):
+        read(old).extended(new, hemp)  # a cell may be "hemp|linen"
+    known = [replace(row, values={"material": ("linen",)}) for row in hemp]
+    assert read(old).extended(new, known).attributes[2].values == ("cotton", "linen", "wool")
+
+
+def test_a_column_of_one_new_value_is_extended_as_it_is_declared(old):
+    hats = [Row(str(n), "hat", "", (), f"h{n}", {"size": ("S",), "kind": ("hat",)}) for n in range(3)]
+    within = {"attribute": "size", "values": ["S"]}
+    entry = {"name": "kind", "values": ["hat", "cap"], "applies_when": within}
+    declared = Declared.model_validate({"attributes": [entry]})
+    extended = read(old).extended(Taxonomy((Attribute("size", ("S", "M")),)), hats, declared=declared)
+    assert extended.attributes[1] == Attribute(
+        "kind", ("shirt", "shoe", "hat", "cap"), applies_when=Scope("size", ("S",))
+    )
 
 
 def test_an_attribute_of_one_value_here_and_several_there_is_refused(old):
