@@ -85,7 +85,7 @@ def let_go_of_libraries() -> None:
     """
     madvise = ctypes.CDLL(None).madvise
     for mapped in psutil.Process().memory_maps(grouped=False):
-        if ".so" not in mapped.path or "w" in mapped.perms or mapped.anonymous:
-            continue  # addresses that were filled in while it was linked have no other copy
+        if ".so" not in mapped.path or "w" in mapped.perms or mapped.anonymous or mapped.swap:
+            continue  # addresses that were filled in while it was linked have no other copy; nor where swapped out
         start, end = (int(address, 16) for address in mapped.addr.split("-"))
         madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy
 import psutil
+import pytest
 
 from workers import memory
 
@@ -44,6 +47,19 @@ def test_of_the_libraries_only_that_stays_in_memory_which_is_used() -> None:
     memory.let_go_of_libraries()
     assert sum(mapped.rss for mapped in read_only()) < before / 2
     assert numpy.arange(4).sum() == 6
+
+
+def test_what_was_written_to_a_library_stays_where_it_is_swapped_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system counts it no more as memory that has no file behind it."""
+    written = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    written[:4] = b"here"
+    start = ctypes.addressof(ctypes.c_char.from_buffer(written))
+    swapped_out = SimpleNamespace(
+        path="/lib/a.so", perms="r--p", anonymous=0, swap=4096, addr=f"{start:x}-{start + mmap.PAGESIZE:x}"
+    )
+    monkeypatch.setattr(psutil.Process, "memory_maps", lambda *_, **__: [swapped_out])
+    memory.let_go_of_libraries()
+    assert written[:4] == b"here"
 
 
 def test_torch_and_transformers_come_up_as_a_worker_wants_them() -> None:
