@@ -83,8 +83,10 @@ def let_go_of_libraries() -> None:
     memory after its start it uses 100. Not while a library may be unloaded, since what follows in its place would lose
     its contents.
     """
-    madvise = ctypes.CDLL(None).madvise
-    for mapped in psutil.Process().memory_maps(grouped=False):
+    process, madvise = psutil.Process(), ctypes.CDLL(None).madvise
+    if not hasattr(process, "memory_maps"):  # a kernel that does not tell
+        return
+    for mapped in process.memory_maps(grouped=False):
         if ".so" not in mapped.path or "w" in mapped.perms or mapped.anonymous or mapped.swap:
             continue  # addresses that were filled in while it was linked have no other copy; nor where swapped out
         start, end = (int(address, 16) for address in mapped.addr.split("-"))
