@@ -104,6 +104,7 @@ def create_app(settings: Settings, load_runtime: Callable[[Settings], Any]) -> C
             # Celery writes a banner and "Warm shutdown" there, past every logger; all else is in the log.
             instance.quiet = True
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        configure_logging(settings)  # to a worker of root Celery has something to say before it asks for that
 
     @signals.setup_logging.connect(weak=False)
     def set_up_logging(**_: Any) -> None:

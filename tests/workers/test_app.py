@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -187,6 +188,18 @@ def test_with_json_logs_celery_prints_nothing_beside_them() -> None:
         TAGSMITH_LOG_JSON="true",
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_with_json_logs_the_warning_to_a_worker_of_root_is_json_as_well() -> None:
+    done = run_python(
+        "import os; from celery.apps.worker import Worker; from workers.app import app; "
+        "os.getuid = os.geteuid = lambda: 0; "
+        "worker = object.__new__(Worker); worker.app, worker.hostname = app, 'celery@shop'; "
+        "worker.on_before_init()",
+        TAGSMITH_LOG_JSON="true",
+    )
+    assert done.returncode == 0
+    assert "superuser" in json.loads(done.stderr)["event"]
 
 
 def test_a_worker_that_is_told_to_stop_while_it_loads_its_model_ends_at_once(settings: Settings) -> None:
