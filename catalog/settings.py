@@ -170,7 +170,8 @@ class Settings(BaseSettings):
     def resolved_photo_store_url(self) -> str:
         """fsspec URL of the photo store."""
         if self.photo_store_url is None:
-            return (self.var.absolute() / "photos").as_uri()
+            # Not `as_uri`: fsspec takes a path as it is written, and makes a folder "my%20shop" beside "my shop".
+            return f"file://{self.var.absolute()}/photos"
         return self.photo_store_url.get_secret_value()
 
     def max_queued(self, lane: str) -> int:

@@ -15,6 +15,7 @@ from fsspec import AbstractFileSystem
 from catalog import photo_store as module
 from catalog.errors import PhotoMissing, StoreUnavailable
 from catalog.photo_store import PhotoStore
+from catalog.settings import Settings
 
 A, B = "a" * 64, "b" * 64
 
@@ -220,10 +221,13 @@ def test_readers_never_see_half_a_photo_while_many_put_and_delete_it(in_folder: 
     assert in_folder.original(A) == content
 
 
-def test_a_spaced_and_accented_folder_is_no_problem(tmp_path: Path) -> None:
-    store = PhotoStore.open((tmp_path / "my phötos %20 #1").as_uri())
-    store.put(A, b"original", b"view")
-    assert PhotoStore.open((tmp_path / "my phötos %20 #1").as_uri()).original(A) == b"original"
+def test_photos_lie_in_the_folder_of_the_state_whatever_its_name(tmp_path: Path) -> None:
+    url = Settings(var=tmp_path / "my phötos %20 #1").resolved_photo_store_url()
+    PhotoStore.open(url).put(A, b"original", b"view")
+    assert PhotoStore.open(url).original(A) == b"original"
+    assert [path.relative_to(tmp_path).parts[:2] for path in tmp_path.rglob("*.original")] == [
+        ("my phötos %20 #1", "photos")
+    ]
 
 
 def test_what_a_process_that_died_was_writing_is_removed_after_a_while(
