@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -65,8 +65,14 @@ MIGRATION_LOCK_PAUSE_S = 0.1
 
 def make_engine(settings: Settings) -> Engine:
     """A pooled engine; connects on first use. Dispose of it (`engine.dispose()`) after a fork."""
+    url = make_url(settings.resolved_database_url())
+    # Ours go before those of the URL, of which a `search_path` says where the tables lie.
+    options = [
+        *url.normalized_query.get("options", ()),
+        *(f"-c {name}={value}" for name, value in SESSION.items()),
+    ]
     engine = create_engine(
-        settings.resolved_database_url(),
+        url,
         pool_size=settings.database_pool,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_S,
@@ -78,7 +84,7 @@ def make_engine(settings: Settings) -> Engine:
             "application_name": "tagsmith",
             # Otherwise the driver takes the database's, and of SQL_ASCII gives bytes for text.
             "client_encoding": "utf8",
-            "options": " ".join(f"-c {name}={value}" for name, value in SESSION.items()),
+            "options": " ".join(options),
         },
     )
     Silence(ANSWER_TIMEOUT_S, PING_TIMEOUT_S).watch(engine)

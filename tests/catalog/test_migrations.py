@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import CheckConstraint, Engine, event, inspect, text
+from sqlalchemy import CheckConstraint, Engine, event, inspect, make_url, text
 
 from catalog import database, embedding_cache
 from catalog.database import make_engine, migrate, newest_revision
@@ -152,6 +152,27 @@ def test_a_database_that_only_reads_is_not_ready(engine: Engine, settings: Setti
         with pytest.raises(DatabaseUnavailable, match="only reads"):
             database.check(standby)
         standby.dispose()
+
+
+def test_options_of_the_url_hold_beside_ours(engine: Engine, settings: Settings) -> None:
+    """A database that others use as well gives a schema of one's own, and the URL names it."""
+    with another_database(engine, settings) as elsewhere:
+        shared = make_engine(elsewhere)
+        with shared.begin() as connection:
+            connection.execute(text("CREATE SCHEMA shop"))
+        shared.dispose()
+        url = make_url(elsewhere.resolved_database_url()).update_query_dict(
+            {"options": "-c search_path=shop -c statement_timeout=0"}
+        )
+        own = make_engine(
+            Settings.model_validate({"database_url": url.render_as_string(hide_password=False)})
+        )
+        migrate(own)
+        database.check(own)
+        assert inspect(own).has_table("jobs", schema="shop")
+        with own.connect() as connection:
+            assert connection.execute(text("SHOW statement_timeout")).scalar_one() == "15s"
+        own.dispose()
 
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
