@@ -60,10 +60,15 @@ class Chapter:
 
 
 def write_report(path: Path, measured: Measured, document: dict[str, Any], table: str, part: str) -> None:
-    """An earlier one stays until it is whole. Raises OSError."""
+    """An earlier file stays until it is whole. Raises OSError."""
+    page = render(measured, document, table, part)
+    path = path.resolve()  # a link stays one
+    if path.exists() and not path.is_file():  # nothing may take the place of a device or a pipe
+        path.write_text(page, encoding="utf-8")
+        return
     beside = path.with_name(f".{path.name}.new")
     try:
-        beside.write_text(render(measured, document, table, part), encoding="utf-8")
+        beside.write_text(page, encoding="utf-8")
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """The page is whole, closed and safe: every section, nothing from outside, hostile words stay words."""
 
+import os
 import re
 from dataclasses import replace
 
@@ -10,8 +11,9 @@ from models.checkpoint import save
 from models.taxonomy import Attribute, Taxonomy
 from tests.tiny_tagger import picture, tiny_checkpoint
 from training.__main__ import main
+from training.report import page as module
 from training.report.measured import measured_from
-from training.report.page import axis, figure, percent, render, signed
+from training.report.page import axis, figure, percent, render, signed, write_report
 
 HOSTILE = """</title></style><script>alert(1)</script><img src=x onerror="alert(2)"> '"&\u202e"""
 DOCUMENT = {"checkpoint": "runs/x", "version": "0123456789abcdef", "rows": 12}
@@ -213,3 +215,36 @@ def test_the_command_writes_the_report_beside_its_figures(catalogue, tmp_path):
     assert written.exit_code == 0, written.output
     assert written.stdout == plain.stdout
     assert "<h3>colour</h3>" in report.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def write(measured, row, monkeypatch):
+    found = measured([row(0)], {"colour": ["red"], "kind": ["shirt"], "material": [("cotton",)]})
+
+    def write(path, html):
+        monkeypatch.setattr(module, "render", lambda *_: html)
+        write_report(path, found, DOCUMENT, "shop.csv", "test")
+
+    return write
+
+
+def test_an_earlier_report_stays_where_the_new_one_cannot_be_written(write, tmp_path):
+    report = tmp_path / "report.html"
+    write(report, "earlier")
+    with pytest.raises(UnicodeEncodeError):
+        write(report, "<html>\udc00")  # which no file takes
+    assert report.read_text() == "earlier"
+    assert list(tmp_path.iterdir()) == [report]
+
+
+def test_a_report_follows_a_link_and_goes_into_a_pipe(write, tmp_path):
+    (tmp_path / "there.html").write_text("earlier")
+    (tmp_path / "link.html").symlink_to(tmp_path / "there.html")
+    write(tmp_path / "link.html", "<html>")
+    assert (tmp_path / "link.html").is_symlink()
+    assert (tmp_path / "there.html").read_text() == "<html>"
+    os.mkfifo(tmp_path / "pipe")
+    with os.fdopen(os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)) as reader:
+        write(tmp_path / "pipe", "<html>")
+        assert reader.read() == "<html>"
+    assert (tmp_path / "pipe").is_fifo()
