@@ -19,8 +19,8 @@ from training.telling import telling_words, without
 
 DROPPED_WORDS = 0.3  # of the words of a title whose words are dropped: most of its sense survives
 Box = tuple[float, float, float, float]
-# (title, the product's values by attribute, generator) → the title to train on, maybe in another language
-Rewrite = Callable[[str, Mapping[str, Sequence[str]], np.random.Generator], str]
+# (title, description, the product's values by attribute, generator) → those to train on, maybe in another language
+Rewrite = Callable[[str, str, Mapping[str, Sequence[str]], np.random.Generator], tuple[str, str]]
 
 
 class Augmenter:
@@ -38,7 +38,9 @@ class Augmenter:
         self, title: str, description: str, values: Mapping[str, Sequence[str]], random: np.random.Generator
     ) -> tuple[str, str]:
         """Both of a product, poorer in the same ways: telling words that are left in one of them tell all the same."""
-        rewritten = self.rewrite(title, values, random) if self.rewrite is not None and title else title
+        rewritten = title
+        if self.rewrite is not None and title:
+            rewritten, description = self.rewrite(title, description, values, random)
         section = self.section
         reword, mask, drop = random.random(3) < (section.synonyms, section.mask_values, section.drop_words)
 

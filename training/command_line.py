@@ -79,10 +79,10 @@ def titles_by_glossary(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option(
             "--style",
-            type=click.Choice(["whole", "mixed"]),
+            type=click.Choice(["whole", "mixed", "described"]),
             default="whole",
             callback=needs_glossary,
-            help="With --glossary: how much of a title.",
+            help="With --glossary: how much of a title, or the titles as they are with a description.",
         ),
         click.option(
             "--unseen",

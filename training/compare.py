@@ -35,11 +35,10 @@ from training.evaluation import Logits, evaluate_rows
 from training.model_card import row
 from training.promotion import in_words
 from training.readable import require_readable
-from training.renderings import Rendering, by_glossary
+from training.renderings import Rendering, Shown, by_glossary
 from training.scope import say, within_scope
 from training.split import Part, rows_of, split_of
 from training.table import Row, read_table
-from training.translate import Style
 
 Verdict = Literal["no worse", "unsure", "worse"]
 Differences = dict[Figure, Difference]
@@ -57,7 +56,7 @@ class Settings:
     conditions: tuple[Condition, ...] = ()
     part: Part | Literal["all"] = "all"
     glossary: Path | None = None
-    style: Style = "whole"
+    style: Shown = "whole"
     unseen: bool = False
     margin: float = 0.01
     resamples: int = 1000

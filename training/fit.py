@@ -25,6 +25,7 @@ from training.calibrate import calibrate, check_targets, unpromised
 from training.catalogue import read_catalogue
 from training.colour import colour_attribute
 from training.contrastive import contrastive_stage
+from training.describe import described
 from training.errors import DataError, RecipeError
 from training.gates import settle_gates
 from training.glossary import read_glossary
@@ -143,7 +144,11 @@ def train_stages(
     """Every stage that the recipe has, in order; each starts from the best weights of the one before. Returns which
     one's exact words are kept, None without any.
     """
-    material = Material(recipe, split["train"], split["validation"], preprocessor, taxonomy)
+    validation = split["validation"]
+    if recipe.translate is not None and recipe.translate.descriptions:
+        # As well as they are: the best epoch is to be the best of both kinds.
+        validation = [*validation, *described(validation, read_glossary(Path(recipe.translate.glossary)))]
+    material = Material(recipe, split["train"], validation, preprocessor, taxonomy)
     if recipe.language is not None:
         stage = language_stage(model, recipe.language, replace(material, rows=texts))
         train(stage, accelerator, recipe, out)

@@ -5,12 +5,18 @@
     [words]               "round neck" = ["圆领"]                words and phrases of titles, in lower case
     [brands]              "nike" = ["耐克"]
     [selling]             phrases = ["新款"]                     what sellers add and what says nothing
+    [descriptions]        original = ["Hand wash."]             sentences of descriptions, in the language of the titles
+                          translated = ["建议手洗。"]             and in that of the wordings
+    [held_out_descriptions]  the same, kept from every training
+
+In a sentence `{colour}` stands for the product's own value of that attribute, `{~colour}` for any value of it, `{word}`
+and `{brand}` for any of those.
 
 Knows no taxonomy and no table: what a glossary does not hold is left as it is.
 """
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,6 +24,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from training.errors import RecipeError
 
 Wordings = dict[str, dict[str, tuple[str, ...]]]  # attribute → value → wordings
+
+
+class Sentences(BaseModel):
+    """Of descriptions, in the language of the titles and in that of the wordings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    original: tuple[str, ...] = ()
+    translated: tuple[str, ...] = ()
+
+
+NO_SENTENCES = Sentences()
 
 
 @dataclass(frozen=True)
@@ -29,12 +46,15 @@ class Glossary:
     words: dict[str, tuple[str, ...]]
     brands: dict[str, tuple[str, ...]]
     selling: tuple[str, ...]
+    descriptions: Sentences = NO_SENTENCES
+    held_out_descriptions: Sentences = NO_SENTENCES
 
     @property
     def characters(self) -> frozenset[str]:
         """Every character beyond ASCII that some wording needs, the held out ones among them."""
         named = [w for table in (self.values, self.held_out) for by in table.values() for w in by.values()]
-        wordings = [*named, *self.words.values(), *self.brands.values(), self.selling]
+        sentences = (self.descriptions.translated, self.held_out_descriptions.translated)
+        wordings = [*named, *self.words.values(), *self.brands.values(), self.selling, *sentences]
         return frozenset(char for some in wordings for wording in some for char in wording if ord(char) > 127)
 
     @property
@@ -46,11 +66,17 @@ class Glossary:
         )
 
     def unseen(self) -> "Glossary":
-        """The same with the held out wordings in the place of those that training sees, where there are some."""
+        """The same with what is held out in the place of what training sees, where there is some."""
         values = {
             attribute: {**by, **self.held_out.get(attribute, {})} for attribute, by in self.values.items()
         }
-        return Glossary(values, {}, self.words, self.brands, self.selling)
+        return replace(
+            self,
+            values=values,
+            held_out={},
+            descriptions=self.held_out_descriptions,
+            held_out_descriptions=NO_SENTENCES,
+        )
 
 
 class Selling(BaseModel):
@@ -67,6 +93,8 @@ class Document(BaseModel):
     words: dict[str, tuple[str, ...]] = {}
     brands: dict[str, tuple[str, ...]] = {}
     selling: Selling = Field(default_factory=Selling)
+    descriptions: Sentences = NO_SENTENCES
+    held_out_descriptions: Sentences = NO_SENTENCES
 
 
 def read_glossary(path: Path) -> Glossary:
@@ -81,4 +109,6 @@ def read_glossary(path: Path) -> Glossary:
         {word.lower(): wordings for word, wordings in document.words.items()},
         {brand.lower(): wordings for brand, wordings in document.brands.items()},
         document.selling.phrases,
+        document.descriptions,
+        document.held_out_descriptions,
     )

@@ -114,7 +114,7 @@ def translated(taxonomy: Taxonomy, measured: dict[str, Any] | None) -> str:
     for attribute in taxonomy:
         found = [entries.get(attribute.name) for entries in measured.values()]
         lines.append(row([attribute.name, *(pair(entry["fused"]) if entry else "-" for entry in found)]))
-    return "With their titles rendered by the glossary, fused:\n\n" + "\n".join(lines) + "\n\n"
+    return "With their texts rendered by the glossary, fused:\n\n" + "\n".join(lines) + "\n\n"
 
 
 def scopes(taxonomy: Taxonomy, measured: dict[str, Any]) -> str:

@@ -151,10 +151,13 @@ class VocabularySection(Section):
 
 
 class TranslateSection(Section):
-    """`share` of the titles of an epoch is rendered in the language of the `glossary`, a TOML file."""
+    """`share` of the titles of an epoch is rendered in the language of the `glossary`, a TOML file; `descriptions` of
+    the products that have a title alone get a description of its sentences.
+    """
 
     glossary: str
     share: Share = 0.3
+    descriptions: Share = 0.0
 
 
 class LanguageSection(OptimizerSection):

@@ -4,7 +4,6 @@ known of the product; whole or mixed with the original language.
 Every choice comes from the generator passed in, so a run can be repeated.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from training.augment import Rewrite
+from training.describe import CJK, Describer, pick
 from training.glossary import Glossary, read_glossary
 from training.recipe import TranslateSection
 from training.table import Row
@@ -37,7 +37,6 @@ TYPE_ADDED = 0.5  # of the translated titles that do not name the type
 UNKNOWN_KEPT = 0.6  # of the words that the glossary lacks, most of them brands and model names
 MIXED_KEPT = 0.5  # of the phrases of a mixed title stay as they were
 SPACED = 0.35  # of the titles have spaces between their phrases
-CJK = re.compile(r"[\u3400-\u9fff\uff00-\uffef]")
 
 
 class Translator:
@@ -142,10 +141,6 @@ def key_of(phrase: str) -> str:
     return " ".join(stem(word) for word in phrase.split())
 
 
-def pick(wordings: Sequence[str], random: np.random.Generator) -> str:
-    return wordings[int(random.integers(len(wordings)))]
-
-
 def join(parts: Sequence[str], spaced: bool) -> str:
     """Spaces between all parts, or only where neither neighbour is a character that needs none."""
     text = ""
@@ -157,11 +152,20 @@ def join(parts: Sequence[str], spaced: bool) -> str:
 
 
 def rewriter(section: TranslateSection) -> Rewrite:
-    """Renders the section's share of the titles, and leaves the others as they are. Raises RecipeError."""
-    translator = Translator(read_glossary(Path(section.glossary)))
+    """Renders and describes the section's shares of the products, and leaves the others as they are. Raises
+    RecipeError.
+    """
+    glossary = read_glossary(Path(section.glossary))
+    translator, describer = Translator(glossary), Describer(glossary)
 
-    def rewrite(title: str, values: Mapping[str, Sequence[str]], random: np.random.Generator) -> str:
-        return translator.title(title, values, random) if random.random() < section.share else title
+    def rewrite(
+        title: str, description: str, values: Mapping[str, Sequence[str]], random: np.random.Generator
+    ) -> tuple[str, str]:
+        if random.random() < section.share:
+            title = translator.title(title, values, random)
+        if not description and random.random() < section.descriptions:
+            description = describer.description(title, values, random)
+        return title, description
 
     return rewrite
 

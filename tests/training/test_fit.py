@@ -329,6 +329,7 @@ def test_a_glossary_renders_titles_and_is_measured(recipe, catalogue, tmp_path):
     glossary = tmp_path / "glossary.toml"
     glossary.write_text(
         '[values.colour]\nred = ["红色"]\ngreen = ["绿色"]\nblue = ["蓝色"]\n[held_out.colour]\nred = ["正红"]\n'
+        '[descriptions]\noriginal = ["Hand wash."]\n[held_out_descriptions]\noriginal = ["Do not bleach."]\n'
     )
     translate = TranslateSection(glossary=str(glossary), share=0.5)
     path = fit(recipe.model_copy(update={"translate": translate}), catalogue, tmp_path / "run")

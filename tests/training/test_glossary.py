@@ -104,3 +104,21 @@ def test_selling_phrases_say_nothing_of_the_product():
 
 def test_words_and_phrases_are_written_in_lower_case():
     assert [words for words in GLOSSARY["words"] if words != words.lower().strip()] == []
+
+
+def sentences(part):
+    return [*GLOSSARY[part]["original"], *GLOSSARY[part]["translated"]]
+
+
+@pytest.mark.parametrize("part", ["descriptions", "held_out_descriptions"])
+def test_the_slots_of_sentences_name_what_there_is(part):
+    slots = {slot for sentence in sentences(part) for slot in re.findall(r"\{~?(\w+)\}", sentence)}
+    assert slots <= {*TAXONOMY, "word", "brand"}
+    assert not any(
+        re.sub(r"\{~?\w+\}", "", sentence).count(brace) for sentence in sentences(part) for brace in "{}"
+    )
+
+
+def test_no_held_out_sentence_is_a_training_one():
+    assert not set(sentences("descriptions")) & set(sentences("held_out_descriptions"))
+    assert len(set(sentences("descriptions"))) == len(sentences("descriptions"))

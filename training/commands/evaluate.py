@@ -12,8 +12,8 @@ from training.conditions import CONDITIONS, Condition
 from training.errors import DataError
 
 if TYPE_CHECKING:
+    from training.renderings import Shown
     from training.split import Part  # not when a command starts: it brings torch along
-    from training.translate import Style
 
 
 @click.command(
@@ -43,7 +43,7 @@ def command(
     part: "Part | Literal['all']",
     condition: Condition,
     glossary: Path | None,
-    style: "Style",
+    style: "Shown",
     unseen: bool,
     report: Path | None,
     workers: int,
