@@ -33,8 +33,7 @@ class Describer:
         translated = bool(CJK.search(title)) != (random.random() < OTHER_LANGUAGE)
         sentences = self.glossary.descriptions
         chosen = sentences.translated if translated else sentences.original
-        count = min(len(chosen), int(random.integers(1, MOST + 1)))
-        drawn = random.choice(len(chosen), count, replace=False) if count else []
+        drawn = random.permutation(len(chosen))[: random.integers(1, MOST + 1)]
         filled = (self.filled(chosen[place], values, translated, random) for place in drawn)
         return " ".join(sentence for sentence in filled if sentence)
 
