@@ -75,12 +75,13 @@ def read_table(
     """
     frame = read_frame(path)
     if optional:
+        if not set(attributes) & set(frame.columns):
+            raise DataError(
+                f"{path} has none of the attributes to measure, {', '.join(attributes)}; "
+                f"its columns are {', '.join(frame.columns)}"
+            )
         attributes = [name for name in attributes if name in frame.columns]
         multiple = [name for name in multiple if name in frame.columns]
-        if not attributes:
-            raise DataError(
-                f"{path} has none of the attributes to measure; its columns are {', '.join(frame.columns)}"
-            )
     if "title" not in frame.columns and not {"file_name", "file_names"} & set(frame.columns):
         raise DataError(
             f"{path} has neither a title nor a file_name column; its columns are {', '.join(frame.columns)}"

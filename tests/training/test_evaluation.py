@@ -5,10 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from models.calibration import PATTERNS, Calibration
+from models.checkpoint import save
 from models.taxonomy import Attribute, Scope, Taxonomy
 from tests.tiny_tagger import picture, tiny_checkpoint
+from training.__main__ import main
 from training.conditions import shown
 from training.data import MISSING, UNKNOWN, targets_of
 from training.evaluation import Logits, ece, evaluate_rows, mean_loss, report, score, summary
@@ -257,3 +260,23 @@ def test_the_macro_f1_of_one_occurring_value_is_its_own(found, wanted, f1):
     logits = torch.tensor([[1.0 if one else -1.0, -1.0] for one in found])
     target = torch.tensor([[float(one), 0.0] for one in wanted])
     assert score(MATERIAL, logits, target)["macro_f1"] == pytest.approx(f1)
+
+
+@pytest.mark.parametrize(
+    ("table", "condition", "told"),
+    [
+        ("title,size\nred shirt,M\n", "as_is", "none of the attributes to measure, colour, kind, material"),
+        ("title,colour,kind\nred shirt,,\n", "as_is", "as they are, something to see and a value"),
+        ("title,colour,kind\nred shirt,red,\n", "without_text", "in one of the columns colour, kind"),
+    ],
+)
+def test_a_table_that_gives_nothing_to_measure_is_an_error_and_no_empty_table(
+    tmp_path, table, condition, told
+):
+    save(tiny_checkpoint(), tmp_path / "checkpoint")
+    (tmp_path / "metadata.csv").write_text(table)
+    arguments = ("evaluate", str(tmp_path / "checkpoint"), str(tmp_path / "metadata.csv"))
+    result = CliRunner().invoke(main, [*arguments, "--condition", condition, "--workers", "0"])
+    assert result.exit_code == 1
+    assert told in result.stderr
+    assert result.stdout == ""

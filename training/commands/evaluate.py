@@ -1,6 +1,7 @@
 """`python -m training evaluate`."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -8,12 +9,13 @@ import click
 
 from training import command_line as shared
 from training.command_line import FILE, told
-from training.conditions import CONDITIONS, Condition
+from training.conditions import CONDITIONS, IN_WORDS, Condition, shown
 from training.errors import DataError
 
 if TYPE_CHECKING:
     from training.renderings import Shown
     from training.split import Part  # not when a command starts: it brings torch along
+    from training.table import Row
 
 
 @click.command(
@@ -66,6 +68,7 @@ def command(
         rows, telling = by_glossary(rows, glossary, style, unseen)
         if not rows:
             raise DataError(f"{metadata} has no rows in the {part} part")
+        require_labels(metadata, shown(rows, condition, loaded.taxonomy, telling), condition)
         require_readable(rows)
         if report is None:
             document = evaluate(loaded, checkpoint, rows, workers, condition, telling)
@@ -81,3 +84,12 @@ def command(
         if report is not None:
             table_of = metadata.name if glossary is None else f"{metadata.name} rendered by {glossary.name}"
             write_report(report, measured, document, table_of, part)
+
+
+def require_labels(metadata: Path, seen: Sequence["Row"], condition: Condition) -> None:
+    """Raises DataError where no row that shows anything has a value: nothing could be told of any attribute."""
+    if not any(any(row.values.values()) for row in seen if row.title or row.description or row.photos):
+        raise DataError(
+            f"{metadata}: of the products to measure none has, {IN_WORDS[condition]}, something to see and a value "
+            f"in one of the columns {', '.join(seen[0].values)}"
+        )
