@@ -1,7 +1,6 @@
 """`python -m catalog`: schema, backups, keys and jobs, for the operator."""
 
 import json
-import math
 import os
 import time
 import unicodedata
@@ -16,6 +15,7 @@ import click
 from sqlalchemy import Engine
 
 from catalog import backup, database, job_list, jobs, tenants
+from catalog.command_line import WAIT_S, Number
 from catalog.errors import CatalogError, DatabaseUnavailable
 from catalog.settings import Settings
 from catalog.views import STATUSES, Status
@@ -47,13 +47,6 @@ def a_name(context: click.Context, parameter: click.Parameter, given: str) -> st
     return given
 
 
-def a_number(context: click.Context, parameter: click.Parameter, given: float) -> float:
-    """Which "nan" is not, though it is in every range."""
-    if math.isnan(given):
-        raise click.BadParameter("nan is not a number")
-    return given
-
-
 @click.group()
 def main() -> None:
     """The records of one installation."""
@@ -69,7 +62,11 @@ def migrate() -> None:
 
 @main.command(epilog="Example: python -m catalog prepare && python -m web")
 @click.option(
-    "--wait-s", default=60.0, show_default=True, help="How long to wait for the database, in seconds."
+    "--wait-s",
+    default=60.0,
+    show_default=True,
+    type=WAIT_S,
+    help="How long to wait for the database, in seconds.",
 )
 def prepare(wait_s: float) -> None:
     """Wait for the database, migrate it, and write the first API key to var/api-key unless it is there."""
@@ -202,7 +199,7 @@ def replay(job_ids: tuple[str, ...], all_failed: bool, tenant: str | None) -> No
 
 
 @job.command(epilog="Example: python -m catalog job prune --older-than-days 90")
-@click.option("--older-than-days", type=click.FloatRange(0, 36_500), required=True, callback=a_number)
+@click.option("--older-than-days", type=Number(0, 36_500), required=True)
 def prune(older_than_days: float) -> None:
     """Remove the jobs, with their tags, that ended so long ago and that no product needs: of earlier revisions and of
     deleted products. The newest job of a product stays, and the one whose tags it shows.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from catalog.command_line import DAY_S, WAIT_S, Number
 from catalog.errors import SettingsError
 from catalog.settings import Settings
 from workers.health import FRESH_S, heartbeat_folder, living_workers
@@ -58,12 +59,10 @@ def health(var: Path | None) -> None:
     "--answer-s",
     default=5.0,
     show_default=True,
-    type=click.FloatRange(min=0.1),
+    type=Number(0.1, DAY_S),
     help="Wait for workers to answer.",
 )
-@click.option(
-    "--load-s", default=300.0, show_default=True, type=click.FloatRange(min=0), help="Wait for them to load."
-)
+@click.option("--load-s", default=300.0, show_default=True, type=WAIT_S, help="Wait for them to load.")
 def load(checkpoint: Path | None, answer_s: float, load_s: float) -> None:
     """Have every worker serve CHECKPOINT, by default the one that TAGSMITH_CHECKPOINT names now.
 

@@ -8,6 +8,7 @@ import click
 
 from benchmarks.command_line import prepared, result_options, show, told
 from benchmarks.machine import describe
+from catalog.command_line import DAY_S, Number
 from catalog.views import LANES, Lane
 
 
@@ -28,7 +29,7 @@ from catalog.views import LANES, Lane
     "--seconds",
     default=30.0,
     show_default=True,
-    type=click.FloatRange(min=0.1),
+    type=Number(0.1, DAY_S),
     help="A step has no more jobs than its devices can do in that time.",
 )
 @click.option(

@@ -9,6 +9,7 @@ import click
 from benchmarks.command_line import prepared, result_options, show, told
 from benchmarks.installation import own
 from benchmarks.machine import describe
+from catalog.command_line import DAY_S, Number
 
 
 @click.command(
@@ -34,7 +35,7 @@ from benchmarks.machine import describe
     "--seconds",
     default=10.0,
     show_default=True,
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(0, DAY_S, min_open=True),
     help="Products arrive for so long at each share of saturation: a queue takes its time to find its length.",
 )
 @click.option(

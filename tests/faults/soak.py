@@ -24,6 +24,7 @@ from pathlib import Path
 import click
 
 from benchmarks.installation import free_port
+from catalog.command_line import DAY_S, Number
 from samples.client import Client, read_samples
 from tests.faults import invariant, lives
 from tests.faults.fault import Fault
@@ -132,7 +133,7 @@ class Soak:
 
 
 @click.command(epilog="Example: python -m tests.faults.soak --minutes 5 --seed 1")
-@click.option("--minutes", default=30.0, show_default=True, type=click.FloatRange(min=1))
+@click.option("--minutes", default=30.0, show_default=True, type=Number(1, DAY_S / 60))
 @click.option("--seed", type=int, help="Of the faults and their moments; by default another each time.")
 def main(minutes: float, seed: int | None) -> None:
     """Run one installation under load and random faults; exit 1 where anything is lost, doubled, stuck or grows."""
