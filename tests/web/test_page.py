@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from catalog import tenants
 from catalog.database import transaction
 from catalog.settings import Settings
 from tests.web.seller import Seller
+from web import problems
 
 OWN = {"Host": "127.0.0.1:8000", "Origin": "http://127.0.0.1:8000", "Sec-Fetch-Site": "same-origin"}
 
@@ -37,6 +39,14 @@ def test_the_page_loads_nothing_from_elsewhere_and_runs_no_inline_script(client:
         for asset in re.findall(r'(?:src|href)="(/static/[^"]+)"', html):
             with client.get(asset) as answer:
                 assert answer.status_code == 200
+
+
+def test_every_page_has_one_heading_above_the_others_and_leaves_out_no_level(client: FlaskClient) -> None:
+    slugs = [*problems.KINDS, *problems.JOB_ENDINGS]
+    for path in ("/", "/docs", "/problems", *(f"/problems/{slug}" for slug in slugs)):
+        levels = [int(level) for level in re.findall(r"<h([1-6])\b", client.get(path).text)]
+        assert (path, levels[:1], levels.count(1)) == (path, [1], 1)
+        assert (path, max(below - above for above, below in pairwise([*levels, 1]))) <= (path, 1)
 
 
 def test_every_module_that_a_script_of_the_page_imports_is_served(client: FlaskClient) -> None:
