@@ -5,7 +5,7 @@ import re
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from playwright.sync_api import Page, Route, expect
@@ -166,24 +166,32 @@ def test_a_service_for_other_machines_asks_for_a_key_once(
 
 
 @pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(
+    ("refusal", "told"),
+    [
+        ({"status": 503, "json": {"title": "Try again later", "status": 503}}, "Try again later"),
+        ({"status": 429, "body": "<p>Slow down</p>"}, "The service answered 429Try again in a moment."),
+        ({"status": 404, "body": "<p>Not yet</p>"}, "The service answered 404Try again in a moment."),
+    ],
+)
 def test_a_service_that_can_give_no_token_now_does_not_ask_for_a_key(
-    serve: Callable[..., str], open_page: Callable[..., Page]
+    serve: Callable[..., str], open_page: Callable[..., Page], refusal: dict[str, Any], told: str
 ) -> None:
-    """Its database is away for a moment: no key would help."""
+    """Its database is away for a moment, or what stands before it answers in its place: no key would help."""
     page = open_page(serve())
     status, key = page.get_by_role("status"), page.get_by_label("API key")
     is_away = True
 
     def give(route: Route) -> None:
         if is_away:
-            route.fulfill(status=503, json={"title": "Try again later", "status": 503})
+            route.fulfill(**refusal)
         else:
             route.continue_()
 
     page.route("**/page/token", give)
     page.get_by_label("Title").fill("Shoes")
     page.get_by_role("button", name="Tag this product").click()
-    expect(page.get_by_role("alert")).to_have_text("Try again later")
+    expect(page.get_by_role("alert")).to_have_text(told)
     expect(status).to_have_text("Not sent.")
     expect(key).to_be_hidden()
     is_away = False

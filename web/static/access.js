@@ -6,6 +6,7 @@ import { element, showProblem } from "./elements.js";
 const KEY = "tagsmith.key"; // in sessionStorage: gone when the tab closes
 const SENDABLE = /^[\x21-\x7e]+$/; // with anything else in a header fetch fails before it has sent a byte
 const SILENCE = { title: "The service does not answer", detail: "Check that it runs, then try again." };
+const LATER = { detail: "Try again in a moment." };
 const LOST = [409, 500, 502, 504]; // with these the product may have been accepted all the same
 
 const keyForm = element("key-form");
@@ -23,7 +24,8 @@ async function access() {
       token = body.token;
       return token;
     }
-    if (response.status >= 500) throw told(response, body); // no key would help
+    // Else no key would help. The product itself was not asked for, so whoever follows one goes on: as without an answer.
+    if (![401, 403].includes(response.status)) throw { ...told(response, body ?? LATER), status: undefined };
   }
   keyForm.hidden = false;
   throw { title: "An API key is needed", needsKey: true };
