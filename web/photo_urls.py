@@ -29,6 +29,7 @@ from web import problems
 from web.budget import Budget
 from web.photos import too_large
 from web.problems import ProblemError
+from web.time_limit import calls_after
 
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 3.0, 5.0
 # All photos of one request together: a client waits for this answer.
@@ -234,13 +235,10 @@ def _hard_stop(session: requests.Session, seconds: float) -> Iterator[None]:
     if not isinstance(adapter, _StoppableAdapter):
         yield
         return
-    clock = threading.Timer(seconds, adapter.stop)
-    clock.daemon = True
-    clock.start()
     try:
-        yield
+        with calls_after(seconds, adapter.stop):
+            yield
     finally:
-        clock.cancel()
         for connection in adapter.sockets:
             connection.close()
         adapter.sockets.clear()

@@ -11,10 +11,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from web.time_limit import calls_after
+
 
 @contextmanager
 def ends_after(connection: socket.socket, seconds: float) -> Iterator[threading.Event]:
-    """Inside the block nothing is read from the connection after so many seconds; what is yielded is set from then."""
+    """Inside the block nothing is read from the connection after so many seconds; what is yielded is set from then.
+
+    Raises ProblemError, see `calls_after`.
+    """
     expired = threading.Event()
 
     def stop() -> None:
@@ -24,10 +29,5 @@ def ends_after(connection: socket.socket, seconds: float) -> Iterator[threading.
         except OSError:  # the client has closed it already, which ends the read as well
             return
 
-    clock = threading.Timer(seconds, stop)
-    clock.daemon = True
-    clock.start()
-    try:
+    with calls_after(seconds, stop):
         yield expired
-    finally:
-        clock.cancel()

@@ -69,6 +69,10 @@ class Line:
         return Intake(SETTINGS, PhotoUrlFetcher(SETTINGS)).read(request, ProductIn, "one").content.title
 
 
+def out_of_threads(clock: Clock) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 @pytest.fixture
 def line(monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
     made: list[Clock] = []
@@ -174,9 +178,15 @@ def test_a_body_has_its_own_time_once_the_headers_are_there(
 def test_a_request_for_whose_clock_there_is_no_thread_is_answered_all_the_same(
     line: Line, worker: BoundedWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def out_of_threads(clock: Clock) -> None:
-        raise RuntimeError("can't start new thread")
-
     monkeypatch.setattr(Clock, "start", out_of_threads)
     monkeypatch.setattr(ThreadWorker, "handle", lambda worker, connection: "answered")
     assert worker.handle(SimpleNamespace(sock=line.server)) == "answered"
+
+
+def test_a_body_for_whose_clock_there_is_no_thread_is_to_be_sent_again(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Clock, "start", out_of_threads)
+    with pytest.raises(ProblemError) as refusal:
+        line.take()
+    assert (refusal.value.kind.status, refusal.value.headers) == (503, {"Retry-After": "5"})

@@ -294,6 +294,17 @@ def test_the_hard_stop_ends_a_connection_that_drips(monkeypatch: pytest.MonkeyPa
             assert ours.recv(1) == b""  # would wait for ever
 
 
+def test_photos_for_whose_clock_there_is_no_thread_are_not_fetched(
+    monkeypatch: pytest.MonkeyPatch, no_connection: list[Any]
+) -> None:
+    def out_of_threads(clock: threading.Timer) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Timer, "start", out_of_threads)
+    refusal = refused([URL])
+    assert (refusal.kind.status, refusal.headers, no_connection) == (503, {"Retry-After": "5"}, [])
+
+
 def test_the_hard_stop_passes_what_is_closed_already() -> None:
     closed, (ours, theirs) = socket.socket(), socket.socketpair()
     closed.close()
