@@ -53,9 +53,12 @@ def release_leases_of_the_dead(session: Session) -> dict[Lane, list[str]]:
     dead = [holder for holder in holders if holder is not None and is_dead(holder)]
     released: dict[Lane, list[str]] = defaultdict(list)
     if dead:
+        theirs = Job.status == "running", Job.worker.in_(dead)
+        # In the order of ids, as whoever else waits for rows of jobs: an UPDATE alone locks them as it finds them.
+        ids = session.scalars(select(Job.id).where(*theirs).order_by(Job.id).with_for_update()).all()
         rows = session.execute(
             update(Job)
-            .where(Job.status == "running", Job.worker.in_(dead))
+            .where(Job.id.in_(ids))
             .values(
                 status="queued", lease_token=None, lease_until=None, worker=None,
                 not_before=func.now(), resend_at=func.now(),

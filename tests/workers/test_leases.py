@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from unittest.mock import Mock
 
@@ -12,7 +14,7 @@ from catalog.database import transaction
 from catalog.errors import BrokerUnavailable, DatabaseUnavailable
 from catalog.jobs import ClaimedJob, Finished, claim, finish
 from catalog.queue import MAX_IDS
-from catalog.views import LANES
+from catalog.views import LANES, Lane
 from workers import leases
 from workers.identity import worker_identity
 from workers.leases import LeaseKeeper, release_leases_of_the_dead, renew
@@ -119,6 +121,32 @@ def test_the_jobs_of_the_living_and_of_other_machines_are_left_alone(desk: Desk)
     with transaction(desk.engine) as session:
         assert release_leases_of_the_dead(session) == {"interactive": [of_the_dead]}
     assert {desk.job(mine).status, desk.job(elsewhere).status} == {"running"}
+
+
+def test_the_jobs_of_the_dead_are_taken_in_the_order_in_which_others_take_theirs(desk: Desk) -> None:
+    """Else two that free them, or one and a worker that ends its batch, could each wait for the other."""
+    first, second = sorted([desk.accept(), desk.accept()])
+    claimed(desk, first, second, worker=dead_worker())
+    with transaction(desk.engine) as session:  # whatever way leads to it comes by the second one before
+        session.execute(
+            text("UPDATE jobs SET resend_at = resend_at + interval '1 second' WHERE id = :id"),
+            {"id": first},
+        )
+
+    def release() -> dict[Lane, list[str]]:
+        with transaction(desk.engine) as session:
+            return release_leases_of_the_dead(session)
+
+    lock = text("SELECT 1 FROM jobs WHERE id = :id FOR UPDATE NOWAIT")
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid()")
+    with ThreadPoolExecutor(1) as threads:
+        with transaction(desk.engine) as other:
+            other.execute(lock, {"id": first})
+            released = threads.submit(release)
+            while not other.execute(waiting).scalar_one() and not released.done():
+                time.sleep(0.01)
+            other.execute(lock, {"id": second})
+        assert sorted(released.result(30)["interactive"]) == [first, second]
 
 
 def test_a_starting_keeper_sends_what_the_dead_left_behind(desk: Desk) -> None:
