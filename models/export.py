@@ -21,6 +21,7 @@ from models.fusion import FusionTagger
 from models.networks import Networks, quantised, traced
 from models.product import Example
 from models.product_table import read_products
+from models.room import make_room
 from models.tagger import Tagger
 
 # Of the tags of each pattern of what is present.
@@ -47,7 +48,7 @@ def export(
     """
     openvino_core()  # its absence should be told before minutes of work
     source = exportable(path, out)
-    out.parent.mkdir(parents=True, exist_ok=True)  # now, and not after minutes of work
+    make_room(out)  # now, and not after minutes of work
     examples, patterns = drawn(source, table, limit, progress)
     quantise_on = examples[: min(QUANTISE_ON, len(examples) // 3)]
     compare_on = examples[len(quantise_on) :]

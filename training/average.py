@@ -15,6 +15,7 @@ from torch import Tensor
 
 from models.checkpoint import Checkpoint, load_to_train, version
 from models.errors import CheckpointError
+from models.room import make_room
 from training.calibrate import certainty_of
 from training.catalogue import rows_for
 from training.data import targets_of
@@ -40,7 +41,7 @@ def average(paths: Sequence[Path], data: Path, out: Path, method: Method, worker
     """
     if (out / "checkpoint").exists():
         raise DataError(f"{out / 'checkpoint'} is there already: name a new folder")
-    out.parent.mkdir(parents=True, exist_ok=True)  # now, and not after minutes of work
+    make_room(out)  # now, and not after minutes of work
     members = {str(path): load_to_train(path) for path in paths}
     for path, member in members.items():
         check(members[str(paths[0])], member, str(paths[0]), path)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from models.calibration import PATTERN_IN_WORDS, Calibration
 from models.checkpoint import Checkpoint, load, save
+from models.room import make_room
 from models.taxonomy import Taxonomy
 from training import contract
 from training.calibrate import calibrate, certainty_of, check_targets, unpromised
@@ -54,7 +55,7 @@ def recalibrate(
     """
     if out.exists():
         raise DataError(f"{out} is there already: name a new folder")
-    out.parent.mkdir(parents=True, exist_ok=True)  # now, and not after minutes of work
+    make_room(out)  # now, and not after minutes of work
     checkpoint = load(path)
     split = split_of(checkpoint)
     rows = rows_for(checkpoint.taxonomy, data)

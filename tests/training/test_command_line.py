@@ -49,3 +49,22 @@ def test_a_place_that_cannot_be_written_to_is_told_before_any_work(arguments, tm
     assert result.exit_code == 1
     assert "Not a directory" in result.stderr or "File exists" in result.stderr
     assert isinstance(result.exception, SystemExit)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("evaluate", "models/starter", "TABLE", "--report"),
+        ("calibrate", "models/starter", "--data", "TABLE", "--out"),
+        ("average", "models/starter", "models/../models/starter", "--data", "TABLE", "--out"),
+    ],
+)
+def test_a_folder_that_takes_no_file_is_told_before_any_work(arguments, tmp_path, monkeypatch):
+    table = tmp_path / "metadata.csv"
+    table.write_text("title,gender\n" + "".join(f"shirt {n},Men\n" for n in range(200)))
+    for work in ("training.evaluation.evaluate_rows", "training.seen.evaluate_rows"):
+        monkeypatch.setattr(work, lambda *_, **__: pytest.fail("the work has begun"))
+    given = [str(table) if one == "TABLE" else one for one in arguments]
+    result = CliRunner().invoke(main, [*given, "/proc/made"])  # there not even root may make one
+    assert (result.exit_code, "/proc/" in result.stderr) == (1, True), result.output
+    assert isinstance(result.exception, SystemExit)

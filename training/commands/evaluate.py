@@ -52,6 +52,7 @@ def command(
 ) -> None:
     """Measure CHECKPOINT on the rows of METADATA."""
     from models.checkpoint import load
+    from models.room import make_room
     from training.catalogue import rows_for
     from training.evaluation import document as document_of
     from training.evaluation import evaluate
@@ -75,7 +76,8 @@ def command(
         else:
             from training.report import measure_all, write_report
 
-            report.parent.mkdir(parents=True, exist_ok=True)  # now: measuring takes minutes
+            if not report.exists() or report.is_file():  # a device or a pipe has no folder to make
+                make_room(report.resolve())  # now: measuring takes minutes
             measured = measure_all(loaded, rows, workers, telling)
             document = document_of(checkpoint, rows, condition, measured.entries[condition])
         attributes = document["attributes"]
