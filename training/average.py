@@ -113,6 +113,7 @@ def check(first: Checkpoint, other: Checkpoint, its_path: str, other_path: str) 
         "towers": (first.model.config, other.model.config),
         "preprocessing": (first.preprocessor.config, other.preprocessor.config),
         "vocabulary": (first.preprocessor.tokenizer.to_str(), other.preprocessor.tokenizer.to_str()),
+        "list of names to look for": (names_in(first), names_in(other)),
         "split": (split_of(first), split_of(other)),
     }
     for name, (one, another) in shared.items():
@@ -121,6 +122,12 @@ def check(first: Checkpoint, other: Checkpoint, its_path: str, other_path: str) 
                 f"{other_path} has another {name} than {its_path}: "
                 "only runs of one table, split and starting point can be averaged"
             )
+
+
+def names_in(checkpoint: Checkpoint) -> list[tuple[int, int]]:
+    """With the value of each: the weights of two names have no mean."""
+    names = checkpoint.model.names
+    return [] if names is None else list(zip(names.keys.tolist(), names.values.tolist(), strict=True))
 
 
 def greedy(validation: dict[str, float], of: Callable[[list[str]], float]) -> list[str]:

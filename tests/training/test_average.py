@@ -1,10 +1,13 @@
 """Several runs as one checkpoint."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from click.testing import CliRunner
 
 from models.checkpoint import load, save, version
+from models.names import NamedValues
 from models.taxonomy import Attribute, Taxonomy
 from tests.tiny_tagger import TAXONOMY, tiny_checkpoint
 from training.__main__ import main
@@ -15,9 +18,10 @@ from training.split import part_of
 SPLIT = {**SplitSection(validation=0.15, calibration=0.2, test=0.15).model_dump(), "rule": "by hash"}
 
 
-def written(path, shift, taxonomy=TAXONOMY, split=SPLIT, words="words"):
+def written(path, shift, taxonomy=TAXONOMY, split=SPLIT, words="words", adapt=lambda checkpoint: checkpoint):
     checkpoint = tiny_checkpoint(taxonomy)
     checkpoint.metrics.update(split=split, words=words, contract={"certainty": 0.8})
+    checkpoint = adapt(checkpoint)
     with torch.no_grad():
         for parameter in checkpoint.model.parameters():
             parameter.add_(shift)
@@ -65,6 +69,27 @@ def test_whole_numbers_are_not_averaged():
         {"count": torch.tensor(8), "w": torch.tensor(2.0)},
     )
     assert mean([one, other]) == {"count": torch.tensor(3), "w": torch.tensor(1.5)}
+
+
+def looking_for(key, value):
+    def adapt(checkpoint):
+        model = checkpoint.model
+        vocabulary = model.config.text["vocab_size"]
+        model.config = replace(model.config, names=1)
+        model.names = NamedValues(1, vocabulary, model.config.sizes)
+        model.names.look_for({key: value}, torch.zeros(vocabulary, dtype=torch.bool))
+        return checkpoint
+
+    return adapt
+
+
+@pytest.mark.parametrize(("key", "value"), [(8, 0), (7, 1)])
+def test_runs_that_look_for_other_names_are_refused(catalogue, tmp_path, key, value):
+    one = written(tmp_path / "one", 0.0, adapt=looking_for(7, 0))
+    other = written(tmp_path / "other", 0.0, adapt=looking_for(key, value))
+    result = command(one, other, "--data", catalogue, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "another list of names to look for" in result.stderr
 
 
 @pytest.mark.parametrize(
