@@ -6,20 +6,23 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from models.checkpoint import load, save, version
+from models.calibration import Calibration
+from models.checkpoint import load, load_to_train, save, version
 from models.names import NamedValues
+from models.preprocessing import Preprocessor
 from models.taxonomy import Attribute, Taxonomy
 from tests.tiny_tagger import TAXONOMY, tiny_checkpoint
 from training.__main__ import main
-from training.average import greedy, mean
+from training.average import greedy, mean, value
+from training.catalogue import rows_for
 from training.recipe import SplitSection
-from training.split import part_of
+from training.split import part_of, rows_of, split_of
 
 SPLIT = {**SplitSection(validation=0.15, calibration=0.2, test=0.15).model_dump(), "rule": "by hash"}
 
 
 def written(path, shift, taxonomy=TAXONOMY, split=SPLIT, words="words", adapt=lambda checkpoint: checkpoint):
-    checkpoint = tiny_checkpoint(taxonomy)
+    checkpoint = replace(tiny_checkpoint(taxonomy), calibration=Calibration.uncalibrated(taxonomy, 0.9))
     checkpoint.metrics.update(split=split, words=words, contract={"certainty": 0.8})
     checkpoint = adapt(checkpoint)
     with torch.no_grad():
@@ -49,6 +52,38 @@ def test_a_uniform_average_is_the_mean_of_the_weights_calibrated_and_measured(ca
     assert averaged.metrics["split"] == {**SPLIT, "rule": averaged.metrics["split"]["rule"]}
     assert averaged.calibration != load(one).calibration
     assert averaged.metrics["contract"]["certainty"] == 0.8
+    assert set(averaged.calibration.targets(TAXONOMY).values()) == {0.9}
+
+
+def contrary(checkpoint):
+    """Its heads say the opposite: with the plain one's they make a mean that knows nothing."""
+    model = checkpoint.model
+    with torch.no_grad():
+        for head in (model.text_head, model.photo_head, model.fused_head):
+            for parameter in head.parameters():
+                parameter.neg_()
+    return checkpoint
+
+
+def test_a_greedy_average_is_chosen_by_the_validation_part_and_is_of_what_it_took(catalogue, tmp_path):
+    paths = written(tmp_path / "one", 0.0), written(tmp_path / "other", 0.0, adapt=contrary)
+    result = command(*paths, "--data", catalogue, "--out", tmp_path / "out", "--method", "greedy")
+    assert result.exit_code == 0, result.output
+    averaged = load(result.stdout.strip())
+    made_of = averaged.metrics["average"]
+    for path, member in zip(paths, made_of["members"], strict=True):
+        run = load_to_train(path)
+        rows = rows_of(rows_for(run.taxonomy, catalogue), "validation", split_of(run))
+        own = value(run, run.model.state_dict(), rows, workers=0)
+        assert member == {"version": version(path), "validation_macro_f1": own, "taken": member["taken"]}
+    best, worse = sorted(
+        zip(made_of["members"], paths, strict=True), key=lambda pair: -pair[0]["validation_macro_f1"]
+    )
+    assert (best[0]["taken"], worse[0]["taken"]) == (True, False)
+    assert made_of["validation_macro_f1"] == best[0]["validation_macro_f1"]
+    torch.testing.assert_close(
+        averaged.model.text_head.weight, load(best[1]).model.text_head.weight, atol=1e-3, rtol=1e-3
+    )
 
 
 def test_the_greedy_soup_takes_what_does_not_make_it_worse():
@@ -69,6 +104,21 @@ def test_whole_numbers_are_not_averaged():
         {"count": torch.tensor(8), "w": torch.tensor(2.0)},
     )
     assert mean([one, other]) == {"count": torch.tensor(3), "w": torch.tensor(1.5)}
+
+
+def of_fewer_photos(checkpoint):
+    config, tokenizer = checkpoint.preprocessor.config, checkpoint.preprocessor.tokenizer
+    return replace(checkpoint, preprocessor=Preprocessor(replace(config, max_photos=2), tokenizer))
+
+
+def of_another_word(checkpoint):
+    config, tokenizer = checkpoint.preprocessor.config, checkpoint.preprocessor.tokenizer
+    other = tokenizer.from_str(tokenizer.to_str().replace('"wool"', '"silk"'))
+    return replace(checkpoint, preprocessor=Preprocessor(config, other))
+
+
+def that_saw_no_photos(checkpoint):
+    return replace(checkpoint, metrics={**checkpoint.metrics, "unseen": "photos"})
 
 
 def looking_for(key, value):
@@ -101,6 +151,9 @@ def test_runs_that_look_for_other_names_are_refused(catalogue, tmp_path, key, va
         ),
         ({"split": {**SPLIT, "seed": 1}}, "another split"),
         ({"words": "words_anew"}, "another table of exact words"),
+        ({"adapt": of_fewer_photos}, "another preprocessing"),
+        ({"adapt": of_another_word}, "another vocabulary"),
+        ({"adapt": that_saw_no_photos}, "another kind of products learned from"),
     ],
 )
 def test_runs_that_do_not_belong_together_are_refused(catalogue, tmp_path, change, message):
