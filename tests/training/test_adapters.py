@@ -132,3 +132,26 @@ def test_a_prefix_needs_a_bert(checkpoint):
 def test_layers_that_are_not_there_are_refused_by_setting(checkpoint):
     with pytest.raises(RecipeError, match=r"adapters\.targets"):
         attach(checkpoint.model, targets=("nowhere",))
+
+
+def test_adalora_passes_over_a_batch_without_any_text(checkpoint):
+    adapters = attach(checkpoint.model, method="adalora")
+    adapters.only_these_learn()
+    photo = collate([checkpoint.preprocessor(Product(photos=(picture(),)))])
+    checkpoint.model(photo).photo_only[0].square().sum().backward()
+    adapters.ranks(1)
+    assert all((importance == 0).all() for importance in adapters.ranks.allocator.ipt.values())
+
+
+def test_the_regularizer_is_the_way_to_orthogonal_factors(checkpoint):
+    ranks = attach(checkpoint.model, method="adalora").ranks
+    factors = {n: p for n, p in checkpoint.model.named_parameters() if "lora_A" in n or "lora_B" in n}
+    with torch.no_grad():
+        for name, factor in factors.items():
+            factor.zero_()
+            (factor if "lora_A" in name else factor.T).fill_diagonal_(1)
+    assert ranks.regularizer().item() == pytest.approx(0, abs=1e-6)
+    with torch.no_grad():
+        for factor in factors.values():
+            factor.mul_(2)  # 4 - 1 on three diagonal places
+    assert ranks.regularizer().item() == pytest.approx(0.1 * 3 * 3**0.5, rel=1e-5)

@@ -92,3 +92,18 @@ def test_a_regularizer_counts_once_however_much_the_attack_weighs(network):
         network, batch
     )
     assert both.item() == pytest.approx(clean.item() + 7 + 2 * report["adversarial"])
+
+
+def test_a_text_that_the_loss_does_not_depend_on_is_not_moved(network):
+    """Such as that of a product without a label: its gradient is zero, and has no direction."""
+
+    def of_the_first(network, batch):
+        return network(batch)[0].square().mean(), {}
+
+    both, _ = attacked(of_the_first, network[0], AdversarialSection())(
+        network, torch.tensor([[0, 1, 2], [2, 3, 4]])
+    )
+    alone, _ = attacked(of_the_first, network[0], AdversarialSection())(network, torch.tensor([[0, 1, 2]]))
+    both.backward()
+    assert both.item() == pytest.approx(alone.item())
+    assert all(parameter.grad.isfinite().all() for parameter in network.parameters())

@@ -76,3 +76,12 @@ def test_a_vocabulary_without_a_mask_is_refused(preprocessor):
     )
     with pytest.raises(RecipeError, match="no \\[MASK\\]"):
         Texts(ROWS, preprocessor, 0.15, seed=0)
+
+
+def test_what_fills_a_short_text_up_is_neither_read_nor_asked_for(preprocessor):
+    texts = Texts([ROWS[0], Row("1", "red", "", (), "1", {})], preprocessor, 0.3, seed=0)
+    (long, _, _), (short, _, short_targets) = texts[0], texts[1]
+    assert len(short) < len(long)
+    batch = padded([texts[0], texts[1]])
+    assert batch.token_mask[1].tolist() == [n < len(short) for n in range(len(long))]
+    assert batch.targets[1].tolist() == [*short_targets, *[MISSING] * (len(long) - len(short))]

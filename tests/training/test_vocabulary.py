@@ -111,3 +111,10 @@ def test_exact_words_are_forgotten_where_their_ids_are_others_now(before):
         model, preprocessor, VocabularySection(keep=10_000, characters="glossary"), WORDS, None
     )
     assert kept.lexicon is not None, "only the last piece made room"
+
+
+def test_photos_are_seen_as_before(before):
+    before[0].photo_tower.normalise_with((0.5, 0.4, 0.3), (0.2, 0.3, 0.2))
+    photos = torch.arange(3 * 16 * 16).view(1, 3, 16, 16).to(torch.uint8)
+    with torch.inference_mode():
+        torch.testing.assert_close(grown(before)[0].photo_tower(photos), before[0].photo_tower(photos))
