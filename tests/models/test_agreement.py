@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.agreement import agreement, offered, reduced
+from models.agreement import Agreement, agreement, offered, reduced
 from models.product import Evidence, Product, Tag, Tagging
 from tests.tiny_tagger import picture, tiny_checkpoint
 
@@ -36,3 +36,10 @@ def test_what_does_not_apply_is_offered_as_little_as_what_is_abstained_from():
     silent, elsewhere = {"text": {"heel": frozenset()}}, {"text": {}}
     assert agreement(["heel"], [silent, silent], [elsewhere, silent]).of("text") == 1.0
     assert agreement(["heel"], [{"text": {"heel": frozenset({"low"})}}], [elsewhere]).of("text") == 0.0
+
+
+def test_all_tags_count_alike_and_not_those_of_the_best_or_worst_attribute():
+    found = Agreement(200, {"both": {"colour": 1.0, "kind": 0.95, "material": 0.99}, "text": {"colour": 1.0}})
+    assert found.of("both") == pytest.approx(0.98)
+    assert found.short(0.985) == ["both"]
+    assert found.short(0.975) == []

@@ -41,3 +41,11 @@ def test_the_prefix_tells_and_the_text_still_sees_itself_both_ways():
 def test_it_is_part_of_the_weights():
     assert "prefix.states" in tower().state_dict()
     assert tower().prefix.states.shape == (4, 1 * 2 * 16)
+
+
+@torch.no_grad()
+def test_a_text_as_long_as_the_encoder_has_positions_for_has_a_prefix_too():
+    with_prefix = tower()
+    positions = text_config()["max_position_embeddings"]
+    ids = torch.full((1, positions), 5)
+    assert with_prefix(ids, torch.zeros_like(ids), ids > 0).isfinite().all()
