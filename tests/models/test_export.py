@@ -17,15 +17,17 @@ from models.calibration import PATTERN_IN_WORDS, PATTERNS
 from models.checkpoint import load, load_to_train, save
 from models.compiled import openvino_core
 from models.errors import ExportRefused, ExtraMissing
-from models.export import export, first_accepted, text
+from models.export import drawn, export, first_accepted, text
 from models.fusion import collate
 from models.networks import traced_text
+from models.traced import noise
 from tests.conftest import REPOSITORY
 from tests.models.test_prefix import IDS, tower
 from tests.tiny_tagger import WORDS, picture, tiny_checkpoint
 
 COLOURS = ("red", "green", "blue", "white")
 PRODUCT = Product("red shirt", "soft cotton", (picture("red"),))
+PHOTOS = noise(256, (2, 3, 16, 16)).to(torch.uint8)
 
 
 def silent(iterable, length, title):
@@ -53,6 +55,9 @@ def source(tmp_path_factory):
     """Untrained heads are all but undecided; these are sure of what they say, and whatever they offer is `auto`."""
     checkpoint = tiny_checkpoint()
     checkpoint.metrics["contract"] = {"certainty": 0.8, "promised": 3, "broken": 0}
+    checkpoint.metrics.update(
+        split={"seed": 3}, test={"rows": 9}, promotable={"verdict": True, "because": []}
+    )
     for numbers in checkpoint.calibration.attributes:
         numbers.auto_from.update(dict.fromkeys(PATTERNS, 0.0))
     with torch.no_grad():
@@ -96,6 +101,7 @@ def test_it_offers_what_its_source_offers(source, int8, examples):
     path, document = int8
     assert document["asked"] == "int8"
     assert "int8" in document["precision"].values()
+    assert document["products"] == 160 - 53, "not on what the ranges of activations are taken from"
     assert all(document["agreement"][pattern]["all tags"] >= 0.99 for pattern in PATTERNS)
     one, other = (
         [row for batch in offers(Tagger.load(p), examples) for row in batch] for p in (source, path)
@@ -126,6 +132,12 @@ def test_it_promises_nothing_until_it_is_calibrated(source, int8):
 
 def test_how_sure_its_promises_are_to_be_stays_for_calibrate_and_how_they_were_kept_is_gone(bf16):
     assert load(bf16[0]).metrics["contract"] == {"certainty": 0.8}
+
+
+def test_how_the_data_were_split_stays_and_the_scores_of_the_other_towers_are_gone(bf16):
+    metrics = load(bf16[0]).metrics
+    assert metrics["split"] == {"seed": 3}
+    assert set(metrics) == {"split", "rows", "contract", "export"}
 
 
 def test_its_card_and_name_tell_it_from_its_source(int8):
@@ -251,6 +263,36 @@ def test_where_no_tower_agrees_as_asked_for_the_attributes_are_named():
         first_accepted("bf16", attempts(of))
 
 
+def test_where_int8_is_left_by_both_towers_nothing_passes_for_it():
+    """Though bf16 would agree: that is to be asked for."""
+    tried, of = [], {("int8", "int8"): 0.9, ("bf16", "bf16"): 1.0}
+
+    def attempt(wanted):
+        tried.append((wanted["text"], wanted["photo"]))
+        return tried, Agreement(200, {pattern: {"colour": of[tried[-1]]} for pattern in PATTERNS})
+
+    with pytest.raises(ExportRefused, match="--precision bf16 is nearer"):
+        first_accepted("int8", attempt)
+    assert tried == [("int8", "int8")]
+
+
+def test_the_products_are_drawn_by_chance_from_those_that_have_all_that_the_table_has(source, table):
+    """Of a table in the order of its products the first would be those of one kind."""
+    half = table.with_name("half.csv")
+    header, *lines = table.read_text().splitlines()
+    half.write_text("\n".join([header, *lines, *(f",{word},9" for word in WORDS), "red.png,,9"]))
+    read = load(source)
+    examples, patterns = drawn(read, half, 40, silent)
+    assert patterns == PATTERNS
+    assert len(examples) == 40
+    assert all(len(one.photos) == 1 and len(one.token_ids) for one in examples)
+    first, _ = drawn(read, table, 160, silent)
+    shown = {tuple(one.token_ids) for one in examples}
+    assert shown <= {tuple(one.token_ids) for one in first}
+    titles = [read.preprocessor(Product(line.split(",")[1])).token_ids for line in lines[:40]]
+    assert not shown <= {tuple(ids) for ids in titles}
+
+
 def test_a_refused_export_exits_1_and_writes_nothing(source, table, tmp_path, monkeypatch):
     monkeypatch.setattr("models.export.LEAST_AGREEMENT", 1.01)
     arguments = ["--precision", "bf16", "--products", str(table), "--out", str(tmp_path / "out")]
@@ -284,7 +326,12 @@ def test_a_tower_that_the_table_does_not_measure_stays_in_float32(source, table,
         assert document["precision"][other] == "float32"
         assert document["precision"][measured] in ("int8", "bf16")
         assert PATTERN_IN_WORDS[pattern] in text(document) and PATTERN_IN_WORDS["both"] not in text(document)
-        assert load(tmp_path / pattern).precisions == document["precision"]
+        exported = load(tmp_path / pattern)
+        assert exported.precisions == document["precision"]
+        whole, own = (getattr(one.model, f"{other}_tower") for one in (load(source), exported))
+        with torch.inference_mode():
+            shown = (PHOTOS,) if other == "photo" else (IDS, torch.zeros_like(IDS), IDS > 0)
+            torch.testing.assert_close(own(*shown), whole(*shown), atol=1e-5, rtol=1e-5)
 
 
 def test_of_a_table_without_photos_only_texts_are_measured():
