@@ -65,7 +65,7 @@ class Adapters:
                 target_r=section.rank,
                 init_r=section.rank
                 + max(1, section.rank // 2),  # half as many again to choose from, as in the paper
-                total_step=steps,
+                total_step=max(2, steps),  # in its last step peft judges the ranks by what it saw before
                 tinit=int(ALL_RANKS * steps),
                 tfinal=int(LAST_RANKS * steps),
                 deltaT=max(1, steps // 100),

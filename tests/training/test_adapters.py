@@ -92,9 +92,10 @@ def test_the_stored_checkpoint_answers_as_the_adapted_model_did(checkpoint, meth
     assert (adapted.text_only[0][:2] - untouched[:2]).abs().max() > 0.05
 
 
-def test_adalora_ends_with_the_ranks_that_were_asked_for(checkpoint):
-    adapters = attach(checkpoint.model, method="adalora", steps=20)
-    learn(checkpoint.model, adapters, batch_of(checkpoint), steps=20)
+@pytest.mark.parametrize("steps", [1, 2, 20])
+def test_adalora_ends_with_the_ranks_that_were_asked_for(checkpoint, steps):
+    adapters = attach(checkpoint.model, method="adalora", steps=steps)
+    learn(checkpoint.model, adapters, batch_of(checkpoint), steps=steps)
     factors = [p for name, p in checkpoint.model.named_parameters() if "lora_E" in name]
     assert [len(p) for p in factors] == [3, 3]
     assert sum(int((p != 0).sum()) for p in factors) == 2 * len(factors)
