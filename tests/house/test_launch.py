@@ -211,10 +211,12 @@ def test_what_a_killed_supervisord_leaves_is_stopped(started: Started) -> None:
 
 def test_of_what_is_left_the_servers_are_stopped_last(root: Path, tmp_path: Path) -> None:
     program = (
-        "import fcntl, pathlib, signal, sys, time; name, lock = sys.argv[1:];"
+        "import fcntl, os, signal, sys, time; name, lock = sys.argv[1:];"
         "held = open(lock, 'w'); fcntl.flock(held, fcntl.LOCK_EX);"
-        "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(.3), print(name, flush=True), sys.exit()));"
-        "print('ready', flush=True); signal.pause()"
+        # In one write: a line that is printed may come in two, and the other's between them.
+        "tell = lambda word: os.write(1, f'{word}\\n'.encode());"
+        "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(.3), tell(name), sys.exit()));"
+        "tell('ready'); signal.pause()"
     )
     stop = (
         "import launch, pathlib, subprocess, sys; var = pathlib.Path(sys.argv[1]);"
