@@ -50,7 +50,7 @@ ENAMEL: Colour = (230, 231, 234)
 
 
 def draw_tshirt(picture: Image.Image) -> None:
-    """A navy blue crew-neck T-shirt, laid flat, from the front."""
+    """A navy blue crew-neck T-shirt with white stripes, laid flat, from the front."""
     navy: Colour = (30, 39, 79)
     thread: Colour = (88, 98, 140)
     half = path(
@@ -74,6 +74,17 @@ def draw_tshirt(picture: Image.Image) -> None:
     paint(picture, within(stroke([(280, 112), (440, 112)], 14), back), (25, 33, 68))
 
     paint_round(picture, shirt, navy, 26, shade=0.34, light=0.13)
+    front = path(
+        (360, 158),
+        [(395, 158), (425, 142), (438, 108)],
+        [(515, 138), (535, 146), (552, 154)],
+        [(570, 230), (556, 290), (541, 348)],
+        [(534, 470), (540, 640), (553, 838)],
+        [(490, 856), (425, 862), (360, 862)],
+    )
+    for y in range(262, 820, 92):
+        stripe = stroke(sorted(mirrored(path((360, y + 8), [(430, y + 8), (500, y + 4), (570, y)]))), 24)
+        paint(picture, within(stripe, area(mirrored(front))), (226, 227, 231), 0.92)
     chest = within(soft(disc((305, 420), 120, 260), 60), shirt)
     paint(picture, chest, WHITE, 0.10)
 
