@@ -144,11 +144,7 @@ def train_stages(
     """Every stage that the recipe has, in order; each starts from the best weights of the one before. Returns which
     one's exact words are kept, None without any.
     """
-    validation = split["validation"]
-    if recipe.translate is not None and recipe.translate.descriptions:
-        # As well as they are: the best epoch is to be the best of both kinds.
-        validation = [*validation, *described(validation, read_glossary(Path(recipe.translate.glossary)))]
-    material = Material(recipe, split["train"], validation, preprocessor, taxonomy)
+    material = Material(recipe, split["train"], split["validation"], preprocessor, taxonomy)
     if recipe.language is not None:
         stage = language_stage(model, recipe.language, replace(material, rows=texts))
         train(stage, accelerator, recipe, out)
@@ -156,6 +152,11 @@ def train_stages(
         train(contrastive_stage(model, recipe.contrastive, material), accelerator, recipe, out)
     if recipe.photos is not None:
         train(photos_stage(model, recipe.photos, material), accelerator, recipe, out)
+    if recipe.translate is not None and recipe.translate.descriptions:
+        # From here on products are described, and the best epoch is to be the best of both kinds. The stages before
+        # take texts as they are: described as well, a product would be its own wrong pair in [contrastive].
+        told = described(split["validation"], read_glossary(Path(recipe.translate.glossary)))
+        material = replace(material, validation=[*split["validation"], *told])
     adapters = None
     if recipe.adapters is not None:
         steps = len(split["train"]) // (recipe.train.batch_size * accelerator.num_processes)

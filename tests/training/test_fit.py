@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from models.checkpoint import load
 from models.errors import CheckpointError
 from tests.training.conftest import write_catalogue
+from training import fit as fitting
 from training.__main__ import main
 from training.declared import Declared
 from training.errors import AnotherRun, DataError, RecipeError
@@ -24,6 +25,7 @@ from training.recipe import DistillationSection, PseudoLabelsSection, TranslateS
 from training.renderings import RENDERINGS
 from training.run_folder import claim, held
 from training.split import part_of
+from training.stages import Material
 from training.table import read_table
 
 ROOT = Path(__file__).parents[2]
@@ -342,3 +344,37 @@ def test_a_glossary_renders_titles_and_is_measured(recipe, catalogue, tmp_path):
     answer = CliRunner().invoke(main, [*command, "--style", "mixed", "--unseen"])
     assert answer.exit_code == 0, answer.output
     assert json.loads(answer.stdout)["attributes"] == measured["mixed_unseen"]
+
+
+def noting(stage, validated):
+    """The stage, which also notes the descriptions that it is validated on."""
+    made = getattr(fitting, stage)
+
+    def noted(*arguments):
+        material = next(each for each in arguments if isinstance(each, Material))
+        validated[stage] = [row.description for row in material.validation]
+        return made(*arguments)
+
+    return noted
+
+
+def test_products_are_described_as_well_where_a_stage_that_describes_is_validated(
+    recipe, catalogue, tmp_path, monkeypatch
+):
+    glossary, titles, validated = tmp_path / "glossary.toml", tmp_path / "metadata.csv", {}
+    glossary.write_text('[values]\n[descriptions]\noriginal = ["Hand wash."]\n')
+    table = pd.read_csv(catalogue).drop(columns="description")
+    table["file_name"] = [
+        str(catalogue.parent / name) if isinstance(name, str) else "" for name in table["file_name"]
+    ]
+    table.to_csv(titles, index=False)
+    for stage in ("contrastive_stage", "tagging_stage", "learn_words", "settle_gates"):
+        monkeypatch.setattr(fitting, stage, noting(stage, validated))
+    translate = TranslateSection(glossary=str(glossary), share=0.0, descriptions=0.5)
+    fit(recipe.model_copy(update={"translate": translate}), titles, tmp_path / "run")
+    plain = validated.pop("contrastive_stage")
+    assert set(plain) == {""}
+    for told in validated.values():
+        assert told[: len(plain)] == plain
+        assert len(told) == 2 * len(plain)
+        assert set(told[len(plain) :]) == {"", "Hand wash."}  # "": in a language that has no sentence
