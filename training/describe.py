@@ -14,7 +14,7 @@ from training.glossary import Glossary
 from training.table import Row
 
 CJK = re.compile(r"[\u3400-\u9fff\uff00-\uffef]")
-SLOT = re.compile(r"\{(~?)(\w+)\}")
+SLOT = re.compile(r"\{(~?)([^{}]+)\}")
 MOST = 6  # sentences: more do not fit into the tokens that a text may have
 OTHER_LANGUAGE = 0.1  # of the descriptions are not in the language of their title
 
@@ -29,7 +29,9 @@ class Describer:
     def description(
         self, title: str, values: Mapping[str, Sequence[str]], random: np.random.Generator
     ) -> str:
-        """One to six sentences in the language of the title, as a rule; empty where the glossary has none that fits."""
+        """One to six sentences, as a rule in the language of the title: `translated` where it has a CJK character.
+        Those that cannot be filled are left out, and may be all.
+        """
         translated = bool(CJK.search(title)) != (random.random() < OTHER_LANGUAGE)
         sentences = self.glossary.descriptions
         chosen = sentences.translated if translated else sentences.original
@@ -57,10 +59,10 @@ class Describer:
         translated: bool,
         random: np.random.Generator,
     ) -> str:
-        """What stands in a slot."""
-        wordings = self.words.get(name) or self.glossary.values.get(name, {})
+        """What stands in a slot; empty where nothing can."""
+        wordings = self.words[name] if name in self.words else self.glossary.values.get(name, {})
         own = name not in self.words and not other
-        among = [value for value in values.get(name, ())[:1] if value in wordings] if own else list(wordings)
+        among = [value for value in (values.get(name, ())[:1] if own else wordings) if wordings.get(value)]
         if not among:
             return ""
         value = pick(among, random)

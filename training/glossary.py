@@ -6,11 +6,11 @@
     [brands]              "nike" = ["耐克"]
     [selling]             phrases = ["新款"]                     what sellers add and what says nothing
     [descriptions]        original = ["Hand wash."]             sentences of descriptions, in the language of the titles
-                          translated = ["建议手洗。"]             and in that of the wordings
+                          translated = ["建议手洗。"]             and in that of the wordings, for titles in Chinese
     [held_out_descriptions]  the same, kept from every training
 
 In a sentence `{colour}` stands for the product's own value of that attribute, `{~colour}` for any value of it, `{word}`
-and `{brand}` for any of those.
+and `{brand}` for any of [words] and [brands]. A sentence is left out where that is nothing.
 
 Knows no taxonomy and no table: what a glossary does not hold is left as it is.
 """

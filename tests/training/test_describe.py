@@ -48,10 +48,8 @@ def filled(describer, title="Blue shirt", values=VALUES):
 
 
 def test_a_slot_takes_the_products_own_value():
-    assert filled(of("Colour: {colour}.")) == {
-        "Colour: blue.",
-        "",
-    }  # now and then in a language that has no sentence
+    # "": now and then in a language that has no sentence.
+    assert filled(of("Colour: {colour}.")) == {"Colour: blue.", ""}
 
 
 def test_a_slot_of_others_takes_any_value_each_time_anew():
@@ -71,6 +69,26 @@ def test_a_sentence_is_left_out_where_a_slot_cannot_be_filled(sentence):
 
 def test_a_value_without_wordings_is_not_said():
     assert filled(of("Colour: {colour}."), values={"colour": ("teal",)}) == {""}
+
+
+def test_a_value_with_an_empty_list_of_wordings_is_not_said_in_either_language():
+    values = {"colour": {"red": (), "blue": ("蓝色",)}}
+    told = Sentences(original=("Also in {~colour}.",), translated=("另有{~colour}。",))
+    describer = Describer(Glossary(values, {}, {}, {}, (), told))
+    for title in ("Shirt", "衬衫"):
+        assert filled(describer, title) == {"Also in blue.", "另有蓝色。"}
+
+
+def test_a_brand_is_one_of_the_glossarys_brands_and_no_value_of_an_attribute_of_that_name():
+    told = Sentences(original=("By {brand}.",))
+    describer = Describer(Glossary({"brand": {"nike": ("耐克",)}}, {}, {}, {}, (), told))
+    assert filled(describer, values={"brand": ("nike",)}) == {""}
+
+
+def test_a_slot_takes_any_name_of_an_attribute():
+    told = Sentences(original=("Heel: {heel height}.",))
+    describer = Describer(Glossary({"heel height": {"low": ("低跟",)}}, {}, {}, {}, (), told))
+    assert filled(describer, values={"heel height": ("low",)}) == {"Heel: low.", ""}
 
 
 def test_a_description_is_in_the_language_of_its_title_but_for_a_few():
