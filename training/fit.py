@@ -28,7 +28,6 @@ from training.contrastive import contrastive_stage
 from training.describe import described
 from training.errors import DataError, RecipeError
 from training.gates import settle_gates
-from training.glossary import read_glossary
 from training.language import language_stage
 from training.logit_adjustment import adjust
 from training.loop import Report, Stage, run
@@ -51,6 +50,7 @@ from training.split import MEASURED_ON, Part
 from training.stages import Material
 from training.table import Row, make_taxonomy
 from training.tagging import rebalance_stage, tagging_stage
+from training.translate import glossary_of
 from training.unseen import SENTENCES, close, unseen_in, unseen_of, with_unseen
 from training.vocabulary import extended
 from training.words import learn_words, said
@@ -89,7 +89,7 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
     set_seed(recipe.train.seed)
     model, preprocessor = build(recipe, taxonomy)
     preprocessor = with_limits(model, preprocessor, recipe)
-    glossary = read_glossary(Path(recipe.translate.glossary)) if recipe.translate else None
+    glossary = glossary_of(recipe.translate) if recipe.translate else None
     if recipe.vocabulary is not None:
         titles = [row.title for row in split["train"]]
         model, preprocessor = extended(model, preprocessor, recipe.vocabulary, titles, glossary)
@@ -155,7 +155,7 @@ def train_stages(
     if recipe.translate is not None and recipe.translate.descriptions:
         # From here on products are described, and the best epoch is to be the best of both kinds. The stages before
         # take texts as they are: described as well, a product would be its own wrong pair in [contrastive].
-        told = described(split["validation"], read_glossary(Path(recipe.translate.glossary)))
+        told = described(split["validation"], glossary_of(recipe.translate))
         material = replace(material, validation=[*split["validation"], *told])
     adapters = None
     if recipe.adapters is not None:

@@ -62,7 +62,8 @@ def in_style(rows: Sequence[Row], glossary: Glossary, style: Shown, unseen: bool
         render = rendering(glossary, style)
         return [render(row) for row in rows]
     if not glossary.descriptions.original:
-        raise RecipeError("the glossary has no sentences of this kind: fill `original` of its [descriptions]")
+        section = "held_out_descriptions" if unseen else "descriptions"
+        raise RecipeError(f"the glossary has no sentences of this kind: fill `original` of its [{section}]")
     return described(rows, glossary)
 
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from training.augment import Rewrite
 from training.describe import CJK, Describer, pick
-from training.glossary import Glossary, read_glossary
+from training.errors import RecipeError
+from training.glossary import NO_SENTENCES, Glossary, read_glossary
 from training.recipe import TranslateSection
 from training.table import Row
 from training.telling import stem
@@ -151,11 +152,21 @@ def join(parts: Sequence[str], spaced: bool) -> str:
     return text
 
 
+def glossary_of(section: TranslateSection) -> Glossary:
+    """Raises RecipeError, also where it has no sentences and the section wants descriptions."""
+    glossary = read_glossary(Path(section.glossary))
+    if section.descriptions and glossary.descriptions == NO_SENTENCES:
+        raise RecipeError(
+            f"translate.descriptions: {section.glossary} has no sentences, fill its [descriptions]"
+        )
+    return glossary
+
+
 def rewriter(section: TranslateSection) -> Rewrite:
     """Renders and describes the section's shares of the products, and leaves the others as they are. Raises
     RecipeError.
     """
-    glossary = read_glossary(Path(section.glossary))
+    glossary = glossary_of(section)
     translator, describer = Translator(glossary), Describer(glossary)
 
     def rewrite(

@@ -158,5 +158,7 @@ def test_a_glossary_without_sentences_measures_no_descriptions_and_says_so():
     rows = [Row("1", "Blue shirt", "", (), "", VALUES)]
     names = [name for name, _ in rendered(rows, bare, Taxonomy((Attribute("colour", ("red", "blue")),)))]
     assert names and not any("described" in name for name in names)
-    with pytest.raises(RecipeError, match=r"\[descriptions\]"):
+    with pytest.raises(RecipeError, match=r"\[held_out_descriptions\]"):
         in_style(rows, bare, "described", unseen=True)
+    with pytest.raises(RecipeError, match=r"\[descriptions\]"):
+        in_style(rows, bare, "described", unseen=False)

@@ -346,6 +346,17 @@ def test_a_glossary_renders_titles_and_is_measured(recipe, catalogue, tmp_path):
     assert json.loads(answer.stdout)["attributes"] == measured["mixed_unseen"]
 
 
+def test_descriptions_by_a_glossary_without_sentences_are_refused_before_the_folder_is_taken(
+    recipe, catalogue, tmp_path
+):
+    glossary = tmp_path / "glossary.toml"
+    glossary.write_text("[values]\n")
+    translate = TranslateSection(glossary=str(glossary), descriptions=0.5)
+    with pytest.raises(RecipeError, match=r"glossary.toml has no sentences, fill its \[descriptions\]"):
+        fit(recipe.model_copy(update={"translate": translate}), catalogue, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def noting(stage, validated):
     """The stage, which also notes the descriptions that it is validated on."""
     made = getattr(fitting, stage)
