@@ -69,26 +69,26 @@ def needs_glossary(context: click.Context, parameter: click.Parameter, chosen: A
 
 
 def titles_by_glossary(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that say in whose language the titles are measured."""
+    """The options that say how a glossary changes the texts that are measured."""
     options = (
         click.option(
             "--glossary",
             type=FILE,
             is_eager=True,  # read before the two that need it
-            help="Render the titles in this glossary's language first.",
+            help="Render the titles in this glossary's language first, or describe the products.",
         ),
         click.option(
             "--style",
             type=click.Choice(["whole", "mixed", "described"]),
             default="whole",
             callback=needs_glossary,
-            help="With --glossary: how much of a title, or the titles as they are with a description.",
+            help="With --glossary: how much of a title; described: none of it, but titles alone get a description.",
         ),
         click.option(
             "--unseen",
             is_flag=True,
             callback=needs_glossary,
-            help="With --glossary: the wordings that no training sees.",
+            help="With --glossary: the wordings and sentences that no training sees.",
         ),
     )
     for option in reversed(options):

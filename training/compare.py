@@ -50,7 +50,7 @@ FIGURE_IN_WORDS: dict[Figure, str] = {"accuracy": "accuracy", "macro_f1": "macro
 @dataclass(frozen=True)
 class Settings:
     """`conditions` empty: all that the table allows. `part` "all": every row, else those that both checkpoints'
-    split rules put there. With a `glossary` all titles are rendered by it first, alike for both.
+    split rules put there. With a `glossary` all texts are rendered by it first, alike for both.
     """
 
     conditions: tuple[Condition, ...] = ()
