@@ -27,9 +27,11 @@ log = structlog.get_logger(__name__)
 # After a failed send: long enough that a dead broker costs one request in many, shorter than the sweep.
 _REST_S = 3.0
 _PING_TIMEOUT_S = 1.0
+# A worker whose machine is busy takes its time to answer. The first answer is enough, so one that is quick costs none.
+_WORKER_ANSWERS_S = 3.0
 # Orchestrators ask every second or so; each ping of the workers is a broadcast.
 _PROBE_KEPT_S = 2.0
-# Who waits for a worker to come up should hear of it. The ping itself is a second by then.
+# Who waits for a worker to come up should hear of it. Without one the ping itself takes three seconds.
 _BAD_PROBE_KEPT_S = 0.1
 # How often the messages of a lane are counted: what is sent in between is little beside what a lane may hold.
 _COUNT_EVERY_S = 1.0
@@ -117,7 +119,7 @@ class Broker:
         try:
             queue.ping(self.celery)
             with connection:
-                workers = self.celery.control.ping(timeout=_PING_TIMEOUT_S, connection=connection, limit=1)
+                workers = self.celery.control.ping(timeout=_WORKER_ANSWERS_S, connection=connection, limit=1)
         except away as error:
             log.warning("broker not reachable", reason=repr(error))
             return False, False

@@ -38,6 +38,7 @@ def healthz() -> Response:
 @bp.output(Readiness, description="Everything is reachable")
 @bp.doc(
     summary="Are the database with its newest tables, the broker and a worker reachable?",
+    description="With a worker the answer comes at once; that there is none is known after three seconds.",
     operation_id="getReadiness",
     responses=answers_problems(
         json={503: ("Something is not reachable", {"$ref": "#/components/schemas/Readiness"})}

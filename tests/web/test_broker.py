@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
@@ -103,6 +104,26 @@ def test_a_broker_that_goes_away_between_two_questions_is_not_asked_again(
         silent.accept()[0].close()
         with pytest.raises(BlockingIOError):
             silent.accept()
+
+
+def test_a_worker_that_takes_its_time_to_answer_is_there(settings: Settings, redis_url: str) -> None:
+    """As one does whose cores are busy: longer than web waits for the broker itself."""
+    broker = Broker(settings, unsent=lambda _: None)
+
+    def ping(state: Any) -> str:
+        time.sleep(1.2)
+        return "pong"
+
+    with broker.celery.connection_for_write() as connection:
+        handlers, channel = {"ping": ping}, connection.default_channel
+        node = broker.celery.control.mailbox(connection).Node("slow", handlers=handlers, channel=channel)
+        with node.listen(), ThreadPoolExecutor(1) as threads:
+            with suppress(TimeoutError):
+                connection.drain_events(timeout=0.1)  # subscribes
+            probed = threads.submit(broker.probe)
+            connection.drain_events(timeout=10)
+            assert probed.result(10) == (True, True)
+    broker.close()
 
 
 def test_a_lane_with_as_many_messages_as_it_may_have_jobs_gets_no_more_for_a_second(
