@@ -68,7 +68,8 @@ def load(checkpoint: Path | None, answer_s: float, load_s: float) -> None:
 
     Each loads it beside the one in use (twice the memory for that while), warms it up and changes between two
     batches; every job keeps the version that tagged it. The way back is the same command with the old folder. Where
-    it cannot be loaded the worker says why and serves what it served; exit 1 unless all serve it.
+    it cannot be loaded the worker says why and serves what it served; exit 1 unless all serve it. One that no longer
+    answers is waited for half a minute.
     """
     # Celery takes seconds of a busy processor to import, and a container asks for the health every ten.
     from catalog.queue import faults, make_celery

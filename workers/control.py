@@ -1,7 +1,7 @@
 """The remote-control commands by which workers change their checkpoint: their two ends.
 
 A command is answered at once, on the thread that also takes messages; how a change went is asked for until every
-worker that answered has an outcome.
+worker that answered has an outcome or is given up.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from workers.served import Served
 
 LOAD, SERVED = "tagsmith_load", "tagsmith_served"
 POLL_S = 0.5
+# A worker answers while it loads, seconds late where its cores are busy. One that is silent for so long has died.
+SILENT_S = 30.0
 
-Reports = dict[str, dict[str, Any]]  # by worker: `Served.report`, or `{"error": …}` of Celery
+# By worker: `Served.report`, with `silent` where it was the last that the worker gave, or `{"error": …}` of Celery.
+Reports = dict[str, dict[str, Any]]
 
 
 def answer_commands(served: Served) -> None:
@@ -38,15 +41,22 @@ def answer_commands(served: Served) -> None:
 
 def ask_to_load(celery: Celery, checkpoint: Path, *, answer_s: float, load_s: float) -> Reports:
     """Tell every worker to change; the reports of those that answered within `answer_s`, once all have an outcome or
-    `load_s` have passed.
+    have been silent for SILENT_S, or `load_s` have passed.
     """
     reports = _ask(celery, LOAD, {"checkpoint": str(checkpoint)}, timeout=answer_s)
-    give_up_at = time.monotonic() + load_s
+    began = time.monotonic()
+    heard_at = dict.fromkeys(reports, began)
     while (waiting := [name for name in reports if _is_loading(reports[name])]) and (
-        time.monotonic() < give_up_at
+        time.monotonic() < began + load_s
     ):
         time.sleep(POLL_S)
-        reports |= _ask(celery, SERVED, {}, timeout=answer_s, destination=waiting, limit=len(waiting))
+        answers = _ask(celery, SERVED, {}, timeout=answer_s, destination=waiting, limit=len(waiting))
+        now = time.monotonic()
+        reports |= answers
+        heard_at |= dict.fromkeys(answers, now)
+        reports |= {
+            name: reports[name] | {"silent": True} for name in waiting if now - heard_at[name] >= SILENT_S
+        }
     return reports
 
 
@@ -56,7 +66,7 @@ def _ask(celery: Celery, command: str, arguments: dict[str, Any], **options: Any
 
 
 def _is_loading(report: dict[str, Any]) -> bool:
-    return bool(report.get("change")) and report["change"]["status"] == "loading"
+    return bool(report.get("change")) and report["change"]["status"] == "loading" and not report.get("silent")
 
 
 def outcome(report: dict[str, Any], checkpoint: Path) -> tuple[bool, str]:
@@ -64,6 +74,11 @@ def outcome(report: dict[str, Any], checkpoint: Path) -> tuple[bool, str]:
     change = report.get("change")
     if not change:
         return False, f"does not know the command ({report.get('error', report)}): update and restart it"
+    if report.get("silent"):
+        return False, (
+            f"has not answered for {SILENT_S:g} s while it loaded {change['checkpoint']}: look into its log;"
+            " where it was started again it serves what TAGSMITH_CHECKPOINT names"
+        )
     if change["checkpoint"] != str(checkpoint):
         return False, f"is busy with {change['checkpoint']}, which somebody else asked for: ask again later"
     serves = f"serves {report['name']} {report['version'][:12]}"
