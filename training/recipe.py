@@ -152,7 +152,8 @@ class VocabularySection(Section):
 
 class TranslateSection(Section):
     """`share` of the titles of an epoch is rendered in the language of the `glossary`, a TOML file; `descriptions` of
-    the products that have a title alone get a description of its sentences.
+    the products that have a title alone get a description of its sentences, and stages that describe are validated
+    with and without them.
     """
 
     glossary: str

@@ -110,6 +110,10 @@ def test_no_sentence_comes_twice_and_there_are_at_most_so_many():
     assert counts == set(range(1, MOST + 1))
 
 
+def test_a_vocabulary_needs_the_characters_of_sentences_the_held_out_ones_among_them(glossary):
+    assert glossary.characters >= set("手洗不可漂白。")
+
+
 def rewritten(tmp_path, glossary, title, description="", **shares):
     rewrite = rewriter(TranslateSection(glossary=str(tmp_path / "glossary.toml"), **shares))
     return [rewrite(title, description, VALUES, np.random.default_rng(seed)) for seed in range(60)]
