@@ -1,4 +1,4 @@
-"""The products of the service's benchmark, its arithmetic, and its document from a whole installation."""
+"""The products of the service's benchmark and its arithmetic."""
 
 import io
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ from sqlalchemy import text
 from benchmarks.latency import JobNotTaggedError
 from benchmarks.products import ProductMaker
 from benchmarks.saturation import LaneNotHeldError, held, tagged_in
-from benchmarks.service import Round, full_batches, run_round, summary, table
+from benchmarks.service import Round, full_batches, run_round, summary
 from catalog.database import transaction
 from catalog.products import accept
 from catalog.settings import Settings
@@ -172,20 +172,3 @@ def test_a_lane_without_a_worker_cannot_be_held():
 
     with pytest.raises(LaneNotHeldError, match="0 of 1 workers answered"), held(Celery(), "bulk"):
         pytest.fail("it went on")
-
-
-# -- the whole ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_the_document_of_a_whole_installation(run_benchmark):
-    document = run_benchmark("service", "--products", "12", "--rounds", "2")
-    assert document["lane"] == "bulk" and document["products"] == 12 and len(document["rounds"]) == 2
-    assert document["model"]["name"] == "tiny"
-    assert document["settings"]["device"] == "cpu" and document["settings"]["threads"] >= 1
-    assert document["machine"]["load_1m"] >= 0
-    slower = min(document["bare_forward_per_s"], document["decode_per_s"])
-    assert document["ratio"] == pytest.approx(document["end_to_end_per_s"] / slower, rel=0.02)
-    assert "2 rounds of 12 products, bulk lane" in table(document)
-    assert f"Bound by {document['bound_by']}, the slowest part." in table(document)

@@ -1,4 +1,4 @@
-"""The benchmark under load: its arrivals, its arithmetic, and its document from a whole installation."""
+"""The benchmark under load: its arrivals and its arithmetic."""
 
 import itertools
 
@@ -17,7 +17,6 @@ from benchmarks.under_load import (
     sending,
     started_at,
     summary,
-    table,
     tagged_after,
 )
 from catalog.database import transaction
@@ -140,14 +139,3 @@ def test_the_summary_holds_percentiles_of_all_and_the_median_of_each_round():
     assert [line["value"] for line in document["headline"][1:3]] == [
         pytest.approx(imported / idle, abs=0.01), pytest.approx(sending / idle, abs=0.01)
     ]  # fmt: skip
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_the_document_of_a_whole_installation(run_benchmark):
-    document = run_benchmark(
-        *("under-load", "--products", "2", "--import", "150", "--seconds", "1", "--rounds", "1")
-    )
-    assert document["saturation_per_s"] > 0
-    assert all(document["ms"][f"load {share}"]["p50"] > 0 for share in SHARES)
-    assert "1 rounds of 2 products" in table(document)
