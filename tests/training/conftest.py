@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.tiny_tagger import picture, write_backbones
-from training import fit
+from training import fit, measure
+from training.contract import contract
 from training.loop import Progress
 from training.plots import draw_curves
 
@@ -63,6 +64,16 @@ def curves(no_curves, monkeypatch):
     monkeypatch.setattr(fit, "draw_curves", draw_curves)
 
 
+@pytest.fixture(autouse=True)
+def few_halvings(monkeypatch):
+    """A checkpoint that is calibrated anew is halved a hundred times, which takes longer than all else of it."""
+
+    def the_first_three(seen, taxonomy, section, splits, **rest):
+        return contract(seen, taxonomy, section, min(splits, 3), **rest)
+
+    monkeypatch.setattr(measure, "contract", the_first_three)
+
+
 class Killed(BaseException):
     pass
 
@@ -99,10 +110,9 @@ def backbones(tmp_path_factory):
     return write_backbones(tmp_path_factory.mktemp("backbones"))
 
 
-@pytest.fixture
-def recipe_file(tmp_path, backbones):
+def write_recipe(folder: Path, backbones: dict[str, str]) -> Path:
     """A recipe with both stages, small enough for two epochs in seconds."""
-    path = tmp_path / "recipe.toml"
+    path = folder / "recipe.toml"
     path.write_text(
         f"""
 name = "tiny"
@@ -146,3 +156,8 @@ splits = 3
 """
     )
     return path
+
+
+@pytest.fixture
+def recipe_file(tmp_path, backbones):
+    return write_recipe(tmp_path, backbones)

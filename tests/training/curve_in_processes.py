@@ -1,6 +1,7 @@
 """Fits a curve with the training loop, in as many processes as it is started with; each writes what it ended with.
+Goes on as `python -m training`: to start processes takes longer than all that they learn here.
 
-Usage: curve_in_processes.py FOLDER PRODUCTS_IN_A_BATCH
+Usage: curve_in_processes.py FOLDER PRODUCTS_IN_A_BATCH COMMAND ...
 """
 
 import json
@@ -13,6 +14,8 @@ from accelerate import Accelerator, DataLoaderConfiguration
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from training.__main__ import main
+from training.device import process_state
 from training.early_stopping import EarlyStopping
 from training.loop import Stage, run
 from training.recipe import OptimizerSection
@@ -65,6 +68,8 @@ def fitted(folder: Path, batch_size: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
+    process_state()  # as `fit` finds the others
     out = Path(sys.argv[1])
     ended = fitted(out, int(sys.argv[2]))
     (out / f"{os.environ.get('RANK', '0')}.json").write_text(json.dumps(ended))
+    main(sys.argv[3:])

@@ -12,7 +12,10 @@ from click.testing import CliRunner
 from benchmarks.installation import free_port
 from models.checkpoint import load
 from tests.training import curve_in_processes
+from tests.training.conftest import write_recipe
 from training.__main__ import main
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 # Each way that torch's DistributedDataParallel refuses, and every stage.
@@ -44,10 +47,19 @@ def in_two_processes(*command):
     return said
 
 
-def test_two_processes_learn_what_one_learns_from_batches_twice_as_large(tmp_path):
-    in_two_processes(curve_in_processes.__file__, tmp_path, 4)
+@pytest.fixture(scope="module")
+def two_processes(catalogue, backbones, tmp_path_factory):
+    """The folder in which two processes fitted a curve and then a checkpoint, and what each said."""
+    folder = tmp_path_factory.mktemp("two processes")
+    changes = [part for way in WAYS for part in ("--set", way)]
+    fit = ("fit", write_recipe(folder, backbones), "--data", catalogue, "--out", folder / "run", *changes)
+    return folder, in_two_processes(curve_in_processes.__file__, folder, 4, *fit)
+
+
+def test_two_processes_learn_what_one_learns_from_batches_twice_as_large(two_processes, tmp_path):
+    folder, _ = two_processes
     alone = curve_in_processes.fitted(tmp_path / "alone", 8)
-    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    first, second = (json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1))
     assert (alone["processes"], first["processes"]) == (1, 2)
     assert first == second
     assert first["best"] == pytest.approx(alone["best"], abs=1e-6)
@@ -56,15 +68,12 @@ def test_two_processes_learn_what_one_learns_from_batches_twice_as_large(tmp_pat
     }
 
 
-def test_a_run_of_two_processes_leaves_one_checkpoint_and_speaks_once(recipe_file, catalogue, tmp_path):
-    changes = [part for way in WAYS for part in ("--set", way)]
-    first, second = in_two_processes(
-        "-m", "training", "fit", recipe_file, "--data", catalogue, "--out", tmp_path / "run", *changes
-    )
-    assert (first[0], second[0]) == (f"{tmp_path / 'run' / 'checkpoint'}\n", "")
+def test_a_run_of_two_processes_leaves_one_checkpoint_and_speaks_once(two_processes):
+    folder, (first, second) = two_processes
+    assert (first[0], second[0]) == (f"{folder / 'run' / 'checkpoint'}\n", "")
     for stage in ("language", "contrastive", "photos", "tagging", "words"):
         assert (first[1].count(f"\n{stage}: best "), second[1].count(f"{stage}: best ")) == (1, 0)
-    checkpoint = load(tmp_path / "run" / "checkpoint")
+    checkpoint = load(folder / "run" / "checkpoint")
     assert checkpoint.metrics["test"]["rows"] > 0
 
 
