@@ -19,12 +19,16 @@ class Thesaurus:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"augment.thesaurus: {path} cannot be read ({error})") from error
-        groups = [[word.strip() for word in line.split(",")] for line in lines if not line.startswith("#")]
+        groups = [
+            [stripped for word in line.split(",") if (stripped := word.strip())]
+            for line in lines
+            if not line.startswith("#")
+        ]
         self.others = {
             word.lower(): [other for other in group if other.lower() != word.lower()]
             for group in groups
             for word in group
-            if word and len(group) > 1
+            if len(group) > 1
         }
         if not self.others:
             raise RecipeError(f"augment.thesaurus: {path} has no line of two words, separated by a comma")

@@ -36,7 +36,23 @@ def test_a_shop_brings_its_own_words(tmp_path):
     assert wordings("spanner tee", Thesaurus(tmp_path / "words.txt")) == {"spanner tee", "wrench tee"}
 
 
-@pytest.mark.parametrize("text", ["", "# nothing\n", "alone\n"])
+def test_a_list_with_a_comma_too_many_takes_no_word_away(tmp_path):
+    (tmp_path / "words.txt").write_text("spanner, wrench,\n,rasp,, file\n", encoding="utf-8")
+    assert wordings("spanner !", Thesaurus(tmp_path / "words.txt")) == {"spanner !", "wrench !"}
+    assert wordings("file", Thesaurus(tmp_path / "words.txt")) == {"file", "rasp"}
+
+
+def test_capitals_of_a_list_and_its_remarks_are_no_matter(tmp_path):
+    (tmp_path / "words.txt").write_text("# spanner, nail\nSpanner, Wrench\n", encoding="utf-8")
+    assert wordings("spanner nail", Thesaurus(tmp_path / "words.txt")) == {"spanner nail", "Wrench nail"}
+
+
+def test_half_of_the_words_are_replaced():
+    words = Thesaurus().reworded("grey " * 400, np.random.default_rng(0)).split()
+    assert 0.4 < np.mean([word == "gray" for word in words]) < 0.6
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "alone\n", "alone,\n"])
 def test_a_thesaurus_without_a_group_is_refused(tmp_path, text):
     (tmp_path / "words.txt").write_text(text)
     with pytest.raises(RecipeError, match="two words"):
