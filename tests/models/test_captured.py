@@ -21,7 +21,7 @@ from models.captured import (
     captured_text,
 )
 from models.fusion import FusionTagger
-from models.towers import PhotoTower, TextTower
+from models.towers import PhotoTower, TextTower, even
 from models.traced import noise, some_texts
 from tests.tiny_tagger import PHOTO_CONFIG, WORDS, text_config
 
@@ -35,6 +35,10 @@ def without_a_graph(run, inputs):
     """Writes every answer to the same memory, as a graph does."""
     output = run(*inputs)
     return lambda: output.copy_(run(*inputs))
+
+
+def too_long_by(share):
+    return lambda run, inputs: lambda: run(*inputs) * (1 + share)
 
 
 def text_tower(**changes):
@@ -122,15 +126,22 @@ def test_texts_have_a_graph_for_all_sizes_up_to_the_longest():
     assert {rows for rows, _ in quick.graphs.sizes} == set(ROWS)
 
 
-def test_a_tower_whose_graph_answers_otherwise_is_the_same_object():
-    def a_tenth_too_long(run, inputs):
-        return lambda: run(*inputs) * 1.1
+def test_the_longest_text_has_a_graph_also_where_it_is_padded():
+    quick = captured_text(text_tower(), 27, without_a_graph)
+    assert max(length for _, length in quick.graphs.sizes) == even(27) > 27
 
+
+def test_a_tower_whose_graph_answers_otherwise_is_the_same_object():
     tower = photo_tower()
     with pytest.warns(
-        UserWarning, match=r"Unlike: at size \(32,\) its features are 0\.100 of their length away"
+        UserWarning, match=r"Unlike: at size \(32,\) its features are 0\.040 of their length away"
     ):
-        assert captured_photo(tower, SIDE, a_tenth_too_long) is tower
+        assert captured_photo(tower, SIDE, too_long_by(0.04)) is tower
+
+
+def test_a_graph_that_rounds_otherwise_is_kept():
+    """As other kernels do with bf16."""
+    assert isinstance(captured_photo(photo_tower(), SIDE, too_long_by(0.02)), CapturedPhotoTower)
 
 
 def test_a_tower_whose_graph_gives_no_numbers_is_the_same_object():

@@ -23,9 +23,9 @@ def tower_of(*layers):
 
 
 def convolutional():
-    """One with a ReLU6, one by channel with a stride and a ReLU as timm's batch norms leave it, one with neither."""
+    """Holes and a ReLU6; by channel, a stride and a ReLU as timm's batch norms leave it; a convolution with neither."""
     return tower_of(
-        nn.Conv2d(3, 16, 3, padding=1),
+        nn.Conv2d(3, 16, 3, padding=1, dilation=2),
         nn.ReLU6(),
         nn.Conv2d(16, 16, 3, stride=2, padding=1, groups=16, bias=False),
         nn.Sequential(nn.Identity(), nn.ReLU(inplace=True)),
@@ -86,6 +86,9 @@ class Padded(nn.Conv2d):
     "layers",
     [
         (nn.Conv2d(3, 4, 3), nn.SiLU()),
+        (nn.Conv2d(3, 4, 3), nn.Sequential(nn.SiLU(), nn.ReLU())),
+        (nn.Conv2d(3, 4, 3), nn.Sequential(nn.ReLU(), nn.SiLU())),
+        (nn.Conv2d(3, 4, 3), nn.Sequential(nn.ReLU6(), nn.SiLU())),
         (nn.Conv2d(3, 4, 3), nn.Identity(), nn.ReLU()),
         (nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.ReLU()),
         (nn.Conv2d(3, 4, 3, padding="same"), nn.ReLU()),
@@ -93,6 +96,9 @@ class Padded(nn.Conv2d):
     ],
     ids=[
         "another activation",
+        "another activation first",
+        "another activation after a ReLU",
+        "another activation after a ReLU6",
         "something between",
         "padded with a mirror",
         "padded as it needs",

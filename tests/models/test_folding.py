@@ -55,17 +55,51 @@ class BesideEachOther(nn.Module):
 
     image_size = 64
 
-    def __init__(self):
+    def __init__(self, weight, size=1.0):
         super().__init__()
         self.convolution = nn.Conv2d(3, 3, 1)
         self.norm = nn.BatchNorm2d(3)
-        nn.init.constant_(self.norm.weight, 3)
+        self.size = size
+        nn.init.constant_(self.norm.weight, weight)
 
     def forward(self, photos):
-        return (self.convolution(photos) + self.norm(photos)).mean(dim=(2, 3))
+        return self.size * (self.convolution(photos) + self.norm(photos)).mean(dim=(2, 3))
 
 
-def test_a_norm_that_does_not_follow_its_neighbour_stays():
+# The last two would be off by less than a hundredth, of features that are small numbers as well.
+@pytest.mark.parametrize(("weight", "size"), [(3, 1.0), (1.01, 1.0), (1.01, 1e-4)])
+def test_a_norm_that_does_not_follow_its_neighbour_stays(weight, size):
     tower = convolutional("test_resnet")
-    tower.visual = BesideEachOther()
+    tower.visual = BesideEachOther(weight, size)
+    assert folded(tower.eval()) is tower
+
+
+class OfTheBatch(nn.Sequential):
+    """Its norm has no statistics of its own: what a photo is told depends on the photos beside it."""
+
+    image_size = 64
+
+    def __init__(self):
+        norm = nn.BatchNorm2d(4, track_running_stats=False)
+        super().__init__(nn.Conv2d(3, 4, 1), norm, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+class OfAnotherWidth(nn.Module):
+    """The norm is declared after a convolution that gives more channels than it takes."""
+
+    image_size = 64
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 1)
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, photos):
+        return self.convolution(self.norm(photos)).mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize("visual", [OfTheBatch, OfAnotherWidth])
+def test_a_norm_that_is_no_scale_and_shift_of_the_convolution_before_it_stays(visual):
+    tower = convolutional("test_resnet")
+    tower.visual = visual()
     assert folded(tower.eval()) is tower

@@ -82,8 +82,9 @@ def test_a_graph_of_a_module_that_answers_otherwise_than_the_tower_is_none():
 @pytest.mark.parametrize(
     ("factor", "answer"), [(1.0, True), (1 + 1e-6, True), (1.001, False), (float("nan"), False)]
 )
-def test_numbers_are_alike_but_for_their_rounding(factor, answer):
-    some = torch.rand(3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+@pytest.mark.parametrize("size", [1e-4, 1.0, 1e4])
+def test_numbers_are_alike_but_for_their_rounding(factor, answer, size):
+    some = size * torch.rand(3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert alike(some * factor, some) is answer
 
 
@@ -97,6 +98,16 @@ def test_of_several_each_is_alike_and_what_are_no_numbers_equal():
     for place, other in enumerate((torch.zeros(2, 3), torch.tensor([True, True]), torch.tensor([1, 3]))):
         assert not alike(some, (*some[:place], other, *some[place + 1 :]))
     assert not alike(some, some[:2])
+
+
+def test_a_graph_is_asked_for_texts_of_several_lengths_and_none_without_a_word():
+    ids, types, mask = some_texts(4, 3, len(WORDS))
+    assert mask.sum(dim=1).tolist() == [3, 2, 1, 1]
+    assert ids.shape == types.shape == mask.shape
+
+
+def test_what_is_asked_for_one_shape_is_not_asked_for_another():
+    assert not torch.equal(noise(256, (2, 8)), noise(256, (4, 8))[:2])
 
 
 class CountsRows(TextTower):
