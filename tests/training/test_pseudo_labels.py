@@ -29,6 +29,7 @@ def tag(attribute, value, confidence, *others):
     ("attribute", "tags", "values"),
     [
         (COLOUR, [tag("colour", "red", 0.97)], ("red",)),
+        (COLOUR, [tag("colour", "red", 0.95)], ("red",)),
         (COLOUR, [tag("colour", "red", 0.94)], ()),
         (COLOUR, [tag("colour", None, 0.4)], ()),
         (COLOUR, [tag("colour", "pink", 0.99)], ()),

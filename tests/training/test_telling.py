@@ -47,6 +47,11 @@ def test_a_value_in_another_spelling_tells_as_much(title):
     assert without(f"Nike {title} Pro", WORDS) == "Nike Pro"
 
 
+def test_a_value_of_two_words_tells_as_much_when_they_are_written_together():
+    words = telling_words(Taxonomy((Attribute("type", ("Hand-Bags", "Track Pants")),)), ("rain coat",))
+    assert without("Nike handbag trackpants raincoats Pro", words) == "Nike Pro"
+
+
 def test_words_that_only_share_letters_with_a_value_stay():
     title = "Nike Redefine Mentor Goldman watchful Boyd T 20"
     assert without(title, WORDS) == title
@@ -66,6 +71,11 @@ def test_wordings_of_a_language_without_spaces_are_found_inside_the_text():
 def test_values_of_a_language_without_spaces_need_no_wordings():
     words = telling_words(Taxonomy((Attribute("颜色", ("红", "深蓝")),)))
     assert without("深蓝耳机 红", words) == "耳机"
+
+
+def test_japanese_and_rare_chinese_characters_are_found_inside_the_text():
+    words = telling_words(Taxonomy((Attribute("種類", ("シャツ", "くつ", "㐂")),)))
+    assert without("白いシャツ新品 黒くつ 㐂寿", words) == "白い 新品 黒 寿"
 
 
 def test_wide_letters_tell_as_much_as_narrow_ones():
