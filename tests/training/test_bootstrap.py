@@ -114,6 +114,8 @@ def test_the_mean_of_two_attributes_is_drawn_together():
     assert overall.value == 0
     assert overall.interval(1) == pytest.approx((0, 0))
     assert loss.interval(1)[1] < 0
+    alike = mean([loss, loss])
+    assert (alike.draws == loss.draws).all() and (alike.exchanges == loss.exchanges).all()
 
 
 def test_a_hundred_and_forty_values_of_four_thousand_rows_take_no_loop():

@@ -63,6 +63,8 @@ def test_a_fusion_above_its_parts_is_promotable():
     [
         ("as_is", "as they are", "the text alone", "the photos alone"),
         ("masked_titles", "with masked titles", "the text alone", "the photos alone"),
+        ("as_is", "as they are", "the photos alone", "the text alone"),
+        ("masked_titles", "with masked titles", "the photos alone", "the text alone"),
         ("without_photos", "without photos", "the text alone", "the photos alone"),
         ("without_text", "without text", "the photos alone", "the text alone"),
     ],
@@ -94,6 +96,13 @@ def test_a_part_is_judged_only_where_its_modality_is():
     assert promotion(found, ROWS, TAXONOMY)["verdict"] is False
     blind = {"as_is": dataclasses.replace(found["as_is"], patterns=["text"] * len(ROWS))}
     assert promotion(blind, ROWS, TAXONOMY)["verdict"] is True
+
+
+def test_products_of_one_group_are_one_piece_of_evidence():
+    found = {"as_is": measured(fused=81, text_only=90)["as_is"]}
+    together = [dataclasses.replace(row, group=f"group {n // 9}") for n, row in enumerate(ROWS)]
+    assert promotion(found, ROWS, TAXONOMY)["verdict"] is False
+    assert promotion(found, together, TAXONOMY)["verdict"] is True
 
 
 def test_small_losses_on_every_attribute_add_up():
