@@ -144,3 +144,37 @@ def test_a_value_of_one_row_is_not_surer_than_one_answer_can_be():
     assert found.draws.std() < 0.95 * found.exchanges.std()
     low, high = found.interval(1)
     assert high - low == pytest.approx(2 * 1.96 / 20**0.5, rel=0.05)
+
+
+def test_a_value_that_is_only_answered_in_a_resample_is_none_of_its_values():
+    # group 0: red as red and as blue; group 1, which is not drawn: blue as blue
+    one = counts([0, 0, 2], [0, 2, 2], [0, 0, 1])
+    found = figures(totals(one, np.array([[1, 0]], np.float32)))
+    assert found["macro_f1"][0] == pytest.approx(2 * 1 / (2 + 1))
+
+
+def test_as_many_groups_as_it_takes_prove_something_and_one_less_nothing():
+    for groups, proves in ((10, True), (9, False)):
+        half = [1] * (groups // 2) + [0] * (groups - groups // 2)
+        low, high = between([0] * groups, [0] * groups, half, range(groups))[1]
+        assert (high < 1) is proves
+        assert proves or low == -1
+
+
+def in_some_of(groups, owner, b):
+    """A right answer beside B, of rows whose owners are some of so many groups."""
+    table = [
+        count(one_hot([0] * len(b), 3), one_hot(said, 3), np.asarray(owner), groups)
+        for said in ([0] * len(b), b)
+    ]
+    return differences(*table, resamples(groups, 200, seed=0))["accuracy"]
+
+
+def test_groups_without_a_labelled_row_prove_nothing():
+    assert in_some_of(12, range(6), [1, 1, 1, 0, 0, 0]).interval(1) == (-1, 1)
+
+
+def test_a_mean_rests_on_the_groups_of_the_attribute_that_has_the_most():
+    few, many = in_some_of(12, range(6), [1, 1, 1, 0, 0, 0]), in_some_of(12, range(12), [1] * 3 + [0] * 9)
+    assert mean([few, many]).interval(1) != (-1, 1)
+    assert mean([few, few]).interval(1) == (-1, 1)

@@ -1,5 +1,6 @@
 """A checkpoint whose fusion loses to a part is not promotable, and is told where."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -201,3 +202,64 @@ def test_where_hardly_anything_is_labelled_nothing_can_be_told():
     verdict = promotion(measured(fused=70, text_only=70), rows, TAXONOMY)
     assert verdict["verdict"] is False
     assert "too few to tell" in verdict["because"][0]
+
+
+def test_the_text_is_judged_only_where_there_is_one():
+    found = {"as_is": measured(fused=50, text_only=90, photo_only=50)["as_is"]}
+    assert promotion(found, ROWS, TAXONOMY)["verdict"] is False
+    silent = {"as_is": dataclasses.replace(found["as_is"], patterns=["photos"] * len(ROWS))}
+    assert promotion(silent, ROWS, TAXONOMY)["verdict"] is True
+
+
+def test_a_lost_rare_value_is_not_made_good_by_a_common_one():
+    """The fusion takes all of fifty blue products for red ones, the text sixty of three hundred red ones for green."""
+    codes = [0] * 300 + [1] * 100 + [2] * 50
+    rows = [
+        Row(str(n), "a title", "", (), str(n), {"colour": (COLOUR.values[code],)})
+        for n, code in enumerate(codes)
+    ]
+    fused, text = codes[:400] + [0] * 50, [1] * 60 + codes[60:]
+    heads = ((torch.nn.functional.one_hot(torch.tensor(said), 3).float(),) for said in (fused, text, fused))
+    verdict = promotion({"as_is": Logits(*heads, ["both"] * len(rows))}, rows, Taxonomy((COLOUR,)))
+    assert verdict["verdict"] is False
+
+
+@pytest.mark.parametrize(("wrong", "told"), [(1, 0), (2, 1)])
+def test_a_loss_of_half_a_point_is_told_and_a_smaller_one_is_not(wrong, told):
+    rows = [dataclasses.replace(ROWS[n % 90], id=str(n), group=str(n)) for n in range(300)]
+    full = answers(300, rows=rows)
+    logits = Logits((answers(300 - wrong, rows=rows),), (full,), (answers(10, rows=rows),), ["both"] * 300)
+    verdict = promotion({"as_is": logits}, rows, Taxonomy((COLOUR,)))
+    assert verdict["verdict"] is True
+    assert sum(reason.startswith("by chance colour") for reason in verdict["because"]) == told
+
+
+def test_ten_groups_are_enough_to_judge():
+    assert promotion(measured(fused=10, rows=ROWS[:10]), ROWS[:10], TAXONOMY)["verdict"] is True
+
+
+def several():
+    """Two attributes of several values, of which all heads say the same, and their calibration."""
+    taxonomy = Taxonomy(tuple(dataclasses.replace(one, multiple=True) for one in TAXONOMY))
+    said = tuple(answers(90, attribute) * 2 - 1 for attribute in taxonomy)
+    # Uncalibrated attributes share one calibration.
+    own = tuple(copy.deepcopy(one) for one in Calibration.uncalibrated(taxonomy, 0.95).attributes)
+    return taxonomy, Calibration(own), said
+
+
+def test_each_attribute_of_several_values_is_judged_by_its_own_calibration():
+    taxonomy, calibration, said = several()
+    calibration.attributes[1].beta["both"] = [1.0, 1.0, -9.0]
+    verdict = promotion({"as_is": Logits(said, said, said, ["both"] * 90)}, ROWS, taxonomy, calibration)
+    assert verdict["verdict"] is False and verdict["because"][0].startswith("kind")
+
+
+def test_of_several_values_a_part_offers_what_it_would_offer_alone():
+    """The fusion offers nothing, and neither would the photos alone: what the text alone offers is what is lost."""
+    taxonomy, calibration, said = several()
+    for one in calibration.attributes:
+        one.beta["photos"] = [1.0, 1.0, -9.0]
+    nothing = tuple(-head.abs() for head in said)
+    verdict = promotion({"as_is": Logits(nothing, said, said, ["both"] * 90)}, ROWS, taxonomy, calibration)
+    assert verdict["verdict"] is False
+    assert all("the text alone" in reason for reason in verdict["because"])
