@@ -74,17 +74,11 @@ def draw_tshirt(picture: Image.Image) -> None:
     paint(picture, within(stroke([(280, 112), (440, 112)], 14), back), (25, 33, 68))
 
     paint_round(picture, shirt, navy, 26, shade=0.34, light=0.13)
-    front = path(
-        (360, 158),
-        [(395, 158), (425, 142), (438, 108)],
-        [(515, 138), (535, 146), (552, 154)],
-        [(570, 230), (556, 290), (541, 348)],
-        [(534, 470), (540, 640), (553, 838)],
-        [(490, 856), (425, 862), (360, 862)],
-    )
+    armhole = path((541, 348), [(556, 290), (570, 230), (552, 154)])
+    front = within(area(mirrored([(360, 100), *reversed(armhole), (570, 870), (360, 870)])), shirt)
     for y in range(262, 820, 92):
         stripe = stroke(sorted(mirrored(path((360, y + 8), [(430, y + 8), (500, y + 4), (570, y)]))), 24)
-        paint(picture, within(stripe, area(mirrored(front))), (226, 227, 231), 0.92)
+        paint(picture, within(stripe, front), (226, 227, 231), 0.92)
     chest = within(soft(disc((305, 420), 120, 260), 60), shirt)
     paint(picture, chest, WHITE, 0.10)
 
@@ -103,7 +97,7 @@ def draw_tshirt(picture: Image.Image) -> None:
         paint(picture, within(soft(stroke(line, width), 12), shirt), colour, opacity)
 
     for side in (1, -1):
-        seam = at_side(path((541, 348), [(556, 290), (570, 230), (552, 154)]), side)
+        seam = at_side(armhole, side)
         paint(picture, within(soft(stroke(seam, 3), 1.5), shirt), BLACK, 0.55)
         cuff = at_side(path((678, 372), [(650, 394), (616, 407), (572, 416)]), side)
         paint(picture, within(stitches(cuff, 5, 3, 1.6), shirt), thread, 0.7)

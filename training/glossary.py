@@ -66,7 +66,9 @@ class Glossary:
         )
 
     def unseen(self) -> "Glossary":
-        """The same with what is held out in the place of what training sees, where there is some."""
+        """The same with the held out wordings in the place of those that training sees, where there are some, and the
+        held out sentences.
+        """
         values = {
             attribute: {**by, **self.held_out.get(attribute, {})} for attribute, by in self.values.items()
         }
