@@ -66,7 +66,9 @@ def test_the_document_of_the_service(document_of):
     assert f"Bound by {document['bound_by']}, the slowest part." in table
 
 
-def test_the_document_under_load(document_of):
+def test_the_document_under_load(document_of, monkeypatch):
+    # A tiny model may be done with an import before two products are, and test_under_load says what happens then.
+    monkeypatch.setattr(under_load, "require_running", lambda *_: None)
     document = document_of(
         *("under-load", "--products", "2", "--import", "150", "--seconds", "1", "--rounds", "1")
     )
