@@ -15,6 +15,8 @@ from catalog.views import Lane
 
 # A job that stays queued is sent later and later: each wait doubles, up to so many times.
 RESEND_DOUBLINGS = 4
+# The same of one that was put back: a photo store that is away for a minute must not use up its attempts.
+RETRY_DOUBLINGS = 3
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +50,8 @@ def horizon(settings: Settings) -> timedelta:
     After a smaller step a job waits as long as the step was, at most.
     """
     resend = settings.resend_after_s * 2**RESEND_DOUBLINGS
-    return timedelta(seconds=2 * max(resend, settings.lease_s, settings.retry_delay_s))
+    retry = settings.retry_delay_s * 2**RETRY_DOUBLINGS
+    return timedelta(seconds=2 * max(resend, settings.lease_s, retry))
 
 
 def start_anew(session: Session, lane: Lane, settings: Settings, limit: int) -> int:

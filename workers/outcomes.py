@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from catalog.clock import RETRY_DOUBLINGS
 from catalog.database import transaction
 from catalog.errors import DatabaseBusy, Unavailable
 from catalog.jobs import ClaimedJob, Finished, fail, finish, put_back
@@ -108,7 +109,7 @@ class Outcomes:
         self._settle(job, lambda session: "failed" if fail(session, job, reason) else None)
 
     def put_back(self, job: ClaimedJob, reason: Problem) -> None:
-        delay = self._settings.retry_delay_s
+        delay = self._settings.retry_delay_s * 2 ** min(job.attempts - 1, RETRY_DOUBLINGS)
         self._settle(job, lambda session: put_back(session, job, reason, delay))
 
     def put_back_unrun(self, job: ClaimedJob, error: BatcherError) -> None:

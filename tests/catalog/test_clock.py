@@ -1,12 +1,13 @@
 """PostgreSQL's clock is set back: what was written before lies in the future."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import Engine
 
-from catalog.clock import horizon, start_anew
+from catalog.clock import RETRY_DOUBLINGS, horizon, start_anew
 from catalog.database import transaction
 from catalog.sweep import sweep
 from catalog.views import Lane
@@ -49,6 +50,17 @@ def test_what_was_put_back_is_sent_and_can_be_claimed(shop: "Shop", engine: Engi
     set_back(shop, HOUR)
     assert swept(shop, engine) == [job.id]
     assert shop.claim_one(job.id).attempts == 2
+
+
+def test_the_longest_wait_of_a_job_that_was_put_back_is_no_step_of_the_clock(
+    shop: "Shop", engine: Engine
+) -> None:
+    shop = replace(shop, settings=shop.settings.model_copy(update={"retry_delay_s": 3600.0}))
+    _, job = shop.accept()
+    shop.put_back(shop.claim_one(job.id), delay_s=3600 * 2**RETRY_DOUBLINGS)
+    assert swept(shop, engine) == []
+    set_back(shop, horizon(shop.settings))
+    assert swept(shop, engine) == [job.id]
 
 
 def test_a_job_in_good_hands_stays_there_and_one_of_a_dead_worker_comes_back_after_a_lease(

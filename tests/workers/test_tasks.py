@@ -181,6 +181,22 @@ def test_a_photo_that_is_put_back_a_moment_later_costs_its_job_an_attempt(desk: 
     assert desk.tags(job_id) == ["red"]
 
 
+def test_each_attempt_waits_twice_as_long_as_the_one_before_up_to_eight_times(desk: Desk) -> None:
+    desk.use_settings(retry_delay_s=600, max_attempts=10)
+    photo = desk.store_photo("a", b"here")
+    job_id = desk.accept(photos=[photo])
+    desk.photo_store.delete(photo.id)
+    waits = []
+    for _ in range(6):
+        desk.run(job_id)
+        with transaction(desk.engine) as session:
+            due = text("UPDATE jobs SET not_before = now() WHERE id = :id")
+            left = text("SELECT extract(epoch FROM not_before - now()) FROM jobs WHERE id = :id")
+            waits.append(session.execute(left, {"id": job_id}).scalar_one())
+            session.execute(due, {"id": job_id})
+    assert [round(float(wait) / 600) for wait in waits] == [1, 2, 4, 8, 8, 8]
+
+
 def test_a_photo_that_is_gone_fails_its_job_after_the_last_attempt(desk: Desk) -> None:
     desk.use_settings(retry_delay_s=0, max_attempts=2)
     photo = desk.store_photo("a", b"here")
