@@ -27,6 +27,7 @@ from training.colour import colour_attribute
 from training.contrastive import contrastive_stage
 from training.describe import described
 from training.errors import DataError, RecipeError
+from training.framing import framing_stage
 from training.gates import settle_gates
 from training.language import language_stage
 from training.logit_adjustment import adjust
@@ -167,6 +168,8 @@ def train_stages(
         train(rebalance_stage(model, recipe.rebalance, material, adapters), accelerator, recipe, out)
     if adapters is not None:
         adapters.merge()
+    if recipe.framing is not None:
+        train(framing_stage(model, recipe.framing, material), accelerator, recipe, out)
     words = None
     if recipe.model.lexicon and any(said(row) for row in split["train"]):
         if any(said(row) for row in split["validation"]):

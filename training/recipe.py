@@ -183,6 +183,13 @@ class PhotosSection(OptimizerSection):
     heads_lr: Rate = 1e-3
 
 
+class FramingSection(OptimizerSection):
+    """How the photo tower learns, after all that tags, to see photos in other frames as it sees them in their own."""
+
+    epochs: Count = 2
+    photo_lr: Rate = 5e-4
+
+
 class TrainSection(OptimizerSection):
     """The main stage, and what all share: the `seed`, and every how many steps a killed run can go on from.
 
@@ -305,6 +312,7 @@ class Recipe(Section):
     adversarial: AdversarialSection | None = None
     train: TrainSection = TrainSection()
     rebalance: RebalanceSection | None = None
+    framing: FramingSection | None = None
     words: WordsSection = WordsSection()
     augment: AugmentSection = AugmentSection()
     early_stopping: EarlyStoppingSection = EarlyStoppingSection()

@@ -95,6 +95,13 @@ def test_frozen_towers_stay_as_they_are(recipe_with, catalogue, starter, tmp_pat
             torch.testing.assert_close(after.state_dict()[name], tensor, rtol=0, atol=0)
 
 
+def test_framing_comes_after_all_that_tags(recipe_with, catalogue, tmp_path):
+    metrics = load(
+        fit(recipe_with("train.epochs=1", "framing.epochs=1"), catalogue, tmp_path / "run")
+    ).metrics
+    assert [stage["stage"] for stage in metrics["training"]][:2] == ["tagging", "framing"]
+
+
 def test_few_shot_trains_on_fewer_rows_and_measures_on_all(recipe_with, catalogue, tmp_path):
     metrics = load(fit(recipe_with("few_shot.per_value=4"), catalogue, tmp_path / "run")).metrics
     assert 8 <= metrics["rows"]["train"] <= 4 * 8
