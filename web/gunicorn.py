@@ -33,6 +33,9 @@ _HEADERS_TIMEOUT_S = 3.0
 _SOCKET_TIMEOUT_S = 30.0
 # Where the process has all files that it may have, until it looks again whether there is one for who waits.
 _NO_FILE_S = 0.1
+# Connections that were answered for the last time and wait for their client to close as well, each on a thread. The
+# others are closed at once, and a client that is still sending may see a reset instead of its answer.
+_CLOSING_AT_ONCE = 8
 # malloc.h of glibc. Bodies and pixels above the threshold are mapped by themselves and given back at once.
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 _HEAPS = 2
@@ -49,6 +52,8 @@ class BoundedWorker(ThreadWorker):
 
     And a process that goes on where the system gives it no further file or thread: gunicorn ends it, with all requests.
     """
+
+    _closing = threading.BoundedSemaphore(_CLOSING_AT_ONCE)
 
     def accept(self, listener: socket.socket) -> None:
         try:
@@ -74,9 +79,30 @@ class BoundedWorker(ThreadWorker):
         with suppress(RuntimeError):  # the system has no thread left to give
             clock.start()
         try:
-            return super().handle(conn)
+            kept = super().handle(conn)
         finally:
             clock.cancel()
+        if not kept:
+            self._close(conn)
+        return kept
+
+    def finish_request(self, conn: TConn, fs: Any) -> None:
+        """gunicorn closes here, on the one thread that takes all connections, and waits two seconds for a client that
+        does not: each of those stops everybody, and fifteen have the process ended, with all requests.
+        """
+        if conn.sock.fileno() == -1:  # `handle` has closed it
+            self.nr_conns -= 1
+        else:
+            super().finish_request(conn, fs)
+
+    def _close(self, conn: TConn) -> None:
+        if not self._closing.acquire(blocking=False):
+            conn.close()
+            return
+        try:
+            conn.close(graceful=True)
+        finally:
+            self._closing.release()
 
     def handle_request(self, req: Any, conn: TConn) -> Any:
         conn.headers_clock.cancel()

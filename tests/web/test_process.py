@@ -2,6 +2,7 @@
 
 import base64
 import http.client
+import io
 import json
 import logging
 import os
@@ -10,13 +11,19 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from selectors import SelectSelector
+from types import SimpleNamespace
 
 import pytest
+from gunicorn.workers.gthread import ThreadWorker  # type: ignore[import-untyped]
 
 from catalog.settings import PREFIX, Settings
 from tests.conftest import REPOSITORY, EmbeddedServers
@@ -333,6 +340,77 @@ def test_a_connection_that_gets_no_thread_of_its_own_is_taken_by_those_there_are
     worker.tpool, worker.log, worker.nr_conns = OutOfThreads(), logging.getLogger("web.test"), 1
     worker.enqueue_req(object())
     assert worker.nr_conns == 0
+
+
+def test_clients_that_do_not_close_stop_nobody_else(process: Process) -> None:
+    worker = process.worker()
+    # As many as had the process ended for not moving, when it waited for each on its one thread for connections.
+    staying = [process.connect() for _ in range(40)]
+    for client in staying:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+    with closing(process.connection()) as another:
+        another.request("GET", "/healthz")
+        assert another.getresponse().status == 200
+    for client in staying:
+        with client:
+            assert client.recv(100).startswith(b"HTTP/1.1 200 ")
+    assert process.worker() == worker
+
+
+class Closed:
+    """A connection that knows how it was closed, and by which thread."""
+
+    def __init__(self) -> None:
+        self.sock = socket.socket()
+        self.parser = SimpleNamespace(unreader=SimpleNamespace(buf=io.BytesIO()))
+        self.closings: list[tuple[bool, int]] = []
+
+    def set_timeout(self) -> None:
+        self.timeout = 0.0
+
+    def close(self, graceful: bool = False) -> None:
+        self.closings.append((graceful, threading.get_ident()))
+        self.sock.close()
+
+
+@pytest.fixture
+def bounded(monkeypatch: pytest.MonkeyPatch) -> BoundedWorker:
+    """Without a process: a connection is kept or not, as `keep` says."""
+    worker = BoundedWorker.__new__(BoundedWorker)
+    worker.nr_conns, worker.alive, worker.poller, worker.keepalived_conns = 1, True, SelectSelector(), deque()
+    monkeypatch.setattr(ThreadWorker, "handle", lambda self, conn: self.keep)
+    return worker
+
+
+def test_a_client_that_does_not_close_is_waited_for_by_the_thread_that_answered_it(
+    bounded: BoundedWorker,
+) -> None:
+    """Not by the one that takes all connections: whoever kept it busy would stop everybody."""
+    bounded.keep, conn = False, Closed()
+    with ThreadPoolExecutor(1) as pool:
+        answered = pool.submit(bounded.handle, conn)
+        thread = pool.submit(threading.get_ident).result()
+    bounded.finish_request(conn, answered)
+    assert conn.closings == [(True, thread)]
+    assert bounded.nr_conns == 0
+
+
+def test_only_so_many_clients_that_do_not_close_are_waited_for(bounded: BoundedWorker) -> None:
+    bounded.keep, bounded._closing = False, threading.BoundedSemaphore(1)
+    first, second, third = Closed(), Closed(), Closed()
+    with bounded._closing:
+        bounded.handle(first)
+    bounded.handle(second)
+    bounded.handle(third)
+    assert [conn.closings[0][0] for conn in (first, second, third)] == [False, True, True]
+
+
+def test_a_connection_that_is_kept_stays_open(bounded: BoundedWorker) -> None:
+    bounded.keep, conn = True, Closed()
+    with ThreadPoolExecutor(1) as pool, bounded.poller, conn.sock:
+        bounded.finish_request(conn, pool.submit(bounded.handle, conn))
+    assert conn.closings == []
+    assert (bounded.nr_conns, list(bounded.keepalived_conns)) == (1, [conn])
 
 
 def test_a_stop_sends_the_bulk_jobs_that_wait_for_their_message(
