@@ -27,7 +27,7 @@ from training.colour import colour_attribute
 from training.contrastive import contrastive_stage
 from training.describe import described
 from training.errors import DataError, RecipeError
-from training.framing import framing_stage
+from training.framing import framing_stage, with_photos
 from training.gates import settle_gates
 from training.language import language_stage
 from training.logit_adjustment import adjust
@@ -146,6 +146,8 @@ def train_stages(
     one's exact words are kept, None without any.
     """
     material = Material(recipe, split["train"], split["validation"], preprocessor, taxonomy)
+    if recipe.framing is not None:
+        with_photos(material)  # without any the last stage would say so after hours of the others
     if recipe.language is not None:
         stage = language_stage(model, recipe.language, replace(material, rows=texts))
         train(stage, accelerator, recipe, out)

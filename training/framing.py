@@ -20,6 +20,7 @@ from training.loop import Report, Stage
 from training.photos import without_text
 from training.recipe import AugmentSection, FramingSection
 from training.stages import Material, freeze, parameter_groups, require
+from training.table import Row
 
 # Of what a picture shows: its size in the new frame, and how much wider or taller it is there.
 SMALLEST, LARGEST = 0.4, 1.1
@@ -74,40 +75,54 @@ class Remembering(nn.Module):
         self.before.eval()
         return self
 
-    def forward(self, photos: Tensor) -> Tensor:
-        """How far the features of reframed photos uint8 (P, 3, S, S) are from those that the photos had, as a share of
-        the variance of these.
-        """
-        wanted = self.before(photos)
-        spread = (wanted - wanted.mean(dim=0)).square().mean()
-        return (self.tower(reframed(photos)) - wanted).square().mean() / spread.clamp(min=1e-12)
+    def forward(self, photos: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (P, D) of reframed photos uint8 (P, 3, S, S), and those that the photos had."""
+        return self.tower(reframed(photos)), self.before(photos)
 
 
-def framing_stage(tagger: FusionTagger, section: FramingSection, material: Material) -> Stage:
-    """On the photos of all rows, labelled or not; nothing but the photo tower learns. Raises DataError without any."""
-    remembering = Remembering(tagger.photo_tower)
-    tagger.photo_tower.requires_grad_(True)  # whatever an earlier stage froze
-    freeze(tagger.photo_tower.visual, section.photo_frozen)
+def apart(seen: Tensor, wanted: Tensor) -> Tensor:
+    """How far features (P, D) are from those wanted, as a share of the variance of these."""
+    spread = (wanted - wanted.mean(dim=0)).square().mean()
+    return (seen - wanted).square().mean() / spread.clamp(min=1e-12)
+
+
+def with_photos(material: Material) -> tuple[list[Row], list[Row]]:
+    """What the stage learns from, and what it is validated on: the rows with photos, without their texts. Raises
+    DataError without any.
+    """
     shown, held_out = (
         [without_text(row) for row in part if row.photos] for part in (material.rows, material.validation)
     )
     require("framing", "photos", shown, held_out)
+    # A product that was described as well has the same photos twice.
+    return shown, list({row.photos: row for row in held_out}.values())
+
+
+def framing_stage(tagger: FusionTagger, section: FramingSection, material: Material) -> Stage:
+    """On the photos of all rows, labelled or not; nothing but the photo tower learns. Raises DataError without any."""
+    shown, held_out = with_photos(material)
+    remembering = Remembering(tagger.photo_tower)
+    tagger.photo_tower.requires_grad_(True)  # whatever an earlier stage froze
+    freeze(tagger.photo_tower.visual, section.photo_frozen)
     mirrored = AugmentSection(drop_text=0, drop_photos=0, flip=material.recipe.augment.flip, crop=0)
 
     def loss(network: nn.Module, batch: Labelled) -> tuple[Tensor, Report]:
-        return network(batch.batch.photos), {}
+        return apart(*network(batch.batch.photos)), {}
 
     @torch.inference_mode()
     def validate(network: nn.Module) -> Report:
-        """The mean loss over batches of held-out photos, each time in the same frames."""
+        """The loss over all held-out photos at once, each time in the same frames: one photo alone, which a last batch
+        may hold, has no variance.
+        """
         device = next(network.parameters()).device
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(material.recipe.train.seed)
-            losses = [
-                network(batch.batch.photos.to(device)).item()
+            torch.default_generator.manual_seed(material.recipe.train.seed)  # and not that of a GPU
+            features = [
+                [of.cpu() for of in network(batch.batch.photos.to(device))]
                 for batch in material.loader(held_out, section.batch_size)
             ]
-        return {"loss": sum(losses) / len(losses)}
+        seen, wanted = (torch.cat(of) for of in zip(*features, strict=True))
+        return {"loss": apart(seen, wanted).item()}
 
     return Stage(
         name="framing",

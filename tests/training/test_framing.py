@@ -7,7 +7,17 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
-from training.framing import OFF_CENTRE, Remembering, border, framing_stage, in_a_frame, place, reframed
+from models.taxonomy import Attribute, Taxonomy
+from training.framing import (
+    OFF_CENTRE,
+    Remembering,
+    apart,
+    border,
+    framing_stage,
+    in_a_frame,
+    place,
+    reframed,
+)
 from training.loop import run
 from training.network import build
 from training.recipe import read_recipe
@@ -121,4 +131,34 @@ def test_the_tower_as_it_was_never_trains_and_plain_photos_cost_nothing(stage_of
     side = stage.loader.dataset.preprocessor.config.photo_size
     network = Remembering(tagger.photo_tower).eval()
     photos = torch.randint(0, 256, (4, 3, side, side), dtype=torch.uint8)
-    assert network(photos).item() == pytest.approx(0, abs=1e-6)
+    assert apart(*network(photos)).item() == pytest.approx(0, abs=1e-6)
+
+
+def held_out(stage_of, recipe_file, rows, batch_size=16):
+    """The stage's validation on these of its rows."""
+    stage, tagger = stage_of
+    products = stage.loader.dataset
+    recipe = read_recipe(recipe_file, ("framing.epochs=1", f"framing.batch_size={batch_size}"))
+    taxonomy = Taxonomy((Attribute("kind", ("ring", "watch")),))
+    material = Material(recipe, products.rows, rows, products.preprocessor, taxonomy)
+    return framing_stage(tagger, recipe.framing, material).validate(stage.network.eval())
+
+
+def test_a_photo_alone_in_the_last_batch_weighs_no_more_than_the_others(stage_of, recipe_file):
+    rows = stage_of[0].loader.dataset.rows[:17]
+    at_once = held_out(stage_of, recipe_file, rows, batch_size=17)
+    assert held_out(stage_of, recipe_file, rows)["loss"] == pytest.approx(at_once["loss"], rel=1e-3)
+
+
+def test_photos_of_products_that_were_described_as_well_are_looked_at_once(stage_of, recipe_file):
+    rows = stage_of[0].loader.dataset.rows[:17]
+    told = [replace(row, description="Wash cold.") for row in rows]
+    assert held_out(stage_of, recipe_file, [*rows, *told]) == held_out(stage_of, recipe_file, rows)
+
+
+def test_validating_leaves_the_random_numbers_of_a_gpu_alone(stage_of, monkeypatch):
+    stage, _ = stage_of
+    seeds = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    stage.validate(stage.network.eval())
+    assert seeds == []
