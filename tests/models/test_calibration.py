@@ -157,6 +157,13 @@ def test_what_no_logit_rises_for_is_less_familiar_than_what_one_does():
     assert strange == pytest.approx(math.log(math.exp(0.5) + 1)), "several values at once say nothing of it"
 
 
+def test_choices_weigh_alike_in_how_familiar_a_product_is_and_many_are_no_more_than_few():
+    choices = Taxonomy((Attribute("colour", ("red", "green")), Attribute("size", ("s", "m", "l"))))
+    logits = (torch.tensor([[6.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]]))
+    colour, size = math.log(math.exp(6) + 1), math.log(math.e + 2)
+    assert familiarity(logits, choices).item() == pytest.approx((colour + size) / 2)
+
+
 def test_what_is_familiar_vouches_for_what_it_offers_where_the_rest_is_strange():
     colour = Taxonomy((Attribute("colour", ("red", "green")),))
     red, green, strange = [6.0, 0.0], [0.0, 6.0], [0.5, 0.0]
