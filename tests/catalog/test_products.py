@@ -81,7 +81,7 @@ def test_a_change_leaves_alone_what_it_does_not_name(shop: "Shop") -> None:
 
 def test_a_change_may_not_leave_a_product_with_neither_title_nor_photo(shop: "Shop") -> None:
     product, job = shop.accept("Title", [shop.photo("a")])
-    shop.revise(product.id, title="")
+    shop.revise(product.id, title="  ")
     with pytest.raises(EmptyProduct):
         shop.revise(product.id, photos=[])
     assert shop.product(product.id).photos == (shop.photo("a"),)
