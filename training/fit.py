@@ -36,7 +36,7 @@ from training.measure import measure
 from training.model_card import card
 from training.naming import name_values
 from training.network import build, with_limits
-from training.parts import learned, split_rows, warn_of_shared_photos
+from training.parts import learned, split_rows, warn_of_few_to_calibrate_on, warn_of_shared_photos
 from training.photos import photos_stage
 from training.plots import draw_curves, histories
 from training.promotion import in_words
@@ -55,9 +55,6 @@ from training.translate import glossary_of
 from training.unseen import SENTENCES, close, unseen_in, unseen_of, with_unseen
 from training.vocabulary import extended
 from training.words import learn_words, said
-
-# Products of the calibration part from which a target of 95 % is usually promised.
-ENOUGH_TO_CALIBRATE_ON = 200
 
 
 def fit(recipe: Recipe, data: Path, out: Path) -> Path:
@@ -85,6 +82,7 @@ def fit(recipe: Recipe, data: Path, out: Path) -> Path:
     if recipe.augment.colour and (asking := colour_attribute(taxonomy)):
         print(f"augment.colour is not used: {asking!r} asks for colours", file=sys.stderr)
     print(learned(taxonomy), file=sys.stderr)
+    warn_of_few_to_calibrate_on(split["calibration"], recipe.split)
 
     accelerator = start(recipe, out)
     set_seed(recipe.train.seed)
@@ -226,13 +224,10 @@ def finish(
     unseen = unseen_in(extra)
     calibration = with_unseen(calibrate(seen, taxonomy, recipe.calibration), unseen)
     unkept = list(unpromised(calibration, taxonomy, seen, recipe.calibration.certainty, unseen))
-    if unkept and len(split["calibration"]) < ENOUGH_TO_CALIBRATE_ON:
-        unkept.append(
-            f"{len(split['calibration'])} products are few to calibrate on, {ENOUGH_TO_CALIBRATE_ON} usually do:"
-            " give more, or the recipe a larger split.calibration"
-        )
     for sentence in unkept:
         print(sentence, file=sys.stderr)
+    if unkept:
+        warn_of_few_to_calibrate_on(split["calibration"], recipe.split)
     metrics = {
         **measure(recipe, model, preprocessor, taxonomy, calibration, split, seen, unseen),
         **extra,

@@ -3,6 +3,7 @@
 Groups are as the table has them: another rule would split every older table anew.
 """
 
+import math
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ FEW = 20
 # A group of more than this share of all rows weighs too much in the part that it falls into.
 LUMP = 0.05
 NAMED = 12  # of the attributes that are learned
+ENOUGH_TO_CALIBRATE_ON = 200  # products, from which a target of 95 % is usually promised
+MOST_TO_CALIBRATE_ON = 0.3  # of the rows; a larger share would cost the training too much
 
 
 def split_rows(data: Path, rows: Sequence[Row], split: SplitSection) -> dict[Part, list[Row]]:
@@ -48,6 +51,19 @@ def lumpy(rows: Sequence[Row], split: SplitSection) -> str:
     return (
         f"{len(rows)} rows are only {len(groups)} groups, the largest of {largest} rows, and a group is never split: "
         "rows of one title are one, unless the table has a `group` column, such as the id"
+    )
+
+
+def warn_of_few_to_calibrate_on(rows: Sequence[Row], split: SplitSection) -> None:
+    """Before a run of half an hour, at the end of which little is promised."""
+    if len(rows) >= ENOUGH_TO_CALIBRATE_ON:
+        return
+    share = math.ceil(100 * split.calibration * ENOUGH_TO_CALIBRATE_ON / len(rows)) / 100
+    wider = f", or a larger share (--set split.calibration={share})" if share <= MOST_TO_CALIBRATE_ON else ""
+    print(
+        f"{len(rows)} products are few to calibrate on and few or no tags will be `auto`, {ENOUGH_TO_CALIBRATE_ON} "
+        f"usually do: give more{wider}",
+        file=sys.stderr,
     )
 
 

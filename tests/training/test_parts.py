@@ -9,7 +9,14 @@ from models.taxonomy import Attribute, Taxonomy
 from tests.tiny_tagger import TAXONOMY, picture, tiny_checkpoint
 from training.__main__ import main
 from training.errors import DataError
-from training.parts import NAMED, learned, lumpy, split_rows, warn_of_shared_photos
+from training.parts import (
+    NAMED,
+    learned,
+    lumpy,
+    split_rows,
+    warn_of_few_to_calibrate_on,
+    warn_of_shared_photos,
+)
 from training.readable import require_readable
 from training.recipe import BackbonesSection, Recipe, SplitSection
 from training.replay import Replay
@@ -48,6 +55,17 @@ def test_few_groups_and_large_ones_are_told_and_usual_ones_are_not(capsys):
     assert lumpy(rows(100, 50), SPLIT) == "", "so few rows are few whatever their groups are"
     split_rows(Path("metadata.csv"), rows(1000, 200), SPLIT)
     assert "a group is never split" in capsys.readouterr().err
+
+
+def test_too_few_products_to_calibrate_on_are_told_with_the_share_that_would_do(capsys):
+    warn_of_few_to_calibrate_on(rows(77, 77), SPLIT)
+    told = capsys.readouterr().err
+    assert "77 products are few to calibrate on" in told and "--set split.calibration=0.21" in told
+    warn_of_few_to_calibrate_on(rows(20, 20), SPLIT)
+    told = capsys.readouterr().err
+    assert "give more\n" in told, "a table this small has no such share"
+    warn_of_few_to_calibrate_on(rows(200, 200), SPLIT)
+    assert capsys.readouterr().err == ""
 
 
 def test_photos_of_more_than_one_part_are_counted_by_what_they_hold(tmp_path, capsys):
