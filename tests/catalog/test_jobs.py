@@ -1,7 +1,7 @@
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from catalog import jobs
 from catalog.claims import SUSPECT_AFTER, suspects_among
@@ -22,6 +22,20 @@ def test_a_claimed_job_carries_all_that_a_worker_needs(shop: "Shop") -> None:
     running = shop.job(job.id)
     assert running.status == "running"
     assert running.started_at is not None
+
+
+def test_a_claimed_job_has_its_photos_in_their_order_wherever_their_rows_lie(
+    shop: "Shop", engine: Engine
+) -> None:
+    """A model looks at the first few only."""
+    _, job = shop.accept(photos=[shop.photo(digit) for digit in "cab"])
+    # A row that is written again lies behind the others.
+    shop.sql("UPDATE product_photos SET photo_id = photo_id WHERE position = 0")
+    with transaction(engine) as session:
+        for way in ("indexscan", "indexonlyscan", "bitmapscan"):
+            session.execute(text(f"SET LOCAL enable_{way} = off"))
+        [claimed] = jobs.claim(session, job.lane, [job.id], worker="worker", settings=shop.settings)
+    assert [photo_id[0] for photo_id in claimed.photo_ids] == ["c", "a", "b"]
 
 
 def test_a_finished_job_shows_its_tags_on_the_job_and_on_the_product(shop: "Shop") -> None:

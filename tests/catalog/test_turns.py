@@ -136,6 +136,13 @@ def test_jobs_that_are_not_due_are_passed_over(shop: "Shop", make_tenant: Callab
     assert shop.claim(*later) == []
 
 
+def test_a_job_that_is_not_due_is_passed_over_for_later_ones_of_its_tenant(shop: "Shop") -> None:
+    later, *now = queue(shop, shop.tenant, 3)
+    shop.sql("UPDATE jobs SET not_before = now() + interval '1 hour' WHERE id = :id", id=later)
+    assert sorted(job.id for job in shop.claim(later, *now)) == now
+    assert shop.job(later).status == "queued"
+
+
 def test_superseded_and_worn_out_jobs_end_and_are_not_handed_out(shop: "Shop") -> None:
     ids = queue(shop, shop.tenant, 4)
     shop.sql("UPDATE products SET revision = 2 WHERE job_id = :id", id=ids[0])
