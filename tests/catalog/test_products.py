@@ -183,6 +183,22 @@ def test_a_photo_is_free_once_its_last_holder_in_any_tenant_is_gone(
     assert other.delete(theirs.id) == ["a" * 64]
 
 
+def test_a_deletion_leaves_alone_what_another_tenant_let_go_of(
+    shop: "Shop", make_tenant: Callable[[str], str]
+) -> None:
+    """Else each deletion of one tenant would keep the photo of another for longer, and wait for its changes."""
+    other = shop.of(make_tenant("another"))
+    for one in (other, shop):
+        product, _ = one.accept(photos=[shop.photo("a")])
+        one.delete(product.id)
+        shop.sql("UPDATE photos SET released_at = now() - interval '1 day' WHERE id = :id", id="a" * 64)
+    product, _ = shop.accept(photos=[shop.photo("a")])
+    shop.delete(product.id)
+    released = "SELECT now() - released_at < interval '1 hour' FROM photos WHERE tenant_id = :id"
+    assert shop.sql(released, id=shop.tenant) == [(True,)]
+    assert shop.sql(released, id=other.tenant) == [(False,)]
+
+
 def test_deleting_a_product_cancels_its_live_jobs_and_their_workers_write_nothing(shop: "Shop") -> None:
     product, running = shop.accept()
     claimed = shop.claim_one(running.id)

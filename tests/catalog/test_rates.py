@@ -31,6 +31,13 @@ def test_where_nothing_has_ended_lately_no_rate_is_known(shop: "Shop") -> None:
     assert measured(shop) is None
 
 
+def test_what_ended_before_the_last_minutes_says_nothing_of_now(shop: "Shop") -> None:
+    worked_off(shop, "interactive", jobs=rates.SAMPLE, spacing_s=0.5, run_s=60, ago_s=rates.WINDOW_S)
+    worked_off(shop, "interactive", jobs=10, spacing_s=0.2, run_s=0.1)
+    rate = known(shop)
+    assert (rate.jobs_per_s, rate.run_s) == (pytest.approx(5), pytest.approx(0.1))
+
+
 def test_the_rate_is_that_of_the_time_in_which_there_was_work(shop: "Shop") -> None:
     worked_off(shop, "interactive", jobs=20, spacing_s=0.25, run_s=0.1, ago_s=200)
     worked_off(shop, "interactive", jobs=10, spacing_s=0.2, run_s=0.1, ago_s=50)
