@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from catalog.clock import RETRY_DOUBLINGS, horizon, start_anew
 from catalog.database import transaction
@@ -102,6 +102,15 @@ def test_no_more_jobs_than_the_limit_get_new_times_at_once(shop: "Shop", engine:
         with transaction(engine) as session:
             found.append(start_anew(session, "interactive", shop.settings, limit=2))
     assert found == [2, 1, 0]
+
+
+def test_a_job_that_somebody_holds_keeps_no_other_from_its_new_times(shop: "Shop", engine: Engine) -> None:
+    held, free = (shop.accept()[1].id for _ in range(2))
+    set_back(shop, HOUR)
+    with transaction(engine) as other:
+        other.execute(text("SELECT 1 FROM jobs WHERE id = :id FOR UPDATE"), {"id": held})
+        assert swept(shop, engine) == [free]
+    assert swept(shop, engine) == [held]
 
 
 def test_jobs_that_ended_in_the_future_say_nothing_of_the_rate(shop: "Shop") -> None:
