@@ -17,12 +17,12 @@ from prometheus_client import (
     Histogram,
     Info,
     disable_created_metrics,
-    start_http_server,
 )
 from prometheus_client.process_collector import ProcessCollector
 
 from catalog.sweep import SweepResult
 from workers.batch_runner import BatchReport
+from workers.scrapes import serve
 from workers.served import Runtime
 
 Outcome = Literal["succeeded", "failed", "cancelled", "put_back", "lease_lost"]
@@ -173,7 +173,7 @@ class WorkerMetrics:
     def serve(self, host: str, port: int) -> Callable[[], None]:
         """Serve until the returned function is called. A port in use costs the metrics only."""
         try:
-            server, thread = start_http_server(port, addr=host, registry=self.registry)
+            return serve(self.registry, host, port)
         except OSError as error:
             log.warning(
                 "metrics are not served: set TAGSMITH_METRICS_PORT to a free port",
@@ -181,10 +181,3 @@ class WorkerMetrics:
                 reason=str(error),
             )
             return lambda: None
-
-        def stop() -> None:
-            server.shutdown()
-            server.server_close()
-            thread.join(timeout=5)
-
-        return stop

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import urllib.request
+from contextlib import ExitStack
+from unittest.mock import Mock
 
 import pytest
 from prometheus_client import generate_latest
@@ -11,6 +13,7 @@ from structlog.testing import capture_logs
 
 from workers.batch_runner import BatchReport
 from workers.metrics import WorkerMetrics
+from workers.scrapes import MOST_CONNECTIONS
 
 
 def report(error: str | None = None) -> BatchReport:
@@ -75,6 +78,32 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def test_clients_that_stay_and_say_nothing_hold_a_few_connections_and_keep_no_scrape_out() -> None:
+    port = free_port()
+    stop = WorkerMetrics().serve("127.0.0.1", port)
+    with ExitStack() as clients:
+        silent = [
+            clients.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            for _ in range(MOST_CONNECTIONS + 3)
+        ]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            assert answer.status == 200
+        # One more made room for the scrape.
+        assert [client.recv(1) for client in silent[:4]] == [b""] * 4
+        silent[4].setblocking(False)
+        with pytest.raises(BlockingIOError):
+            silent[4].recv(1)
+    stop()
+
+
+def test_the_metrics_of_an_address_are_served_without_asking_for_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ask = Mock(side_effect=AssertionError("a DNS that is silent would hold up the start"))
+    monkeypatch.setattr(socket, "getfqdn", ask)
+    WorkerMetrics().serve("127.0.0.1", free_port())()
 
 
 def test_metrics_are_served_on_loopback_until_stopped() -> None:
