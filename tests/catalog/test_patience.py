@@ -1,5 +1,7 @@
 """Nobody waits longer than a while for what may never answer."""
 
+import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -50,6 +52,20 @@ def test_a_call_that_does_not_answer_is_given_up_and_keeps_its_thread_until_it_e
     patience._patience_s = LONG
     assert patience(lambda: "free again") == "free again"
     assert calls == [1]
+
+
+def test_a_process_ends_while_a_call_never_does() -> None:
+    gives_up = """
+import threading
+from catalog.patience import Patience
+try:
+    Patience(1, 0.05)(threading.Event().wait)
+except TimeoutError:
+    print("given up")
+"""
+    command = [sys.executable, "-c", gives_up]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=LONG / 2, check=True)
+    assert ended.stdout == "given up\n"
 
 
 def test_what_was_waited_for_a_thread_is_not_waited_again_for_the_answer(
