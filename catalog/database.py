@@ -50,6 +50,8 @@ SESSION = {
     "datestyle": "ISO",
     "intervalstyle": "postgres",
     "standard_conforming_strings": "on",
+    # Else a confidence may come with a single digit.
+    "extra_float_digits": 1,
 }
 # PostgreSQL, appendix A.
 READ_ONLY_SQL_TRANSACTION = "25006"
@@ -91,10 +93,18 @@ def make_engine(settings: Settings) -> Engine:
     return engine
 
 
+# By what there is: PostgreSQL has the last one from version 17 on. It is never ours, but may be set for all.
+_WITHOUT_TIME_LIMITS = text(
+    """
+    SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN
+        ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')
+    """
+)
+
+
 def without_time_limits(connection: Connection) -> None:
     """For the connection's life, which should be short: it waits for what takes minutes."""
-    for limit in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
-        connection.execute(text(f"SET {limit} = 0"))
+    connection.execute(_WITHOUT_TIME_LIMITS)
     cast(AnsweredConnection, connection.connection.dbapi_connection).answer_within_s = None
 
 

@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import CheckConstraint, Engine, event, inspect, make_url, text
 
 from catalog import database, embedding_cache
-from catalog.database import make_engine, migrate, newest_revision
+from catalog.database import make_engine, migrate, newest_revision, without_time_limits
 from catalog.errors import DatabaseUnavailable, NotMigrated, SchemaOutdated
 from catalog.settings import Settings
 from catalog.tables import Base
@@ -198,6 +198,7 @@ def test_what_an_operator_has_set_for_the_whole_database_changes_nothing_that_is
         "intervalstyle": "sql_standard",
         "standard_conforming_strings": "off",
         "bytea_output": "escape",
+        "extra_float_digits": "-15",
     }
     with another_database(engine, settings) as url:
         with engine.begin() as connection:
@@ -213,7 +214,29 @@ def test_what_an_operator_has_set_for_the_whole_database_changes_nothing_that_is
             assert session.scalar(text("SELECT now()")).utcoffset() == timedelta(0)
             assert session.scalar(text("SELECT interval '-90 minutes'")) == timedelta(minutes=-90)
             assert session.scalar(text("SHOW transaction_isolation")) == "read committed"
+            assert session.scalar(text("SELECT CAST(0.123456789 AS float8)")) == 0.123456789
         set_by_others.dispose()
+
+
+def test_a_migration_may_take_longer_than_an_operator_allows_all_others(
+    engine: Engine, settings: Settings
+) -> None:
+    limits = [
+        "statement_timeout",
+        "lock_timeout",
+        "idle_in_transaction_session_timeout",
+        "transaction_timeout",
+    ]
+    with another_database(engine, settings) as url:
+        with engine.begin() as connection:
+            connection.execute(text("ALTER DATABASE empty SET transaction_timeout TO '1h'"))
+        limited = make_engine(url)
+        with limited.connect() as connection:
+            assert connection.execute(text("SHOW transaction_timeout")).scalar_one() == "1h"
+            without_time_limits(connection)
+            assert [connection.execute(text(f"SHOW {name}")).scalar_one() for name in limits] == ["0"] * 4
+            connection.invalidate()
+        limited.dispose()
 
 
 def test_who_may_not_have_pgvector_is_told_whom_to_ask(engine: Engine, settings: Settings) -> None:
