@@ -154,7 +154,7 @@ def test_headers_that_do_not_come_are_waited_for_no_longer(
         return received
 
     monkeypatch.setattr(ThreadWorker, "handle", wait_for_headers)
-    assert worker.handle(SimpleNamespace(sock=line.server)) == b""
+    assert worker.handle(SimpleNamespace(sock=line.server, close=lambda graceful=False: None)) == b""
     assert not line.clock.runs, "the next request of the connection has a clock of its own"
 
 
