@@ -55,7 +55,7 @@ def lumpy(rows: Sequence[Row], split: SplitSection) -> str:
 
 
 def warn_of_few_to_calibrate_on(rows: Sequence[Row], split: SplitSection) -> None:
-    """Before a run of half an hour, at the end of which little is promised."""
+    """For the start of a run, which takes half an hour, and again for its end where something was not promised."""
     if len(rows) >= ENOUGH_TO_CALIBRATE_ON:
         return
     share = math.ceil(100 * split.calibration * ENOUGH_TO_CALIBRATE_ON / len(rows)) / 100

@@ -38,7 +38,8 @@ class Life:
             files = sum(one.num_fds() for one in family)
             if self.name == "postgres":
                 # Each of its processes keeps the files of all tables and indexes open that it has ever read: more with
-                # every statement that it runs for the first time, up to a limit of its own. The rest may leak.
+                # every statement that it runs for the first time, up to a limit of its own. Its sockets, pipes and
+                # events are what could leak.
                 files -= sum(len(one.open_files()) for one in family)
         except psutil.NoSuchProcess:  # one of them ended meanwhile: the next sample is whole again
             return
